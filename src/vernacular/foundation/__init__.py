@@ -1,0 +1,1 @@
+"""What every room stands on: artifacts, errors, configuration, progress, atomic files. No torch here."""

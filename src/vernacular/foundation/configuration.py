@@ -1,0 +1,172 @@
+"""Configuration: immutable pydantic models, YAML with line numbers, dotted overrides, unknown keys refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vernacular.foundation.errors import UserError, nearest
+
+
+class Configuration(BaseModel):
+    """Base of every configuration: frozen, no unknown keys, every field documented by its `Field(description=…)`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=BaseModel)
+KeyPath = tuple[str | int, ...]
+
+
+class Document:
+    """A YAML document and the line on which each of its keys stands."""
+
+    def __init__(self, value: dict[str, Any], lines: dict[KeyPath, int], path: Path | None) -> None:
+        self.value = value
+        self.lines = lines
+        self.path = path
+
+    def where(self, key_path: KeyPath) -> str:
+        """`file:line (key)` of the innermost part of `key_path` that stands in the file."""
+        dotted = ".".join(str(part) for part in key_path)
+        for length in range(len(key_path), 0, -1):
+            line = self.lines.get(key_path[:length])
+            if line is not None and self.path is not None:
+                return f"{self.path}:{line} ({dotted})"
+        return f"{self.path} ({dotted})" if self.path else dotted
+
+
+def read_yaml(path: str | Path) -> Document:
+    """Read a YAML mapping; errors name file, line and column. Duplicate keys are refused."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError("file not found", where=path, fix="check the path") from error
+    except IsADirectoryError as error:
+        raise UserError("this is a folder, not a YAML file", where=path) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, path: Path | None = None) -> Document:
+    """As `read_yaml`, from a string."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines: dict[KeyPath, int] = {}
+        if node is not None:
+            _collect_lines(node, (), lines, path)
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UserError(f"not valid YAML: {error.problem}", where=place) from error
+    if not isinstance(value, dict):
+        raise UserError("expected a mapping of keys to values", where=path, fix="start with `name: …`")
+    return Document(value, lines, path)
+
+
+def _collect_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], path: Path | None) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            here = (*at, str(key.value))
+            line = key.start_mark.line + 1
+            if here in lines:
+                raise UserError(f"the key '{key.value}' stands twice", where=f"{path}:{line}", fix="keep one of them")
+            lines[here] = line
+            _collect_lines(child, here, lines, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, child in enumerate(node.value):
+            lines[(*at, position)] = child.start_mark.line + 1
+            _collect_lines(child, (*at, position), lines, path)
+
+
+def parse_override(text: str) -> tuple[KeyPath, Any]:
+    """Split `stages.base.steps=200` into its key path and its value, the value read as YAML."""
+    key, separator, raw = text.partition("=")
+    if not separator or not key.strip():
+        raise UserError(f"'{text}' is not an override", fix="write KEY=VALUE, e.g. stages.base.steps=200")
+    try:
+        value = yaml.safe_load(raw) if raw else ""
+    except yaml.YAMLError as error:
+        raise UserError(f"the value of '{key}' is not valid YAML: {raw}", where=f"override {text}") from error
+    parts: KeyPath = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
+    return parts, value
+
+
+def apply_override(value: dict[str, Any], key_path: KeyPath, new: Any) -> dict[str, Any]:
+    """A copy of `value` with `new` at `key_path`; parents that do not exist are made (and validated later)."""
+    head, *rest = key_path
+    if isinstance(value, list):
+        if not isinstance(head, int) or head >= len(value):
+            raise UserError(f"'{head}' is not a position in a list of {len(value)}", where="override")
+        copy: Any = list(value)
+    else:
+        copy = dict(value)
+        head = str(head)
+    if rest:
+        inner = copy[head] if not isinstance(copy, dict) else copy.get(head, {})
+        if not isinstance(inner, dict | list):
+            dotted = ".".join(str(part) for part in key_path)
+            raise UserError(f"'{head}' is a value, so nothing can stand below it", where=f"override {dotted}")
+        copy[head] = apply_override(inner, tuple(rest), new)  # type: ignore[arg-type]
+    else:
+        copy[head] = new
+    return copy  # type: ignore[no-any-return]
+
+
+def validate(model: type[Model], value: Any, document: Document | None = None, at: KeyPath = ()) -> Model:
+    """Build `model` from `value`; the first problem becomes a `UserError` naming key, file, line and the nearest key."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _explain(model, error, document, at) from error
+
+
+def _explain(model: type[BaseModel], error: ValidationError, document: Document | None, at: KeyPath) -> UserError:
+    problems = error.errors()
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    location: KeyPath = tuple(part for part in first["loc"] if isinstance(part, str | int))
+    key_path = (*at, *location)
+    where = document.where(key_path) if document else ".".join(str(part) for part in key_path)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        name = str(location[-1])
+        close = nearest(name, known)
+        listed = f"known keys: {', '.join(sorted(known))}" if known else None
+        fix = f"did you mean '{close}'? {listed}" if close else listed
+        return UserError(f"unknown key '{name}'", where=where, fix=fix)
+    if first["type"] == "missing":
+        return UserError(f"the key '{location[-1]}' is missing", where=where, fix=f"add `{location[-1]}: …`")
+    if first["type"] == "value_error":
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, Exception) and cause.args:
+            return UserError(str(cause.args[0]), where=where)
+    given = repr(first.get("input"))
+    shown = given if len(given) < 80 else given[:77] + "…"
+    return UserError(f"{first['msg']} (given: {shown})", where=where)
+
+
+def _known_keys(model: type[BaseModel], location: KeyPath) -> set[str]:
+    """Field names of the (possibly nested) model at `location`; tags of unions in the path are stepped over."""
+    here: list[Any] = [model]
+    for part in location:
+        following: list[Any] = []
+        for candidate in here:
+            fields = getattr(candidate, "model_fields", {})
+            if part in fields:
+                following.extend(_models_in(fields[part].annotation))
+        here = following or here
+    return {name for candidate in here for name in getattr(candidate, "model_fields", {})}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    arguments: Iterable[Any] = getattr(annotation, "__args__", ())
+    return [model for argument in arguments for model in _models_in(argument)]

@@ -1,0 +1,1 @@
+"""Weights become answers: engine, sampling, streaming, chat."""

@@ -1,0 +1,1 @@
+"""The recipe, its stages, and the runner that turns a recipe into artifacts."""

@@ -1,0 +1,1 @@
+"""Weights and scores become a release: model card, plots, verification."""

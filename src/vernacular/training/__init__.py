@@ -1,0 +1,1 @@
+"""Tokens become weights: one loop, an objective a page, optimiser, schedule, checkpoints."""
