@@ -1,0 +1,60 @@
+"""Keys and values of earlier tokens, one contiguous buffer per layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vernacular.models.configuration import DecoderConfiguration
+
+
+class ContiguousCache:
+    """A buffer of `capacity` tokens for each of `batch_size` rows; all rows have the same length.
+
+    Rows of unequal length are padded by the caller, who masks the padding and numbers the positions.
+    """
+
+    def __init__(
+        self,
+        configuration: DecoderConfiguration,
+        batch_size: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (
+            configuration.num_layers,
+            2,
+            batch_size,
+            configuration.num_key_value_heads,
+            capacity,
+            configuration.head_dim,
+        )
+        self._values = torch.empty(shape, dtype=dtype, device=device)
+        self._lengths = [0] * configuration.num_layers
+        self.capacity = capacity
+
+    @property
+    def length(self) -> int:
+        """Tokens held per row."""
+        return self._lengths[-1]
+
+    def extend(self, layer: int, keys_BKTC: Tensor, values_BKTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new tokens' keys and values; return all of them, each [B, K, S, C], as views."""
+        start = self._lengths[layer]
+        end = start + keys_BKTC.shape[2]
+        if end > self.capacity:
+            raise IndexError(f"the cache holds {self.capacity} tokens; {end} are asked of it")
+        buffer = self._values[layer]
+        buffer[0, :, :, start:end] = keys_BKTC
+        buffer[1, :, :, start:end] = values_BKTC
+        self._lengths[layer] = end
+        return buffer[0, :, :, :end], buffer[1, :, :, :end]
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) the given rows, in this order: int64 [B']."""
+        self._values = self._values.index_select(2, rows)
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens after the first `length`: a shared prefix is kept, its continuations come and go."""
+        self._lengths = [length] * len(self._lengths)

@@ -1,0 +1,85 @@
+"""The one protocol where inference (which implements it) and evaluation (which uses it) meet. Text in, numbers or text out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from vernacular.foundation.configuration import Configuration
+
+Message = Mapping[str, str]
+Report = Callable[[int], None]
+
+
+class Sampling(Configuration):
+    """How the next token is chosen. Order, as everywhere: temperature, top-k, top-p, softmax, draw."""
+
+    max_new_tokens: int = Field(128, gt=0, description="most tokens to add to the prompt")
+    temperature: float = Field(0.0, ge=0, description="0 = greedy; else the scores are divided by it")
+    top_k: int | None = Field(None, gt=0, description="keep the k most probable tokens")
+    top_p: float | None = Field(None, gt=0, le=1, description="keep the fewest tokens whose probabilities reach p")
+    seed: int = Field(0, description="seed of the draws; the same seed gives the same text whatever else is in the batch")
+    stop: tuple[str, ...] = Field((), description="strings that end the answer; they are not part of it")
+
+
+class Likelihood(NamedTuple):
+    """Log-probability in nats of a continuation, and whether greedy decoding would have produced it."""
+
+    log_probability: float
+    is_greedy: bool
+
+
+class TextLikelihood(NamedTuple):
+    """Log-probability in nats of a whole text after the begin token, and the number of tokens it was read as."""
+
+    log_probability: float
+    num_tokens: int
+
+
+class Generation(NamedTuple):
+    """An answer: its text, its tokens, and why it ended."""
+
+    text: str
+    ids: tuple[int, ...]
+    stopped_by: Literal["end", "stop", "length"]
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A model as text sees it. Every back-end is one."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What answers: back-end, dtype, and hashes of weights, tokenizer and template ("none" where there is none)."""
+        ...
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence in tokens, prompt and answer together."""
+        ...
+
+    def loglikelihood(
+        self, pairs: Sequence[tuple[str, str]], *, report: Report | None = None
+    ) -> list[Likelihood]:
+        """Log-probability of each continuation given its context; `report(n)` is told of n more pairs done."""
+        ...
+
+    def text_loglikelihood(self, texts: Sequence[str], *, report: Report | None = None) -> list[TextLikelihood]:
+        """Log-probability of each whole text, in windows of `max_positions`, each token predicted exactly once."""
+        ...
+
+    def complete(
+        self, prompts: Sequence[str], samplings: Sequence[Sampling], *, report: Report | None = None
+    ) -> list[Generation]:
+        """Continue each prompt; the begin token is put first unless the prompt starts with it."""
+        ...
+
+    def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
+        """As `complete` for one prompt, in pieces that never cut a grapheme cluster."""
+        ...
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as this model's chat template writes it; refused where the weights have no template."""
+        ...

@@ -1,0 +1,142 @@
+"""Weights at rest: always a Hugging Face folder (config.json, safetensors, tokenizer, chat template)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.files import atomic_path, read_json, sha256_file, sha256_json, write_json
+from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.decoder import Decoder
+from vernacular.models.family import from_published, load_family, to_published
+
+CONFIG = "config.json"
+TENSORS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+GENERATION = "generation_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The dtype of this name; others than float32 and bfloat16 are refused."""
+    if name not in DTYPES:
+        raise unknown_name("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int], dtype: str = "float32") -> None:
+    """Write config.json, generation_config.json and model.safetensors into `folder`, each atomically.
+
+    Args:
+        folder: the weights folder.
+        decoder: what to write.
+        token_ids: `bos_token_id`, `eos_token_id` and `pad_token_id`.
+        dtype: precision of the tensors on disk.
+    """
+    config = {**to_published(decoder.configuration), **token_ids, "dtype": dtype, "torch_dtype": dtype}
+    write_json(folder / CONFIG, config)
+    write_json(folder / GENERATION, {**token_ids, "do_sample": False})
+    state = decoder.state_dict()
+    names = load_family(decoder.configuration.family).tensor_names(decoder.configuration)
+    tensors = {theirs: state[ours].detach().to("cpu", torch_dtype(dtype)).contiguous() for ours, theirs in names}
+    with atomic_path(folder / TENSORS) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the tokenizer's files and the chat template from one folder into another."""
+    check_has_tokenizer(source)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            with atomic_path(folder / name) as temporary:
+                shutil.copyfile(source / name, temporary)
+
+
+def check_has_tokenizer(folder: Path) -> None:
+    """Refuse a folder without a tokenizer."""
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            "the weights folder has no tokenizer (tokenizer.json)",
+            where=folder,
+            fix="copy tokenizer.json and tokenizer_config.json of the tokenizer it was trained with into the folder",
+        )
+
+
+def read_config(folder: Path) -> DecoderConfiguration:
+    """The decoder's configuration, from the folder's config.json."""
+    if not folder.is_dir():
+        raise UserError("the weights folder does not exist", where=folder, fix="check the path")
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"the folder has no {CONFIG}, so it holds no weights", where=folder, fix="check the path")
+    return from_published(read_json(folder / CONFIG), folder / CONFIG)
+
+
+def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> Decoder:
+    """Build the decoder of a weights folder and fill it, tensor by tensor.
+
+    A missing, surplus or misshapen tensor is refused by name; so is a truncated file.
+    """
+    configuration = read_config(folder)
+    with torch.device("meta"):
+        decoder = Decoder(configuration)
+    decoder = decoder.to_empty(device=device).to(torch_dtype(dtype))
+    if configuration.tie_embeddings:
+        decoder.head.weight = decoder.embedding.weight
+    ours_by_theirs = {theirs: ours for ours, theirs in load_family(configuration.family).tensor_names(configuration)}
+    state = decoder.state_dict()
+    for file in tensor_files(folder):
+        _fill(state, file, ours_by_theirs, tied=configuration.tie_embeddings)
+    if ours_by_theirs:
+        missing = next(iter(ours_by_theirs))
+        raise UserError(f"the tensor '{missing}' is missing", where=folder, fix="download or export the weights again")
+    return decoder.eval()
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files, one or sharded."""
+    if (folder / INDEX).is_file():
+        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
+    else:
+        names = [TENSORS]
+    for name in names:
+        if not (folder / name).is_file():
+            raise UserError(f"the weights file {name} is missing", where=folder, fix="download or export it again")
+    return [folder / name for name in names]
+
+
+def weights_hash(folder: Path) -> str:
+    """One hash of config and tensors: which weights a score belongs to."""
+    files = [folder / CONFIG, *tensor_files(folder)]
+    return sha256_json({file.name: sha256_file(file) for file in files})
+
+
+@torch.no_grad()
+def _fill(state: Mapping[str, Tensor], file: Path, ours_by_theirs: dict[str, str], *, tied: bool) -> None:
+    """Copy a file's tensors into `state`, taking each copied name out of `ours_by_theirs`."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            for theirs in tensors.keys():  # noqa: SIM118 (not a mapping)
+                if theirs == "lm_head.weight" and tied:
+                    continue  # Some writers store the tied head a second time.
+                if theirs not in ours_by_theirs:
+                    raise UserError(f"unexpected tensor '{theirs}'", where=file, fix="config.json and tensors disagree")
+                target: Any = state[ours_by_theirs.pop(theirs)]
+                value = tensors.get_tensor(theirs)
+                if value.shape != target.shape:
+                    raise UserError(
+                        f"the tensor '{theirs}' has shape {list(value.shape)}; config.json asks for {list(target.shape)}",
+                        where=file,
+                        fix="config.json and tensors disagree",
+                    )
+                target.copy_(value)
+    except SafetensorError as error:
+        raise UserError(f"the weights file cannot be read: {error}", where=file, fix="it may be truncated; fetch it again") from error
