@@ -1,0 +1,148 @@
+"""`vernacular VERB …`: finds the verb's file, reads its arguments, runs it, and turns errors into plain lines.
+
+A verb is a module of this package with four names (`schema.py` is the smallest example):
+
+- its docstring: the first line is its line in `vernacular --help`, the whole is the text of `vernacular VERB --help`;
+- `EXAMPLES`: command lines to copy, shown below the help;
+- `add_arguments(parser)`: declares its arguments;
+- `run(arguments)`: does it by calling one function of a room; returns the exit code, or None for 0.
+
+A verb's module imports nothing heavy at its top: every verb is imported for `--help`, which is to answer at once.
+What a room needs is imported inside `run`. A new verb's name is added to `VERBS`, in the order a newcomer meets them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn, Protocol, cast
+
+from vernacular import __version__
+from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_errors, nearest, unknown_name
+
+VERBS = ("schema",)
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_DESCRIPTION = "From raw text in your own language to a published language model: one tool, one recipe."
+_EXAMPLES = """\
+examples:
+  vernacular run recipes/demo.yaml                       everything, from text to model card
+  vernacular plan recipes/demo.yaml                      what would be done, why, and what it would cost
+  vernacular run recipes/demo.yaml stages.base.steps=200 the same with one setting changed
+  vernacular chat runs/demo/instruct                     talk to the result
+  vernacular VERB --help                                 a verb's arguments and examples"""
+
+
+class Verb(Protocol):
+    """What a verb's module offers."""
+
+    EXAMPLES: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int | None:
+        """Do it; the exit code, None meaning 0."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviations, names the nearest flag, and reports errors as every other error."""
+
+    def __init__(self, prog: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found wrong as a `UserError`."""
+        raise UserError(message, where=self.prog, fix=f"see: {self.prog} --help")
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse `words`; an unknown flag is refused with the nearest known one."""
+        arguments, unknown = self.parse_known_intermixed_args(words)
+        if not unknown:
+            return arguments
+        close = nearest(unknown[0].split("=")[0], self._option_string_actions)
+        hint = f"did you mean '{close}'? see: {self.prog} --help" if close else f"see: {self.prog} --help"
+        raise UserError(f"unknown argument '{unknown[0]}'", where=self.prog, fix=hint)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line `words` (by default the process's own) and return its exit code."""
+    before, verb, after = _split(sys.argv[1:] if words is None else words)
+    show_traceback = "--traceback" in before
+    try:
+        code = _run(before, verb, after)
+        sys.stdout.flush()
+        return code
+    except VernacularError as error:
+        if show_traceback:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted: run the same command again to continue", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has left. Python flushes standard output once more at exit: give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
+    """The words before the verb, the verb (the first word that is no flag), and the words after it."""
+    for position, word in enumerate(words):
+        if not word.startswith("-"):
+            return list(words[:position]), word, list(words[position + 1 :])
+    return list(words), None, []
+
+
+def _run(before: list[str], verb: str | None, after: list[str]) -> int:
+    if before or verb is None:
+        top = _top_parser()
+        top.read(before)
+        if verb is None:
+            top.print_help(sys.stderr)
+            return UserError.exit_code
+    if verb not in VERBS:
+        raise unknown_name("verb", verb, VERBS, where="vernacular")
+    module = _load(verb)
+    parser = _Parser(f"vernacular {verb}", (module.__doc__ or "").strip(), f"examples:\n{module.EXAMPLES.rstrip()}")
+    module.add_arguments(parser)
+    arguments = parser.read(after)
+    try:
+        with machine_errors(f"running `vernacular {verb}`"):
+            return module.run(arguments) or 0
+    except MemoryError as error:
+        raise MachineError("out of memory", where=f"vernacular {verb}", fix="make the batch smaller") from error
+
+
+def _top_parser() -> _Parser:
+    listed = "\n".join(f"  {verb:<10} {_summary(verb)}" for verb in VERBS)
+    parser = _Parser("vernacular", f"{_DESCRIPTION}\n\nverbs:\n{listed}", _EXAMPLES)
+    parser.usage = "vernacular [-h] [--version] [--traceback] VERB …"
+    parser.add_argument("--version", action="version", version=f"vernacular {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+    return parser
+
+
+def _load(verb: str) -> Verb:
+    return cast(Verb, importlib.import_module(f"vernacular.cli.{verb}"))
+
+
+def _summary(verb: str) -> str:
+    return (_load(verb).__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
