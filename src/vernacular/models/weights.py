@@ -87,8 +87,8 @@ def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> D
     """
     configuration = read_config(folder)
     with torch.device("meta"):
-        decoder = Decoder(configuration)
-    decoder = decoder.to_empty(device=device).to(torch_dtype(dtype))
+        decoder = Decoder(configuration).to(torch_dtype(dtype))
+    decoder = decoder.to_empty(device=device)
     if configuration.tie_embeddings:
         decoder.head.weight = decoder.embedding.weight
     ours_by_theirs = {theirs: ours for ours, theirs in load_family(configuration.family).tensor_names(configuration)}
