@@ -1,0 +1,75 @@
+"""Fixtures for every room: the real command line, and the shared sample texts where they lie beside the repository."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before any library reads them. One thread each: the tests run side by side, and sums come out the same every time.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    WANDB_MODE="offline",
+    DO_NOT_TRACK="1",
+    MPLBACKEND="agg",
+)
+
+import pytest  # noqa: E402 (the environment comes first)
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+RunCli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of sample texts beside the repository; the test is skipped where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs the sample texts in ../shared/data, which are not here")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> RunCli:
+    """`run_cli("plan", recipe, code=0)`: the real command line in its own process.
+
+    Arguments: the words; `code`, the expected exit code (None: any); `cwd`, `stdin`, `timeout` in seconds; `env`,
+    variables to add. Returns the completed process with `stdout` and `stderr` as text.
+    """
+
+    def run(
+        *words: str | Path,
+        code: int | None = 0,
+        cwd: Path | None = None,
+        stdin: str = "",
+        timeout: float = 240,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "vernacular.cli.main", *map(str, words)],
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(env or {})},
+            check=False,
+        )
+        if code is not None and done.returncode != code:
+            shown = " ".join(map(str, words))
+            pytest.fail(f"`vernacular {shown}` exited with {done.returncode}, not {code}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    return run
