@@ -19,7 +19,7 @@ os.environ.update(
     MPLBACKEND="agg",
 )
 
-import pytest  # noqa: E402 (the environment comes first)
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -69,7 +69,9 @@ def run_cli() -> RunCli:
         )
         if code is not None and done.returncode != code:
             shown = " ".join(map(str, words))
-            pytest.fail(f"`vernacular {shown}` exited with {done.returncode}, not {code}:\n{done.stdout}\n{done.stderr}")
+            pytest.fail(
+                f"`vernacular {shown}` exited with {done.returncode}, not {code}:\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     return run

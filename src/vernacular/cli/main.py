@@ -67,6 +67,11 @@ class _Parser(argparse.ArgumentParser):
         """Raise what argparse found wrong as a `UserError`."""
         raise UserError(message, where=self.prog, fix=f"see: {self.prog} --help")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave after `--help` or `--version`, once what was printed has been read."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """Parse `words`; an unknown flag is refused with the nearest known one."""
         arguments, unknown = self.parse_known_intermixed_args(words)
