@@ -40,7 +40,7 @@ test-all: lint
 	@$(BIN)/python -m pytest -q -n $(WORKERS)
 
 docs: $(VENV)/ready-dev
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "The documentation: site/index.html"
 
 clean:
