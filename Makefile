@@ -23,6 +23,7 @@ demo: $(VENV)/ready
 	@echo "The model card: runs/demo/card/README.md"
 
 setup: $(VENV)/ready-dev
+	@echo "ready: $(VENV)"
 
 lint: $(VENV)/ready-dev
 	@$(BIN)/ruff check .
@@ -48,14 +49,14 @@ clean:
 
 # The stamps are newer than what they were made from, so a second call costs nothing. Bytecode is compiled on first
 # import instead of at installation: most modules of most packages are never imported.
-INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+INSTALL = $(BIN)/pip install -qq --no-compile --constraint constraints.txt
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11" >&2; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install -qq --upgrade pip
 
 $(VENV)/ready: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing the pinned packages into $(VENV): a minute or two …"
