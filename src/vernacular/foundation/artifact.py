@@ -139,7 +139,9 @@ def read_artifact(folder: str | Path) -> Artifact:
     folder = Path(folder)
     if not is_finished(folder):
         state = "is not finished" if folder.is_dir() else "does not exist"
-        raise UserError(f"the artifact {state}", where=folder, fix="run the recipe that makes it: vernacular run RECIPE")
+        raise UserError(
+            f"the artifact {state}", where=folder, fix="run the recipe that makes it: vernacular run RECIPE"
+        )
     record = read_json(folder / RECORD)
     try:
         if record["format"] != _FORMAT:

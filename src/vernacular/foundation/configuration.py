@@ -121,7 +121,7 @@ def apply_override(value: dict[str, Any], key_path: KeyPath, new: Any) -> dict[s
 
 
 def validate(model: type[Model], value: Any, document: Document | None = None, at: KeyPath = ()) -> Model:
-    """Build `model` from `value`; the first problem becomes a `UserError` naming key, file, line and the nearest key."""
+    """Build `model` from `value`; the first problem is a `UserError` naming key, file, line and nearest key."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

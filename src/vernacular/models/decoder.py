@@ -1,6 +1,6 @@
 """The decoder: one definition for training and for inference, on one device, knowing nothing of either.
 
-Shapes: B batch, T tokens, S keys, D hidden, H query heads, K key/value heads, C head width, F feed-forward, V vocabulary.
+Shapes: B batch, T tokens, S keys, D hidden, H query heads, K key/value heads, C head width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class RmsNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        """Normalise each token's vector."""
         return functional.rms_norm(x_BTD, self.weight.shape, self.weight, self.epsilon)
 
 
@@ -78,6 +79,7 @@ class Attention(nn.Module):
         cache: Cache | None,
         layer: int,
     ) -> Tensor:
+        """What each token gathers from those it may look at, [B, T, D]."""
         batch, num_tokens, _ = x_BTD.shape
         q_BHTC = self.query(x_BTD).view(batch, num_tokens, self.num_heads, self.head_dim).transpose(1, 2)
         k_BKTC = self.key(x_BTD).view(batch, num_tokens, self.num_key_value_heads, self.head_dim).transpose(1, 2)
@@ -110,6 +112,7 @@ class GatedFeedForward(nn.Module):
         self.down = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
+        """Each token's own update, [B, T, D]."""
         return self.down(functional.silu(self.gate(x_BTD)) * self.up(x_BTD))  # type: ignore[no-any-return]
 
 
@@ -133,6 +136,7 @@ class Block(nn.Module):
     def forward(
         self, x_BTD: Tensor, angles: tuple[Tensor, Tensor], mask_B1TS: Tensor | None, cache: Cache | None
     ) -> Tensor:
+        """The residual stream after this block, [B, T, D]."""
         x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), angles, mask_B1TS, cache, self.layer)
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
@@ -152,7 +156,7 @@ class Decoder(nn.Module):
         self.position = POSITIONS[configuration.position](configuration.head_dim, configuration.rope_theta)
 
     def initialise(self, seed: int) -> None:
-        """Draw every weight from `seed`: normal with `initializer_range`; residual writers scaled by 1/√(2L) (GPT-2)."""
+        """Draw every weight from `seed`: normal; what writes to the residual stream scaled by 1/√(2L) (GPT-2)."""
         generator = torch.Generator().manual_seed(seed)
         deviation = self.configuration.initializer_range
         residual = deviation / math.sqrt(2 * self.configuration.num_layers)

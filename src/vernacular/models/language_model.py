@@ -1,4 +1,4 @@
-"""The one protocol where inference (which implements it) and evaluation (which uses it) meet. Text in, numbers or text out."""
+"""The one protocol where inference, which implements it, and evaluation, which uses it, meet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class Sampling(Configuration):
     temperature: float = Field(0.0, ge=0, description="0 = greedy; else the scores are divided by it")
     top_k: int | None = Field(None, gt=0, description="keep the k most probable tokens")
     top_p: float | None = Field(None, gt=0, le=1, description="keep the fewest tokens whose probabilities reach p")
-    seed: int = Field(0, description="seed of the draws; the same seed gives the same text whatever else is in the batch")
+    seed: int = Field(
+        0, description="seed of the draws; the same seed gives the same text whatever else is in the batch"
+    )
     stop: tuple[str, ...] = Field((), description="strings that end the answer; they are not part of it")
 
 
@@ -60,9 +62,7 @@ class LanguageModel(Protocol):
         """Longest sequence in tokens, prompt and answer together."""
         ...
 
-    def loglikelihood(
-        self, pairs: Sequence[tuple[str, str]], *, report: Report | None = None
-    ) -> list[Likelihood]:
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]], *, report: Report | None = None) -> list[Likelihood]:
         """Log-probability of each continuation given its context; `report(n)` is told of n more pairs done."""
         ...
 

@@ -103,10 +103,8 @@ def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> D
 
 def tensor_files(folder: Path) -> list[Path]:
     """The folder's safetensors files, one or sharded."""
-    if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
-    else:
-        names = [TENSORS]
+    is_sharded = (folder / INDEX).is_file()
+    names = sorted(set(read_json(folder / INDEX)["weight_map"].values())) if is_sharded else [TENSORS]
     for name in names:
         if not (folder / name).is_file():
             raise UserError(f"the weights file {name} is missing", where=folder, fix="download or export it again")
@@ -139,4 +137,6 @@ def _fill(state: Mapping[str, Tensor], file: Path, ours_by_theirs: dict[str, str
                     )
                 target.copy_(value)
     except SafetensorError as error:
-        raise UserError(f"the weights file cannot be read: {error}", where=file, fix="it may be truncated; fetch it again") from error
+        raise UserError(
+            f"the weights file cannot be read: {error}", where=file, fix="it may be truncated; fetch it again"
+        ) from error

@@ -1,0 +1,100 @@
+"""What a training stage will cost, before it runs: parameters, tokens, operations, memory, time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.lifecycle.recipe import Recipe
+from vernacular.lifecycle.runner import resolve_inputs
+from vernacular.lifecycle.stages.pretrain import Pretrain
+from vernacular.lifecycle.stages.sft import Sft
+from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
+from vernacular.models.configuration import DecoderConfiguration
+
+# Share of this machine's fp32 matrix-product speed that a whole training step reaches; see docs/LOG.md.
+ASSUMED_UTILISATION = 0.35
+# Weight, gradient and AdamW's two averages, four bytes each.
+_STATE_BYTES_PER_PARAMETER = 16
+# Activations kept per token and layer, in units of (6·hidden + 3·inner) values; counted from the decoder's graph.
+_BYTES_PER_VALUE = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of a training stage; None where it depends on artifacts not made yet."""
+
+    parameters: int
+    tokens: int | None
+    flops: float | None
+    memory_bytes: int
+    seconds: float | None
+
+
+def estimate(recipe: Recipe, name: str, folder: Path) -> Estimate | None:
+    """The cost of a stage that trains; None for the others, and where the model's shape is not known yet."""
+    stage = recipe.stages[name]
+    if not isinstance(stage, Pretrain | Sft):
+        return None
+    shape = decoder_shape(recipe, name, folder)
+    if shape is None:
+        return None
+    tokens = stage.steps * stage.batch_tokens if stage.steps is not None else None
+    flops = None if tokens is None else 3 * shape.forward_flops_per_token(stage.sequence_length) * tokens
+    micro_batch = stage.micro_batch_tokens or stage.batch_tokens
+    per_token = shape.num_layers * (6 * shape.hidden_size + 3 * shape.intermediate_size) * _BYTES_PER_VALUE
+    logits = min(micro_batch, stage.loss_chunk_tokens) * shape.vocab_size * _BYTES_PER_VALUE * 2
+    return Estimate(
+        parameters=shape.num_parameters(),
+        tokens=tokens,
+        flops=flops,
+        memory_bytes=shape.num_parameters() * _STATE_BYTES_PER_PARAMETER + micro_batch * per_token + logits,
+        seconds=None if flops is None else flops / (measured_flops() * ASSUMED_UTILISATION),
+    )
+
+
+def decoder_shape(recipe: Recipe, name: str, folder: Path) -> DecoderConfiguration | None:
+    """The decoder that a stage trains: its own shape, or that of the weights it begins with."""
+    stage = recipe.stages[name]
+    paths = resolve_inputs(recipe, name, folder)
+    if isinstance(stage, Pretrain) and stage.model is not None:
+        vocab_size = _vocab_size(recipe, name, folder)
+        return None if vocab_size is None else stage.model.decoder(vocab_size, stage.sequence_length)
+    weights = paths.get("weights")
+    if weights is not None and (weights / "config.json").is_file():
+        from vernacular.models.weights import read_config
+
+        return read_config(weights)
+    source = stage.references().get("weights")
+    return decoder_shape(recipe, source, folder) if source in recipe.stages else None
+
+
+def _vocab_size(recipe: Recipe, name: str, folder: Path) -> int | None:
+    """The vocabulary of the tokenizer among a stage's ancestors; of a finished tokens artifact outside the recipe."""
+    for ancestor in recipe.ancestors(name):
+        stage = recipe.stages[ancestor]
+        if isinstance(stage, TrainTokenizer):
+            return stage.vocab_size
+    tokens = resolve_inputs(recipe, name, folder).get("tokens")
+    if tokens is not None and is_finished(tokens):
+        size = read_artifact(tokens).summary.get("vocab_size")
+        return int(size) if size is not None else None
+    return None
+
+
+@cache
+def measured_flops() -> float:
+    """This machine's fp32 matrix-product speed, measured now, in operations a second."""
+    side = 768
+    matrix = np.ones((side, side), dtype=np.float32)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        matrix @ matrix
+        best = min(best, time.perf_counter() - start)
+    return float(2 * side**3 / best)

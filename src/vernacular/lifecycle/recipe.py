@@ -1,0 +1,198 @@
+"""The recipe: a graph of named stages, each naming the artifacts it reads.
+
+name: demo
+parameters: {corpus: null}            # null: must be given, as in `vernacular run RECIPE corpus=FOLDER`
+stages:
+  corpus: {do: curate, sources: [{name: own, path: "${corpus}"}]}
+  tokens: {do: tokenize, documents: corpus, tokenizer: …}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from vernacular.foundation.configuration import (
+    Configuration,
+    Document,
+    KeyPath,
+    apply_override,
+    parse_override,
+    read_yaml,
+    validate,
+)
+from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.lifecycle.stage import Stage
+from vernacular.lifecycle.stages.curate import Curate
+from vernacular.lifecycle.stages.evaluate import Evaluate
+from vernacular.lifecycle.stages.pretrain import Pretrain
+from vernacular.lifecycle.stages.publish import Publish
+from vernacular.lifecycle.stages.sft import Sft
+from vernacular.lifecycle.stages.tokenize import Tokenize
+from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
+
+AnyStage = Annotated[
+    Curate | TrainTokenizer | Tokenize | Pretrain | Sft | Evaluate | Publish, Field(discriminator="do")
+]
+STAGES: Mapping[str, type[Stage]] = {
+    "curate": Curate,
+    "train-tokenizer": TrainTokenizer,
+    "tokenize": Tokenize,
+    "pretrain": Pretrain,
+    "sft": Sft,
+    "evaluate": Evaluate,
+    "publish": Publish,
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PARAMETER = re.compile(r"\$\{([^}]*)\}")
+
+
+class Recipe(Configuration):
+    """From text to card: named stages in any order; who reads whom gives the order they run in."""
+
+    name: str = Field(description="artifacts lie in runs/NAME/STAGE")
+    description: str = Field("", description="what this recipe makes, in a sentence")
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="values to set on the command line, used as ${key}; null = must be given"
+    )
+    stages: dict[str, AnyStage] = Field(min_length=1, description="the stages, by name")
+
+    @model_validator(mode="after")
+    def _names_are_folders(self) -> Self:
+        for name in (self.name, *self.stages):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"'{name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
+        return self
+
+    def order(self) -> list[str]:
+        """The stages' names such that each comes after those it reads."""
+        done: list[str] = []
+        waiting = list(self.stages)
+        while waiting:
+            ready = [name for name in waiting if not self.parents(name) - set(done)]
+            if not ready:
+                raise UserError(
+                    f"the stages {', '.join(waiting)} wait for each other", where="stages", fix="break the circle"
+                )
+            done += ready
+            waiting = [name for name in waiting if name not in done]
+        return done
+
+    def parents(self, name: str) -> set[str]:
+        """Names of the stages that a stage reads."""
+        return {value for value in self.stages[name].references().values() if value in self.stages}
+
+    def ancestors(self, name: str) -> list[str]:
+        """Names of all stages that a stage descends from, in the order they run."""
+        found: set[str] = set()
+        waiting = self.parents(name)
+        while waiting:
+            found |= waiting
+            waiting = set().union(*(self.parents(parent) for parent in waiting)) - found
+        return [stage for stage in self.order() if stage in found]
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, put the overrides in, fill the parameters, check everything that can be checked without running.
+
+    Args:
+        path: the YAML file.
+        overrides: `stages.base.steps=200`, or `corpus=FOLDER` for a declared parameter.
+    """
+    document = read_yaml(path)
+    value = document.value
+    for override in overrides:
+        value = _put(value, *parse_override(override), document)
+    _check_stage_verbs(value, document)
+    value = {**value, "stages": _fill(value.get("stages"), value.get("parameters") or {}, document, ("stages",))}
+    _validate_stages(value, document)
+    recipe = validate(Recipe, value, document)
+    _check_references(recipe, document)
+    recipe.order()
+    return recipe
+
+
+def _put(value: dict[str, Any], key_path: KeyPath, new: Any, document: Document) -> dict[str, Any]:
+    parameters = value.get("parameters") or {}
+    head = str(key_path[0])
+    if head in parameters:
+        key_path = ("parameters", *key_path)
+    elif head not in Recipe.model_fields:
+        known = [*parameters, *Recipe.model_fields]
+        raise unknown_name("parameter or key", head, known, where=f"override {head}=…, recipe {document.path}")
+    elif key_path[0] == "stages" and len(key_path) > 1 and key_path[1] not in value.get("stages", {}):
+        raise unknown_name("stage", str(key_path[1]), value.get("stages", {}), where="override")
+    return apply_override(value, key_path, new)
+
+
+def _check_stage_verbs(value: Mapping[str, Any], document: Document) -> None:
+    stages = value.get("stages")
+    if not isinstance(stages, dict):
+        return
+    for name, stage in stages.items():
+        if not isinstance(stage, dict):
+            raise UserError(
+                f"the stage '{name}' is not a mapping", where=document.where(("stages", name)), fix="write {do: …, …}"
+            )
+        verb = stage.get("do")
+        if verb is None:
+            raise UserError(
+                f"the stage '{name}' does not say what to do",
+                where=document.where(("stages", name)),
+                fix=f"add `do:` with one of {', '.join(STAGES)}",
+            )
+        if verb not in STAGES:
+            raise unknown_name("verb", str(verb), STAGES, where=document.where(("stages", name, "do")))
+
+
+def _validate_stages(value: Mapping[str, Any], document: Document) -> None:
+    """Validate each stage by its own class first, so that an error's path is the one in the file."""
+    for name, stage in (value.get("stages") or {}).items():
+        validate(STAGES[stage["do"]], stage, document, ("stages", name))
+
+
+def _fill(value: Any, parameters: Mapping[str, Any], document: Document, at: KeyPath) -> Any:
+    """Put the parameters' values where `${key}` stands; a value that is nothing but `${key}` keeps its type."""
+    if isinstance(value, dict):
+        return {key: _fill(inner, parameters, document, (*at, key)) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, parameters, document, (*at, position)) for position, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    whole = _PARAMETER.fullmatch(value)
+    if whole:
+        return _parameter(whole[1], parameters, document, at)
+    return _PARAMETER.sub(lambda match: str(_parameter(match[1], parameters, document, at)), value)
+
+
+def _parameter(key: str, parameters: Mapping[str, Any], document: Document, at: KeyPath) -> Any:
+    if key not in parameters:
+        raise unknown_name("parameter", key, parameters, where=document.where(at))
+    if parameters[key] is None:
+        raise UserError(
+            f"this recipe needs '{key}'",
+            where=document.where(("parameters", key)),
+            fix=f"give it on the command line: vernacular run {document.path} {key}=…",
+        )
+    return parameters[key]
+
+
+def _check_references(recipe: Recipe, document: Document) -> None:
+    """Every reference is a stage, or a path that exists."""
+    for name, stage in recipe.stages.items():
+        for key, value in stage.references().items():
+            if value in recipe.stages:
+                if value == name:
+                    raise UserError("a stage cannot read itself", where=document.where(("stages", name, key)))
+                continue
+            if not Path(value).exists():
+                error = unknown_name("stage", value, recipe.stages, where=document.where(("stages", name, key)))
+                raise UserError(
+                    f"'{value}' is neither a stage of this recipe nor a path that exists",
+                    where=error.where,
+                    fix=error.fix,
+                )

@@ -1,0 +1,172 @@
+"""The runner: turns a recipe into artifacts, doing what is missing or changed, and only that."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from vernacular.foundation.artifact import (
+    CHECKPOINTS,
+    RECORD,
+    UNFINISHED,
+    Artifact,
+    Input,
+    check_outputs,
+    is_finished,
+    read_artifact,
+    write_artifact,
+)
+from vernacular.foundation.errors import UserError, machine_errors, unknown_name
+from vernacular.foundation.files import write_json
+from vernacular.lifecycle.decision import Decision, decide, digest_input, digest_outside, fingerprint
+from vernacular.lifecycle.recipe import Recipe, load_recipe
+from vernacular.lifecycle.stage import Stage, Workplace
+
+
+def run(
+    recipe_path: Path, overrides: Sequence[str] = (), *, out: Path = Path("runs"), until: str | None = None
+) -> Path:
+    """Bring every stage of a recipe up to date.
+
+    Args:
+        recipe_path: the recipe's YAML file.
+        overrides: dotted overrides and parameters.
+        out: artifacts lie in OUT/RECIPE/STAGE.
+        until: stop after this stage and those it descends from.
+
+    Returns:
+        The folder of the recipe's artifacts.
+    """
+    recipe = load_recipe(recipe_path, overrides)
+    folder = out / recipe.name
+    names = _wanted(recipe, until)
+    begun = time.perf_counter()
+    done = 0
+    with _only_run_in(folder):
+        for name in names:
+            done += _bring_up_to_date(recipe, name, folder)
+    took = time.perf_counter() - begun
+    print(f"{recipe.name}: {done} of {len(names)} stages done in {took:.0f} s; artifacts in {folder}")
+    return folder
+
+
+def resolve_inputs(recipe: Recipe, name: str, folder: Path) -> dict[str, Path]:
+    """The path behind each of a stage's references."""
+    references = recipe.stages[name].references()
+    return {key: folder / value if value in recipe.stages else Path(value) for key, value in references.items()}
+
+
+def identify(recipe: Recipe, name: str, folder: Path) -> tuple[dict[str, Input], str]:
+    """A stage's inputs with their digests, and the fingerprint of what is asked for. Its parents must be finished."""
+    stage = recipe.stages[name]
+    paths = resolve_inputs(recipe, name, folder)
+    references = stage.references()
+    inputs = {key: Input(name=references[key], digest=digest_input(path)) for key, path in paths.items()}
+    return inputs, fingerprint(stage, inputs, digest_outside(stage.outside_files()))
+
+
+def _wanted(recipe: Recipe, until: str | None) -> list[str]:
+    if until is None:
+        return recipe.order()
+    if until not in recipe.stages:
+        raise unknown_name("stage", until, recipe.stages, where="--until")
+    return [*recipe.ancestors(until), until]
+
+
+def _bring_up_to_date(recipe: Recipe, name: str, folder: Path) -> bool:
+    """Do a stage if it needs doing; returns whether it was done."""
+    stage, here = recipe.stages[name], folder / name
+    inputs, wanted = identify(recipe, name, folder)
+    decision = decide(here, stage, wanted, inputs)
+    if decision.action == "keep":
+        print(f"{name:<10} {decision.reason}", flush=True)
+        return False
+    verb = "continue" if decision.action == "continue" else stage.do
+    print(f"{name:<10} {verb}: {decision.reason}", flush=True)
+    paths = resolve_inputs(recipe, name, folder)
+    for path in paths.values():
+        if path.is_dir() and is_finished(path):
+            check_outputs(path, read_artifact(path))
+    ancestry = tuple((ancestor, folder / ancestor) for ancestor in recipe.ancestors(name))
+    workplace = Workplace(name=name, folder=here, inputs=paths, ancestry=ancestry)
+    artifact = _execute(stage, workplace, decision, inputs, wanted)
+    print(f"{name:<10} done in {artifact.seconds:.0f} s", flush=True)
+    return True
+
+
+def _execute(stage: Stage, workplace: Workplace, decision: Decision, inputs: dict[str, Input], wanted: str) -> Artifact:
+    """Run a stage in its folder and write its record last. What it replaces comes back if it fails."""
+    here = workplace.folder
+    previous = here.parent / f".{here.name}.previous"
+    started = datetime.datetime.now(datetime.UTC)
+    begun = time.perf_counter()
+    if decision.action == "begin":
+        _clear(here, previous)
+        with machine_errors("making the stage's folder", here):
+            here.mkdir(parents=True)
+            write_json(here / UNFINISHED, {"fingerprint": wanted, "started": started.isoformat(timespec="seconds")})
+    try:
+        summary = stage.execute(workplace)
+        with machine_errors("writing the artifact's record", here):
+            artifact = write_artifact(
+                here,
+                stage=workplace.name,
+                do=stage.do,
+                fingerprint=wanted,
+                configuration=stage.settings(),
+                inputs=inputs,
+                summary=summary,
+                started=started,
+                seconds=time.perf_counter() - begun,
+            )
+    except Exception:
+        _undo(here, previous)
+        raise
+    shutil.rmtree(here / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(previous, ignore_errors=True)
+    return artifact
+
+
+def _clear(here: Path, previous: Path) -> None:
+    """Put a finished artifact aside until the new one is finished; remove an unfinished one."""
+    if is_finished(here):
+        shutil.rmtree(previous, ignore_errors=True)
+        here.rename(previous)
+    elif here.exists():
+        shutil.rmtree(here)
+
+
+def _undo(here: Path, previous: Path) -> None:
+    """After a failure: leave checkpoints to go on from, else nothing half-written, else what was there before."""
+    if any((here / CHECKPOINTS).glob("step-*")):
+        return
+    shutil.rmtree(here, ignore_errors=True)
+    if (previous / RECORD).is_file():
+        previous.rename(here)
+
+
+@contextmanager
+def _only_run_in(folder: Path) -> Iterator[None]:
+    """Refuse a second run in the same folder while the first goes on."""
+    with machine_errors("making the folder of artifacts", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115 (held for the whole run)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                "another run is working in this folder",
+                where=folder,
+                fix="wait for it, or write elsewhere with --out",
+            ) from error
+        yield
+    finally:
+        lock.close()
+        sys.stdout.flush()

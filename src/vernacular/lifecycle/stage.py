@@ -1,0 +1,79 @@
+"""What every stage of a recipe is: settings, the artifacts it reads, and one act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from vernacular.foundation.configuration import Configuration
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Marks a setting whose value names an artifact: another stage of the recipe, or a path.
+
+    Attributes:
+        what: what is taken from it, in words, for errors and the schema.
+    """
+
+    what: str
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a stage works.
+
+    Attributes:
+        name: the stage's name in its recipe.
+        folder: its own folder; everything it writes lies below.
+        inputs: the folder or file behind each `Reads` setting that was given.
+        ancestry: all finished artifacts it descends from, oldest first: (stage name, folder).
+    """
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, Path]
+    ancestry: tuple[tuple[str, Path], ...]
+
+
+class Stage(Configuration):
+    """Base of all stages. A subclass adds `do: Literal["verb"]`, its room's configuration and `Reads` settings."""
+
+    do: str
+
+    version: ClassVar[int] = 1
+    """Raised when the same settings and inputs come to give another result, so that artifacts are made anew."""
+
+    continues: ClassVar[bool] = False
+    """Whether a killed stage goes on from what lies in its folder; otherwise it begins again in an empty one."""
+
+    def execute(self, workplace: Workplace) -> dict[str, Any]:
+        """Do it: write everything below `workplace.folder`; return the summary for `artifact.json`."""
+        raise NotImplementedError
+
+    def references(self) -> dict[str, str]:
+        """The value of each `Reads` setting that is given, by its key."""
+        return {
+            key: value
+            for key, field in type(self).model_fields.items()
+            if any(isinstance(mark, Reads) for mark in field.metadata) and (value := getattr(self, key)) is not None
+        }
+
+    def outside_files(self) -> list[str]:
+        """Paths and patterns of files read directly, not through a `Reads` setting."""
+        return []
+
+    def settings(self) -> dict[str, Any]:
+        """The resolved configuration as JSON values, references left out."""
+        return self.model_dump(mode="json", exclude=set(self.references()))
+
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings that can change the result; those marked `changes_result: False` are left out."""
+        neutral = {
+            key
+            for key, field in type(self).model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("changes_result") is False
+        }
+        return {key: value for key, value in self.settings().items() if key not in neutral}

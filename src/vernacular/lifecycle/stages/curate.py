@@ -1,0 +1,24 @@
+"""`curate`: raw text becomes documents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from vernacular.corpus.configuration import CurateConfiguration
+from vernacular.lifecycle.stage import Stage, Workplace
+
+
+class Curate(Stage, CurateConfiguration):
+    """Read sources, normalise, identify language, filter, deduplicate, hold out."""
+
+    do: Literal["curate"]
+
+    def outside_files(self) -> list[str]:
+        """The sources' paths."""
+        return [source.path for source in self.sources if source.path is not None]
+
+    def execute(self, workplace: Workplace) -> dict[str, Any]:
+        """Curate into the stage's folder."""
+        from vernacular.corpus.curation import curate
+
+        return curate(self, workplace.folder)

@@ -1,0 +1,43 @@
+"""`sft`: weights and conversations become weights that answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from vernacular.foundation.errors import UserError
+from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.training.configuration import SftConfiguration
+
+
+class Sft(Stage, SftConfiguration):
+    """Fine-tune on conversations; the loss falls on the assistant's text alone."""
+
+    do: Literal["sft"]
+    continues: ClassVar[bool] = True
+    weights: Annotated[str, Reads("weights")] = Field(description="a pretrain or sft stage, or a weights folder")
+    conversations: Annotated[str, Reads("conversations")] = Field(
+        description="a curate stage whose source gives conversations, or a JSONL file of them"
+    )
+
+    def execute(self, workplace: Workplace) -> dict[str, Any]:
+        """Tokenize the conversations, train, and write the weights."""
+        from vernacular.training.objectives.sft import sft
+
+        conversations = workplace.inputs["conversations"]
+        if conversations.is_dir():
+            conversations = conversations / "conversations.jsonl"
+            if not conversations.is_file():
+                raise UserError(
+                    "none of this curated corpus's sources gives conversations",
+                    where=conversations,
+                    fix='set conversations to a JSONL file of {"messages": [{"role", "content"}, …]} lines',
+                )
+        return sft(
+            self,
+            weights=workplace.inputs["weights"],
+            conversations=conversations,
+            folder=workplace.folder,
+            name=workplace.name,
+        )

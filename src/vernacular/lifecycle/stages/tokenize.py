@@ -1,0 +1,26 @@
+"""`tokenize`: documents become token shards."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.tokens.configuration import TokenizeConfiguration
+
+
+class Tokenize(Stage, TokenizeConfiguration):
+    """Encode the curated documents; the shards carry the tokenizer they were made with."""
+
+    do: Literal["tokenize"]
+    documents: Annotated[str, Reads("curated documents")] = Field(description="a curate stage, or its folder")
+    tokenizer: Annotated[str, Reads("a tokenizer")] = Field(
+        description="a train-tokenizer stage, or a folder with tokenizer.json"
+    )
+
+    def execute(self, workplace: Workplace) -> dict[str, Any]:
+        """Write the shards, and the tokenizer beside them."""
+        from vernacular.tokens.tokenization import tokenize_documents
+
+        return tokenize_documents(self, workplace.inputs["documents"], workplace.inputs["tokenizer"], workplace.folder)

@@ -1,0 +1,56 @@
+"""A packed batch as tensors, with the mask that keeps documents apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vernacular.tokens.packing import Batch
+
+
+@dataclass(frozen=True)
+class TensorBatch:
+    """Rows of a step on the training device.
+
+    Attributes:
+        ids_BT: tokens, int64.
+        targets_BT: the token after each, int64.
+        weights_BT: loss weight of each target, float32; 0 at padding.
+        positions_BT: position within the document, int64.
+        mask_B1TT: True where a token may look at another of its document; None = plain causal.
+        names: gives the documents' ids, for naming them in an error.
+    """
+
+    ids_BT: Tensor
+    targets_BT: Tensor
+    weights_BT: Tensor
+    positions_BT: Tensor
+    mask_B1TT: Tensor | None
+    names: Callable[[], Sequence[str]]
+
+
+def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool) -> TensorBatch:
+    """Move a batch to the device.
+
+    Without a document mask, positions run through the row and a token sees all before it in the row.
+    """
+    documents_BT = torch.from_numpy(batch.documents_BT).to(device)
+    num_tokens = documents_BT.shape[1]
+    positions_BT = torch.from_numpy(batch.positions_BT).to(device)
+    mask = None
+    if document_mask:
+        causal_TT = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=device).tril()
+        mask = ((documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT)[:, None]
+    else:
+        positions_BT = torch.arange(num_tokens, device=device).expand_as(positions_BT)
+    return TensorBatch(
+        ids_BT=torch.from_numpy(batch.ids_BT).to(device),
+        targets_BT=torch.from_numpy(batch.targets_BT).to(device),
+        weights_BT=torch.from_numpy(batch.weights_BT).to(device),
+        positions_BT=positions_BT,
+        mask_B1TT=mask,
+        names=batch.document_names,
+    )

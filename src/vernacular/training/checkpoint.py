@@ -1,0 +1,93 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped, written whole or not at all.
+
+A checkpoint is a torch distributed checkpoint of the model and the optimiser, plus `position.json`: the step and the
+settings that must not differ on resuming. It is written beside its final name and renamed, so a kill leaves the one
+before it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.distributed import checkpoint as distributed_checkpoint
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+from vernacular.foundation.artifact import CHECKPOINTS
+from vernacular.foundation.errors import UserError, machine_errors
+from vernacular.foundation.files import fsync_path, read_json, write_json
+
+_POSITION = "position.json"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands.
+
+    Attributes:
+        step: optimiser steps done.
+        seconds: time spent training, over all the processes that took part.
+        threads: CPU threads; another number would add up in another order, so a resumed run keeps it.
+        data: hash of the token shards the order is a function of.
+    """
+
+    step: int
+    seconds: float
+    threads: int
+    data: str
+
+
+class Checkpoints:
+    """The checkpoints of one stage, in `FOLDER/checkpoints/step-00000200/`."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder / CHECKPOINTS
+        self.keep = keep
+
+    def latest(self) -> Path | None:
+        """The newest whole checkpoint, if there is one."""
+        whole = sorted(path for path in self.folder.glob("step-*") if (path / _POSITION).is_file())
+        return whole[-1] if whole else None
+
+    def position(self) -> Position | None:
+        """The position of the newest whole checkpoint."""
+        latest = self.latest()
+        return Position(**read_json(latest / _POSITION)) if latest else None
+
+    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position) -> None:
+        """Write a checkpoint, then remove the oldest ones."""
+        final = self.folder / f"step-{position.step:08d}"
+        unfinished = self.folder / f".step-{position.step:08d}.part"
+        with machine_errors("writing a checkpoint", final):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            model_state, optimiser_state = get_state_dict(model, optimiser)
+            state = {"model": model_state, "optimiser": optimiser_state}
+            writer = distributed_checkpoint.FileSystemWriter(unfinished, sync_files=True)
+            distributed_checkpoint.save(state, storage_writer=writer, no_dist=True)
+            write_json(unfinished / _POSITION, asdict(position))
+            shutil.rmtree(final, ignore_errors=True)
+            unfinished.rename(final)
+            fsync_path(self.folder)
+        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
+            shutil.rmtree(old)
+
+    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, *, data: str) -> Position | None:
+        """Fill model and optimiser from the newest checkpoint; None where there is none."""
+        latest, position = self.latest(), self.position()
+        if latest is None or position is None:
+            return None
+        if position.data != data:
+            raise UserError(
+                "the checkpoint was made with other token shards than the ones given",
+                where=latest,
+                fix="remove the stage's folder and run the recipe again",
+            )
+        model_state, optimiser_state = get_state_dict(model, optimiser)
+        state = {"model": model_state, "optimiser": optimiser_state}
+        distributed_checkpoint.load(state, checkpoint_id=latest, no_dist=True)
+        set_state_dict(model, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])
+        return position

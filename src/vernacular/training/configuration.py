@@ -1,0 +1,123 @@
+"""What a recipe can set about training. Sizes are in tokens, not in rows, unless the name says otherwise."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from vernacular.foundation.configuration import Configuration
+from vernacular.models.configuration import ModelShape
+
+# What a setting marked so says is watched or kept, never what is learned: changing it trains nothing anew.
+_NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
+
+
+class WandbConfiguration(Configuration):
+    """Weights & Biases, beside the files that are always written."""
+
+    project: str = Field(min_length=1, description="project the run is filed under")
+    mode: Literal["online", "offline"] = Field("online", description="offline writes below logs/ and sends nothing")
+
+
+class OptimiserConfiguration(Configuration):
+    """AdamW (arXiv 1711.05101). Matrices decay; norms do not."""
+
+    learning_rate: float = Field(gt=0, description="peak learning rate")
+    warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0 to its peak")
+    final_learning_rate: float = Field(0.0, ge=0, description="rate at the last step")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="from the peak to the final rate")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the gradient's mean")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the squared gradient's mean")
+    epsilon: float = Field(1e-8, gt=0, description="added to the root of the squared gradient's mean")
+    weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay of the matrices")
+    clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null = no clipping")
+
+    @model_validator(mode="after")
+    def _floor_below_peak(self) -> Self:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError("final_learning_rate is above learning_rate; lower it")
+        return self
+
+
+class TrainingConfiguration(Configuration):
+    """What all objectives share."""
+
+    steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
+    epochs: float | None = Field(None, gt=0, description="passes over the data; give this or steps")
+    sequence_length: int = Field(gt=1, description="tokens per row")
+    batch_tokens: int = Field(gt=0, description="tokens per optimiser step; a multiple of sequence_length")
+    micro_batch_tokens: int | None = Field(
+        None, gt=0, description="tokens per forward pass; smaller saves memory (default: batch_tokens)"
+    )
+    optimiser: OptimiserConfiguration = Field(description="AdamW and its schedule")
+    document_mask: bool = Field(True, description="whether tokens see only their own document within a packed row")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: matrix products in bfloat16; weights, gradients and loss stay float32"
+    )
+    compile: bool = Field(False, description="torch.compile each block; pays off on long runs")
+    loss_chunk_tokens: int = Field(2048, gt=0, description="tokens whose logits exist at one time")
+    seed: int = Field(0, ge=0, description="seed of the initial weights and of the data's order")
+    threads: int | None = Field(None, gt=0, description="CPU threads (default: all usable cores)")
+    log_every: int = Field(10, gt=0, description="steps between lines of metrics", json_schema_extra=_NEUTRAL)
+    heldout_every: int | None = Field(
+        None, gt=0, description="steps between held-out losses (default: the end only)", json_schema_extra=_NEUTRAL
+    )
+    heldout_tokens: int = Field(
+        65536, gt=0, description="most held-out tokens scored each time", json_schema_extra=_NEUTRAL
+    )
+    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints", json_schema_extra=_NEUTRAL)
+    keep_checkpoints: int = Field(
+        2, gt=0, description="how many of the latest checkpoints stay", json_schema_extra=_NEUTRAL
+    )
+    wandb: WandbConfiguration | None = Field(
+        None, description="also log to Weights & Biases", json_schema_extra=_NEUTRAL
+    )
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        if self.batch_tokens % self.sequence_length:
+            raise ValueError(
+                f"batch_tokens {self.batch_tokens} is not a multiple of sequence_length {self.sequence_length}"
+            )
+        if self.micro_batch_tokens is not None and (
+            self.micro_batch_tokens % self.sequence_length or self.batch_tokens % self.micro_batch_tokens
+        ):
+            raise ValueError("micro_batch_tokens must be a multiple of sequence_length and divide batch_tokens")
+        if self.steps is not None and self.optimiser.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.optimiser.warmup_steps} exceeds steps {self.steps}")
+        return self
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows per optimiser step."""
+        return self.batch_tokens // self.sequence_length
+
+    @property
+    def micro_batch_rows(self) -> int:
+        """Rows per forward pass."""
+        return (self.micro_batch_tokens or self.batch_tokens) // self.sequence_length
+
+    def num_steps(self, num_rows: int) -> int:
+        """Optimiser steps for a dataset of `num_rows` rows."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * num_rows / self.batch_rows))
+
+
+class PretrainConfiguration(TrainingConfiguration):
+    """From token shards to weights: a new decoder, or further training of given weights."""
+
+    model: ModelShape | None = Field(None, description="shape of a new decoder; leave out where weights are given")
+
+
+class SftConfiguration(TrainingConfiguration):
+    """From weights and conversations to weights that answer: the loss falls on the assistant's text alone."""
+
+    heldout_share: float = Field(0.02, ge=0, lt=1, description="share of conversations held out of training")
+    too_long: Literal["refuse", "truncate"] = Field(
+        "refuse", description="what to do with a conversation longer than sequence_length"
+    )

@@ -1,0 +1,101 @@
+"""Pre-training: predict every next token of the text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vernacular.foundation.errors import UserError
+from vernacular.models.decoder import Decoder
+from vernacular.models.weights import copy_tokenizer, load_decoder, save_weights
+from vernacular.tokens.packing import PackedRows
+from vernacular.tokens.shards import TokenShards
+from vernacular.tokens.tokenizer import Tokenizer
+from vernacular.training.batch import TensorBatch
+from vernacular.training.configuration import PretrainConfiguration
+from vernacular.training.objectives.objective import Loss, next_token_loss
+from vernacular.training.trainer import Trainer
+
+
+class Pretrain:
+    """Rows are windows over the concatenated documents; every target within a document counts alike."""
+
+    def __init__(self, configuration: PretrainConfiguration, tokens: Path) -> None:
+        self.configuration = configuration
+        self.shards = TokenShards.open(tokens)
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the token shards."""
+        return self.shards.hash
+
+    def rows(self, split: str) -> PackedRows:
+        """Rows of windows over the documents."""
+        return PackedRows.windows(
+            self.shards,
+            split,
+            self.configuration.sequence_length,
+            across_documents=not self.configuration.document_mask,
+        )
+
+    def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
+        """Cross-entropy of the next token."""
+        return next_token_loss(decoder, batch, chunk_tokens=self.configuration.loss_chunk_tokens)
+
+
+def pretrain(
+    configuration: PretrainConfiguration,
+    *,
+    tokens: Path,
+    tokenizer: Path,
+    weights: Path | None,
+    folder: Path,
+    name: str,
+) -> dict[str, Any]:
+    """Train a new decoder, or given weights further, on token shards; writes a weights folder.
+
+    Args:
+        configuration: shape, sizes, optimiser.
+        tokens: folder of token shards.
+        tokenizer: folder of the tokenizer that made them.
+        weights: weights to begin with; None draws new ones of `configuration.model`.
+        folder: where checkpoints, logs and at last the weights are written.
+        name: the stage's name, for progress and errors.
+
+    Returns:
+        The run's summary.
+    """
+    objective = Pretrain(configuration, tokens)
+    encoder = Tokenizer.load(tokenizer)
+    if encoder.hash != objective.shards.tokenizer_hash:
+        raise UserError(
+            "the tokens were made with another tokenizer than the one given",
+            where=f"{tokens} and {tokenizer}",
+            fix="tokenize again with this tokenizer",
+        )
+    trainer = Trainer(configuration, objective, _decoder(configuration, encoder, weights), folder, name=name)
+    summary = trainer.fit()
+    save_weights(folder, trainer.decoder, token_ids=encoder.published_ids())
+    copy_tokenizer(tokenizer, folder)
+    return summary
+
+
+def _decoder(configuration: PretrainConfiguration, encoder: Tokenizer, weights: Path | None) -> Decoder:
+    if (weights is None) == (configuration.model is None):
+        raise UserError(
+            "give either weights to begin with or the shape of a new model, not both or neither",
+            where="weights, model",
+            fix="remove one of the two keys",
+        )
+    if weights is None:
+        assert configuration.model is not None
+        decoder = Decoder(configuration.model.decoder(encoder.vocab_size, configuration.sequence_length))
+        decoder.initialise(configuration.seed)
+        return decoder
+    if Tokenizer.load(weights).hash != encoder.hash:
+        raise UserError(
+            "the weights were trained with another tokenizer than the one the tokens were made with",
+            where=weights,
+            fix="tokenize the text with the weights' own tokenizer",
+        )
+    return load_decoder(weights)

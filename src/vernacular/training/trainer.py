@@ -1,0 +1,264 @@
+"""The training loop. What is learned is the objective's; where it stands is the checkpoint's; this is the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.machine import usable_cores
+from vernacular.foundation.progress import progress
+from vernacular.models.decoder import Decoder
+from vernacular.tokens.order import Order
+from vernacular.tokens.packing import PackedRows
+from vernacular.training.batch import TensorBatch, to_tensors
+from vernacular.training.checkpoint import Checkpoints, Position
+from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.metrics import Metrics
+from vernacular.training.objectives.objective import Objective
+from vernacular.training.optimiser import build_optimiser, set_learning_rate
+from vernacular.training.schedule import learning_rate
+from vernacular.training.throughput import explain, find_peak, training_flops_per_token, utilisation
+
+_NAMED_DOCUMENTS = 8
+
+
+@dataclass
+class StepResult:
+    """Sums of one optimiser step over its global batch."""
+
+    loss: float
+    accuracy: float
+    weight: float
+    gradient_norm: float
+
+
+@dataclass
+class Window:
+    """What happened since the last line of metrics."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    weight: float = 0.0
+    steps: int = 0
+    started: float = 0.0
+
+    def add(self, result: StepResult) -> None:
+        """Count a step in."""
+        self.loss += result.loss * result.weight
+        self.correct += result.accuracy * result.weight
+        self.weight += result.weight
+        self.steps += 1
+
+
+class Trainer:
+    """Trains a decoder on an objective, from its newest checkpoint if it has one."""
+
+    def __init__(
+        self,
+        configuration: TrainingConfiguration,
+        objective: Objective,
+        decoder: Decoder,
+        folder: Path,
+        *,
+        name: str,
+        device: str = "cpu",
+    ) -> None:
+        self.configuration = configuration
+        self.objective = objective
+        self.device = torch.device(device)
+        self.decoder = decoder.to(self.device).train()
+        self.name = name
+        self.folder = folder
+        self.optimiser = build_optimiser(self.decoder, configuration.optimiser)
+        self.checkpoints = Checkpoints(folder, configuration.keep_checkpoints)
+        self.train_rows = _rows_of(objective, "train", configuration)
+        self.heldout_rows = objective.rows("heldout")
+        self.order = Order(len(self.train_rows), configuration.batch_rows, configuration.seed)
+        self.steps = configuration.num_steps(len(self.train_rows))
+
+    def fit(self) -> dict[str, Any]:
+        """Train to the last step; returns the summary of the run. Weights are left in `self.decoder`."""
+        position = self._restore()
+        torch.set_num_threads(position.threads)
+        if self.configuration.compile:
+            for block in self.decoder.blocks:
+                block.compile()
+        metrics = Metrics(self.folder, first_step=position.step, wandb=self.configuration.wandb, name=self.name)
+        flops = training_flops_per_token(self.decoder.configuration, self.configuration.sequence_length)
+        peak = find_peak(self.configuration.precision, self.device)
+        before, begun, window = position.seconds, time.perf_counter(), Window(started=time.perf_counter())
+        last: dict[str, float | None] = {}
+        try:
+            with progress(doing=f"training {self.name}", total=self.steps, unit="steps", initial=position.step) as bar:
+                for step in range(position.step, self.steps):
+                    result = self._step(step)
+                    window.add(result)
+                    done = step + 1
+                    bar.update(1)
+                    is_last = done == self.steps
+                    scores_heldout = is_last or _is_due(done, self.configuration.heldout_every)
+                    if scores_heldout or _is_due(done, self.configuration.log_every):
+                        last = self._measure(done, window, result, flops, peak)
+                        last |= self.score_heldout() if scores_heldout else {}
+                        last["seconds"] = before + time.perf_counter() - begun
+                        metrics.write(done, last)
+                        bar.set_postfix_str(f"loss {last['loss']:.3f}")
+                        window = Window(started=time.perf_counter())
+                    if is_last or _is_due(done, self.configuration.checkpoint_every):
+                        seconds = before + time.perf_counter() - begun
+                        self.checkpoints.save(
+                            self.decoder,
+                            self.optimiser,
+                            Position(done, seconds, position.threads, self.objective.data_hash),
+                        )
+        finally:
+            metrics.close()
+        seconds = before + time.perf_counter() - begun
+        return self._summary(last, seconds, explain(flops, peak), utilisation(self._rate(seconds), flops, peak))
+
+    def _restore(self) -> Position:
+        """The position to go on from; a fresh run stands at step 0."""
+        position = self.checkpoints.restore(self.decoder, self.optimiser, data=self.objective.data_hash)
+        if position is None:
+            threads = self.configuration.threads or usable_cores()
+            return Position(step=0, seconds=0.0, threads=threads, data=self.objective.data_hash)
+        return position
+
+    def _step(self, step: int) -> StepResult:
+        """One optimiser step over the global batch, in micro-batches; the loss is a mean over the whole of it."""
+        batch = self.train_rows.batch(self.order.indices(step))
+        weight = float(batch.weights_BT.sum(dtype="float64"))
+        if weight == 0:
+            raise UserError(
+                f"step {step + 1} has no token to learn from",
+                where=f"stage {self.name}, documents {_listed(batch.document_names())}",
+                fix="remove these documents, or raise batch_tokens",
+            )
+        rows = self.configuration.micro_batch_rows
+        loss_sum, correct_sum = 0.0, 0.0
+        for start in range(0, self.configuration.batch_rows, rows):
+            part = self._tensors(batch.rows(start, start + rows))
+            with self._autocast():
+                loss = self.objective.loss(self.decoder, part)
+            value = loss.total.item()
+            if not math.isfinite(value):
+                self._refuse_loss(step, value, part)
+            (loss.total / weight).backward()
+            loss_sum += value
+            correct_sum += loss.correct.item()
+        norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), self.configuration.optimiser.clip or math.inf).item()
+        if not math.isfinite(norm):
+            self._refuse_gradient(step, batch.document_names())
+        set_learning_rate(self.optimiser, learning_rate(self.configuration.optimiser, step, self.steps))
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return StepResult(loss_sum / weight, correct_sum / weight, weight, norm)
+
+    @torch.no_grad()
+    def score_heldout(self) -> dict[str, float | None]:
+        """Loss and accuracy on the first held-out rows, in nats per token."""
+        rows = min(
+            len(self.heldout_rows), max(1, self.configuration.heldout_tokens // self.configuration.sequence_length)
+        )
+        if rows == 0 or len(self.heldout_rows) == 0:
+            return {}
+        loss, correct, weight = 0.0, 0.0, 0.0
+        self.decoder.eval()
+        for start in range(0, rows, self.configuration.micro_batch_rows):
+            indices = list(range(start, min(rows, start + self.configuration.micro_batch_rows)))
+            batch = self._tensors(self.heldout_rows.batch(indices))
+            with self._autocast():
+                result = self.objective.loss(self.decoder, batch)
+            loss += result.total.item()
+            correct += result.correct.item()
+            weight += batch.weights_BT.sum().item()
+        self.decoder.train()
+        if weight == 0:
+            return {}
+        return {"heldout_loss": loss / weight, "heldout_accuracy": correct / weight}
+
+    def _tensors(self, batch: Any) -> TensorBatch:
+        return to_tensors(batch, self.device, document_mask=self.configuration.document_mask)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.configuration.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _measure(
+        self, done: int, window: Window, result: StepResult, flops: float, peak: Any
+    ) -> dict[str, float | None]:
+        rate = window.steps * self.configuration.batch_tokens / (time.perf_counter() - window.started)
+        loss = window.loss / window.weight
+        return {
+            "tokens": done * self.configuration.batch_tokens,
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "accuracy": window.correct / window.weight,
+            "learning_rate": learning_rate(self.configuration.optimiser, done - 1, self.steps),
+            "gradient_norm": result.gradient_norm,
+            "tokens_per_second": rate,
+            "mfu": utilisation(rate, flops, peak),
+        }
+
+    def _rate(self, seconds: float) -> float:
+        return self.steps * self.configuration.batch_tokens / seconds
+
+    def _summary(self, last: Mapping[str, float | None], seconds: float, formula: str, mfu: float) -> dict[str, Any]:
+        return {
+            "parameters": self.decoder.configuration.num_parameters(),
+            "steps": self.steps,
+            "tokens": self.steps * self.configuration.batch_tokens,
+            "epochs": round(self.steps * self.configuration.batch_rows / len(self.train_rows), 3),
+            "final_loss": last["loss"],
+            "final_accuracy": last["accuracy"],
+            "heldout_loss": last.get("heldout_loss"),
+            "heldout_accuracy": last.get("heldout_accuracy"),
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(self._rate(seconds), 1),
+            "mfu": round(mfu, 4),
+            "mfu_formula": formula,
+        }
+
+    def _refuse_loss(self, step: int, value: float, batch: TensorBatch) -> None:
+        raise UserError(
+            f"the loss of step {step + 1} is {value}",
+            where=f"stage {self.name}, documents {_listed(batch.names())}",
+            fix="look at these documents; lower optimiser.learning_rate or raise warmup_steps; or use float32",
+        )
+
+    def _refuse_gradient(self, step: int, names: list[str]) -> None:
+        raise UserError(
+            f"the gradient of step {step + 1} is not finite",
+            where=f"stage {self.name}, documents {_listed(names)}",
+            fix="look at these documents; lower optimiser.learning_rate or raise warmup_steps; or use float32",
+        )
+
+
+def _rows_of(objective: Objective, split: str, configuration: TrainingConfiguration) -> PackedRows:
+    rows = objective.rows(split)
+    if len(rows) == 0:
+        raise UserError(
+            f"the text does not fill one row of {configuration.sequence_length} tokens",
+            where=f"split {split}",
+            fix="add text, or lower sequence_length",
+        )
+    return rows
+
+
+def _is_due(done: int, every: int | None) -> bool:
+    return every is not None and done % every == 0
+
+
+def _listed(names: Any) -> str:
+    shown = ", ".join(list(names)[:_NAMED_DOCUMENTS])
+    return shown if len(names) <= _NAMED_DOCUMENTS else f"{shown} and {len(names) - _NAMED_DOCUMENTS} more"
