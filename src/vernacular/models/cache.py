@@ -51,9 +51,17 @@ class ContiguousCache:
         self._lengths[layer] = end
         return buffer[0, :, :, :end], buffer[1, :, :, :end]
 
-    def select(self, rows: Tensor) -> None:
-        """Keep (or repeat) the given rows, in this order: int64 [B']."""
-        self._values = self._values.index_select(2, rows)
+    def keep(self, rows: list[int]) -> None:
+        """Keep the given rows, in this order, in the memory there is.
+
+        A row that comes into another's place must come from beyond the last place kept, as when holes are filled
+        from the end: then no row is written over before it is read.
+        """
+        for place, row in enumerate(rows):
+            if place != row:
+                length = self.length
+                self._values[:, :, place, :, :length] = self._values[:, :, row, :, :length]
+        self._values = self._values[:, :, : len(rows)]
 
     def truncate(self, length: int) -> None:
         """Forget all tokens after the first `length`: a shared prefix is kept, its continuations come and go."""

@@ -1,0 +1,239 @@
+"""A weights folder that answers: text in, numbers or text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+
+from vernacular.foundation.configuration import validate
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import read_json
+from vernacular.inference.answer import Answer, Pieces
+from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
+from vernacular.inference.engine import Engine
+from vernacular.inference.likelihood import likelihoods
+from vernacular.models.decoder import Decoder
+from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
+from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, load_decoder, read_config, weights_hash
+from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
+from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
+
+BACKEND = "vernacular"
+
+
+def load(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> LocalModel:
+    """Load a weights folder: config.json, safetensors, tokenizer, and, for chats, a chat template.
+
+    Args:
+        folder: the folder, in Hugging Face layout.
+        dtype: precision of the arithmetic, "float32" or "bfloat16".
+        device: where it runs, as torch names it: "cpu", "cuda", "cuda:1".
+
+    Raises:
+        UserError: a part is missing, truncated, or does not belong to the others.
+    """
+    folder = Path(folder)
+    vocab_size = read_config(folder).vocab_size
+    check_has_tokenizer(folder)
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > vocab_size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the weights only {vocab_size}",
+            where=folder,
+            fix="put the tokenizer the weights were trained with into the folder",
+        )
+    return LocalModel(folder, load_decoder(folder, dtype, device), tokenizer, _template(folder), dtype)
+
+
+class LocalModel:
+    """Our own decoder as a `LanguageModel`, with the surface for people: `generate`, `chat`, `logits`."""
+
+    def __init__(
+        self, folder: Path, decoder: Decoder, tokenizer: Tokenizer, template: ChatTemplate | None, dtype: str
+    ) -> None:
+        self.folder = folder
+        self.decoder = decoder
+        self.tokenizer = tokenizer
+        self.template = template
+        self.dtype = dtype
+        self._engine = Engine(decoder)
+        self._end_ids = _end_ids(folder, tokenizer)
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """What answers: `backend`, `dtype`, and the hashes of `weights`, `tokenizer` and `template`."""
+        return {
+            "backend": BACKEND,
+            "dtype": self.dtype,
+            "weights": weights_hash(self.folder),
+            "tokenizer": self.tokenizer.hash,
+            "template": self.template.hash if self.template else "none",
+        }
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence in tokens, prompt and answer together."""
+        return self.decoder.configuration.max_positions
+
+    # ------------------------------------------------------------------------------------------ for people
+
+    @overload
+    def generate(self, prompt: str, **sampling: Any) -> str: ...
+    @overload
+    def generate(self, prompt: Sequence[str], **sampling: Any) -> list[str]: ...
+    def generate(self, prompt: str | Sequence[str], **sampling: Any) -> str | list[str]:
+        """Continue a prompt, or each of a list of prompts; the prompt is not repeated.
+
+        Args:
+            prompt: the text to continue.
+            **sampling: the fields of `Sampling`: max_new_tokens, temperature, top_k, top_p, seed, stop.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        settings = _sampling(sampling)
+        texts = [generation.text for generation in self.complete(prompts, [settings] * len(prompts))]
+        return texts[0] if isinstance(prompt, str) else texts
+
+    def chat(self, messages: Sequence[Message], **sampling: Any) -> str:
+        """The assistant's answer to a conversation of {"role", "content"} messages. Sampling as in `generate`."""
+        answer = self._answer(self._encode_chat(messages), _sampling(sampling))
+        (finished,) = self._engine.run([answer])
+        return finished.text
+
+    def stream(self, prompt: str, sampling: Sampling | None = None, **settings: Any) -> Iterator[str]:
+        """As `generate` for one prompt, in pieces that never cut a grapheme cluster."""
+        (ids,) = encode_prompts(self.tokenizer, [prompt])
+        return self._stream(ids, sampling or _sampling(settings))
+
+    def stream_chat(self, messages: Sequence[Message], **sampling: Any) -> Iterator[str]:
+        """As `chat`, in pieces that never cut a grapheme cluster."""
+        return self._stream(self._encode_chat(messages), _sampling(sampling))
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Scores of the token after each of `ids`: float32 [tokens, vocabulary], on the CPU."""
+        ids_1T = torch.as_tensor(ids, dtype=torch.int64, device=self.decoder.embedding.weight.device)[None]
+        vocabulary = self.decoder.configuration.vocab_size
+        if not 0 < ids_1T.numel() <= self.max_positions or ids_1T.dim() != 2:
+            raise UserError(f"logits take 1 to {self.max_positions} token ids, not {list(ids_1T.shape[1:])}")
+        if ids_1T.min() < 0 or ids_1T.max() >= vocabulary:
+            raise UserError(f"a token id is outside the vocabulary of {vocabulary}", where="ids")
+        return self.decoder.logits(self.decoder(ids_1T)[0]).cpu()
+
+    # ------------------------------------------------------------------------------------------ LanguageModel
+
+    def complete(
+        self, prompts: Sequence[str], samplings: Sequence[Sampling], *, report: Report | None = None
+    ) -> list[Generation]:
+        """Continue each prompt; the begin token is put first unless the prompt starts with it."""
+        encoded = encode_prompts(self.tokenizer, prompts)
+        answers = [self._answer(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True)]
+        for _ in self._engine.run(answers):
+            if report is not None:
+                report(1)
+        return [answer.generation() for answer in answers]
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]], *, report: Report | None = None) -> list[Likelihood]:
+        """Log-probability of each continuation given its context; `report(n)` is told of n more pairs done.
+
+        A context that is too long loses tokens at its left. A continuation that is too long by itself is refused.
+        """
+        encoded = encode_pairs(self.tokenizer, pairs)
+        for number, (_, continuation) in enumerate(encoded, start=1):
+            if len(continuation) > self.max_positions:
+                raise UserError(
+                    f"the continuation has {len(continuation)} tokens, {len(continuation) - self.max_positions} more "
+                    f"than the model has positions",
+                    where=f"pair {number} of {len(pairs)}",
+                    fix="score long texts with text_loglikelihood, which reads them in windows",
+                )
+        return likelihoods(self.decoder, encoded, report=report)
+
+    def text_loglikelihood(self, texts: Sequence[str], *, report: Report | None = None) -> list[TextLikelihood]:
+        """Log-probability of each whole text after the begin token, and its number of tokens.
+
+        A text longer than the model's positions is read in windows; each token is predicted exactly once. A window
+        starts with the last token of the one before; the last window reaches back as far as there is room. These are
+        the windows of lm-evaluation-harness (`loglikelihood_rolling`). Control tokens in a text are letters.
+        """
+        encoded = self.tokenizer.encode_batch(list(texts))
+        windows: list[TokenPair] = []
+        owners: list[int] = []
+        for number, ids in enumerate(encoded):
+            for window in _windows(ids, self.tokenizer.begin_id, self.max_positions):
+                windows.append(window)
+                owners.append(number)
+        totals = [0.0] * len(texts)
+        for owner, likelihood in zip(owners, likelihoods(self.decoder, windows), strict=True):
+            totals[owner] += likelihood.log_probability
+        if report is not None:
+            report(len(texts))
+        return [TextLikelihood(total, len(ids)) for total, ids in zip(totals, encoded, strict=True)]
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as the chat template writes it; refused where the weights have no template."""
+        return self._need_template().render(messages, add_generation_prompt=add_generation_prompt)
+
+    # ------------------------------------------------------------------------------------------ within
+
+    def _need_template(self) -> ChatTemplate:
+        if self.template is None:
+            raise UserError(
+                "these weights have no chat template (chat_template.jinja), so they cannot chat",
+                where=self.folder,
+                fix="use `generate`, or take the weights of a fine-tuning stage",
+            )
+        return self.template
+
+    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        return self._need_template().encode(self.tokenizer, messages, add_generation_prompt=True)
+
+    def _answer(self, ids: Sequence[int], sampling: Sampling, *, follow: bool = False) -> Answer:
+        return Answer(
+            ids,
+            sampling,
+            max_positions=self.max_positions,
+            end_ids=self._end_ids,
+            tokenizer=self.tokenizer,
+            follow=follow,
+        )
+
+    def _stream(self, ids: Sequence[int], sampling: Sampling) -> Iterator[str]:
+        answer = self._answer(ids, sampling, follow=True)
+        pieces = Pieces(answer)
+        for _ in self._engine.steps([answer]):
+            yield from pieces.take()
+
+
+def _windows(ids: Sequence[int], begin_id: int, max_positions: int) -> Iterator[TokenPair]:
+    """Windows of at most `max_positions` tokens read, that predict each of `ids` once."""
+    whole = (begin_id, *ids)
+    for start in range(0, len(ids), max_positions):
+        end = min(start + max_positions, len(ids))
+        first = 0 if start == 0 else end - max_positions
+        yield TokenPair(whole[first : start + 1], whole[start + 1 : end + 1])
+
+
+def _sampling(settings: Mapping[str, Any]) -> Sampling:
+    stop = settings.get("stop")
+    return validate(Sampling, {**settings, "stop": (stop,)} if isinstance(stop, str) else dict(settings))
+
+
+def _template(folder: Path) -> ChatTemplate | None:
+    in_config = read_json(folder / CONFIG_FILE).get("chat_template")
+    return ChatTemplate.load(folder) if in_config or (folder / TEMPLATE_FILE).is_file() else None
+
+
+def _end_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
+    """Tokens that end an answer: the tokenizer's end token, and those that the published folder names."""
+    ends = {tokenizer.end_id}
+    for name in (GENERATION, CONFIG):
+        if (folder / name).is_file():
+            named = read_json(folder / name).get("eos_token_id")
+            if named is not None:
+                return frozenset(ends | set(named if isinstance(named, list) else [named]))
+    return frozenset(ends)
