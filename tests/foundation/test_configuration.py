@@ -1,0 +1,118 @@
+"""Configuration: unknown keys refused with the nearest named, lines kept, overrides applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from vernacular.foundation.configuration import (
+    Configuration,
+    apply_override,
+    parse_override,
+    parse_yaml,
+    read_yaml,
+    validate,
+)
+from vernacular.foundation.errors import UserError
+
+
+class Inner(Configuration):
+    learning_rate: float = Field(gt=0)
+    steps: int = 10
+
+
+class Outer(Configuration):
+    name: str
+    inner: Inner
+
+
+def test_an_unknown_key_names_file_line_and_nearest_key(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: demo\ninner:\n  learning_rate: 1\n  stepz: 5\n")
+    document = read_yaml(path)
+    with pytest.raises(UserError) as caught:
+        validate(Outer, document.value, document)
+    assert "unknown key 'stepz'" in str(caught.value)
+    assert f"{path}:4 (inner.stepz)" in str(caught.value)
+    assert "did you mean 'steps'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("name: demo\ninner: {steps: 3}\n", "'learning_rate' is missing", 2),
+        ("name: demo\ninner: {learning_rate: -1}\n", "greater than 0", 2),
+        ("name: demo\ninner:\n  learning_rate: fast\n", "valid number", 3),
+    ],
+)
+def test_a_wrong_value_names_its_line(tmp_path: Path, text: str, message: str, line: int) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    document = read_yaml(path)
+    with pytest.raises(UserError) as caught:
+        validate(Outer, document.value, document)
+    assert message in str(caught.value)
+    assert f"{path}:{line}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: [1\n", "not valid YAML"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("name: a\nname: b\n", "stands twice"),
+    ],
+)
+def test_yaml_that_is_none_is_refused(text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_yaml(text, Path("recipe.yaml"))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="file not found"):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="folder"):
+        read_yaml(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"name: za\xbf")
+    with pytest.raises(UserError, match="not valid UTF-8 at byte 8"):
+        read_yaml(tmp_path / "latin.yaml")
+
+
+def test_an_override_reaches_into_mappings_and_lists() -> None:
+    value: dict[str, Any] = {"stages": {"base": {"steps": 1, "sources": [{"name": "a"}, {"name": "b"}]}}}
+    changed = apply_override(value, *parse_override("stages.base.steps=200"))
+    assert changed["stages"]["base"]["steps"] == 200
+    changed = apply_override(changed, *parse_override("stages.base.sources.1.name=c"))
+    assert [source["name"] for source in changed["stages"]["base"]["sources"]] == ["a", "c"]
+    changed = apply_override(changed, *parse_override("stages.new={do: sft}"))
+    assert changed["stages"]["new"] == {"do": "sft"}
+    assert value["stages"]["base"]["steps"] == 1, "the original is not touched"
+
+
+@pytest.mark.parametrize("text", ["steps", "=3", "a=[1"])
+def test_an_override_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        parse_override(text)
+
+
+def test_an_override_below_a_value_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing can stand below it"):
+        apply_override({"steps": 3}, ("steps", "more"), 1)
+
+
+_KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
+
+
+@given(st.lists(_KEYS, min_size=1, max_size=4), st.integers())
+def test_what_an_override_sets_can_be_read_at_its_path(keys: list[str], number: int) -> None:
+    path, parsed = parse_override(f"{'.'.join(keys)}={number}")
+    changed: Any = apply_override({}, path, parsed)
+    for key in keys:
+        changed = changed[key]
+    assert changed == number

@@ -1,0 +1,66 @@
+"""Atomic files: whole at their final name, or not there."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vernacular.foundation.errors import MachineError, UserError, machine_errors
+from vernacular.foundation.files import atomic_path, files_under, read_json, sha256_json, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    write_text(path, "ஒன்று")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text(encoding="utf-8") == "ஒன்று"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_full_disk_names_the_path_and_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(MachineError) as caught, machine_errors("writing", tmp_path / "big"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "disk is full" in str(caught.value)
+    assert str(tmp_path / "big") in str(caught.value)
+
+
+def test_other_system_errors_pass_unchanged() -> None:
+    with pytest.raises(FileNotFoundError), machine_errors("reading"):
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+
+def test_malformed_json_names_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{\n  "a": }\n')
+    with pytest.raises(UserError, match=r"a\.json:2:8"):
+        read_json(path)
+
+
+def test_hidden_and_unfinished_files_are_not_listed(tmp_path: Path) -> None:
+    write_text(tmp_path / "b" / "c.txt", "c")
+    write_text(tmp_path / "a.txt", "a")
+    (tmp_path / ".a.txt.part").write_text("half")
+    assert [str(path.relative_to(tmp_path)) for path in files_under(tmp_path)] == ["a.txt", "b/c.txt"]
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@given(st.dictionaries(st.text(), _VALUES, max_size=4))
+def test_the_hash_of_a_value_does_not_depend_on_the_order_of_its_keys(value: dict[str, object]) -> None:
+    assert sha256_json(value) == sha256_json(dict(reversed(value.items())))
+
+
+def test_json_survives_the_file(tmp_path: Path) -> None:
+    value = {"भाषा": ["हिन्दी", "polski"], "n": 3}
+    write_json(tmp_path / "v.json", value)
+    assert read_json(tmp_path / "v.json") == value

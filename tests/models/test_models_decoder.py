@@ -1,0 +1,105 @@
+"""The decoder's own promises: caches and masks change nothing, seeds decide everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vernacular.models.cache import ContiguousCache
+from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.decoder import Decoder
+
+
+def make_decoder(**changes: Any) -> Decoder:
+    values: dict[str, Any] = {
+        "vocab_size": 101,
+        "hidden_size": 48,
+        "num_layers": 2,
+        "num_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "intermediate_size": 72,
+        "max_positions": 64,
+        "initializer_range": 0.2,
+        **changes,
+    }
+    decoder = Decoder(DecoderConfiguration(**values))
+    decoder.initialise(seed=3)
+    return decoder.eval()
+
+
+def random_ids(*shape: int) -> torch.Tensor:
+    return torch.randint(0, 101, shape, generator=torch.Generator().manual_seed(5))
+
+
+@torch.no_grad()
+def test_a_cache_changes_nothing() -> None:
+    decoder, ids = make_decoder(), random_ids(3, 20)
+    whole = decoder(ids)
+    cache = ContiguousCache(decoder.configuration, batch_size=3, capacity=20, dtype=torch.float32)
+    pieces = [decoder(ids[:, :12], cache=cache)]
+    for token in range(12, 20):
+        positions = torch.full((3, 1), token)
+        pieces.append(decoder(ids[:, token : token + 1], positions_BT=positions, cache=cache))
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=2e-5)
+
+
+@torch.no_grad()
+def test_documents_in_one_row_do_not_see_each_other() -> None:
+    decoder, first, second = make_decoder(), random_ids(1, 9), random_ids(1, 14)[:, 3:]
+    row = torch.cat((first, second), dim=1)
+    documents = torch.tensor([0] * first.shape[1] + [1] * second.shape[1])
+    positions = torch.cat((torch.arange(first.shape[1]), torch.arange(second.shape[1])))[None]
+    causal = torch.ones(len(documents), len(documents), dtype=torch.bool).tril()
+    mask = ((documents[:, None] == documents[None]) & causal)[None, None]
+    packed = decoder(row, positions_BT=positions, mask_B1TS=mask)
+    apart = torch.cat((decoder(first), decoder(second)), dim=1)
+    torch.testing.assert_close(packed, apart, rtol=0, atol=2e-5)
+    unmasked = decoder(row)
+    assert (unmasked - apart).abs().max() > 1e-2, "without the mask they would"
+
+
+def test_the_seed_decides_the_weights() -> None:
+    first, again, other = make_decoder(), make_decoder(), make_decoder()
+    other.initialise(seed=4)
+    for (name, one), two, three in zip(first.named_parameters(), again.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert one.dim() == 1 or not torch.equal(one, three), name
+
+
+def test_a_full_cache_refuses() -> None:
+    decoder = make_decoder()
+    cache = ContiguousCache(decoder.configuration, batch_size=1, capacity=4, dtype=torch.float32)
+    try:
+        decoder(random_ids(1, 5), cache=cache)
+    except IndexError as error:
+        assert "holds 4 tokens" in str(error)
+    else:
+        raise AssertionError("it was overrun")
+
+
+def test_parameters_are_counted_as_the_published_systems_are() -> None:
+    bielik = DecoderConfiguration(
+        vocab_size=32000,
+        hidden_size=4096,
+        num_layers=32,
+        num_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        intermediate_size=14336,
+        max_positions=8192,
+    )
+    assert bielik.num_parameters() == 7_241_732_096
+    param = DecoderConfiguration(
+        vocab_size=256000,
+        hidden_size=2048,
+        num_layers=32,
+        num_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        intermediate_size=7168,
+        max_positions=2048,
+    )
+    assert param.num_parameters() == 2_860_648_448
+    assert bielik.cache_bytes_per_token(bytes_per_value=2) == 2 * 32 * 8 * 128 * 2
