@@ -1,0 +1,87 @@
+"""Settings of the tokenizer and of token shards. Light: the command line and the JSON schema load this module."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from vernacular.foundation.configuration import Configuration
+
+CONTROL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+NUM_BYTES = 256
+
+
+class TokenizerConfiguration(Configuration):
+    """A byte-level BPE trained on a curated artifact."""
+
+    vocab_size: int = Field(
+        32768, gt=0, description="size of the vocabulary, the 256 bytes and all special tokens included"
+    )
+    digits: Literal["individual", "groups"] = Field(
+        "individual", description="a number is cut into single digits, or into groups of up to three from the left"
+    )
+    reserved_tokens: int = Field(16, ge=0, description="how many special tokens <|reserved_0|>… are kept for later use")
+    special_tokens: tuple[str, ...] = Field((), description="further special tokens, after the control tokens")
+    sample_bytes: int | None = Field(
+        2**30, gt=0, description="bytes of text to learn from; null learns from as many as there are"
+    )
+    language_exponent: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="a language's share of the sample is its bytes to this power: 1 in proportion, 0 all alike; text of a language that has less than its share is read more than once",
+    )
+    language_shares: dict[str, float] | None = Field(
+        None, description="each language's share of the sample, instead of language_exponent; others are left out"
+    )
+    min_frequency: int = Field(2, ge=1, description="how often a pair must occur to be merged")
+    max_token_bytes: int = Field(
+        64, ge=4, description="longest token in bytes; keeps boilerplate out of the vocabulary"
+    )
+    max_positions: int = Field(4096, gt=0, description="model_max_length in tokenizer_config.json, in tokens")
+
+    @property
+    def all_special_tokens(self) -> tuple[str, ...]:
+        """Every special token; its place is its id."""
+        reserved = tuple(f"<|reserved_{number}|>" for number in range(self.reserved_tokens))
+        return CONTROL_TOKENS + self.special_tokens + reserved
+
+    @field_validator("language_shares")
+    @classmethod
+    def _shares_are_positive(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is not None and (not shares or min(shares.values()) <= 0):
+            raise ValueError("language_shares needs at least one language, each with a share above 0")
+        return shares
+
+    @model_validator(mode="after")
+    def _has_room(self) -> TokenizerConfiguration:
+        tokens = self.all_special_tokens
+        if len(set(tokens)) < len(tokens) or not all(tokens):
+            raise ValueError("special_tokens must be distinct, not empty, and none of the control or reserved tokens")
+        least = NUM_BYTES + len(tokens)
+        if self.vocab_size < least:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} has no room for {NUM_BYTES} bytes and {len(tokens)} special tokens;"
+                f" make it at least {least}"
+            )
+        return self
+
+
+class TokenizeConfiguration(Configuration):
+    """How a curated artifact's documents become token shards."""
+
+    tokens_per_shard: int = Field(2**26, gt=0, description="most tokens in a shard, unless one document alone has more")
+    splits: tuple[str, ...] = Field(("train", "heldout"), min_length=1, description="which splits to tokenize")
+
+
+class ConversationsConfiguration(Configuration):
+    """How conversations become token shards with a loss weight for each token."""
+
+    tokens_per_shard: int = Field(2**26, gt=0, description="most tokens in a shard, unless one conversation has more")
+    heldout_fraction: float = Field(
+        0.0, ge=0, lt=1, description="share of the conversations, picked by the hash of their id, kept as split heldout"
+    )
+    strict: bool = Field(
+        False, description="stop at a malformed conversation, instead of writing it to quarantine.jsonl with its line"
+    )

@@ -1,0 +1,204 @@
+"""Rows for training: a split's documents packed into rows of equal length, with everything the loss must know.
+
+Two layouts:
+- `stream`: windows of `seq_length + 1` tokens, `seq_length` apart, over the documents one after the other. Each token
+  is a target once. The last window is filled up with padding.
+- `conversations`: whole conversations, packed best-fit decreasing into rows; none is split.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vernacular.foundation.errors import UserError
+from vernacular.tokens.shards import ShardReader
+
+Layout = Literal["stream", "conversations"]
+Overlong = Literal["refuse", "truncate", "drop"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a step. B rows of T tokens; all arrays are [B, T].
+
+    Attributes:
+        ids_BT: int64, what the model reads.
+        targets_BT: int64, the token that follows each.
+        weights_BT: float32, weight of each target in the loss; 0 at padding and where it begins another document.
+        positions_BT: int64, from 0 at each document's first token in the row.
+        documents_BT: int64, which document of its row a token belongs to; -1 is padding.
+        names: for each row, its documents' ids.
+    """
+
+    ids_BT: NDArray[np.int64]
+    targets_BT: NDArray[np.int64]
+    weights_BT: NDArray[np.float32]
+    positions_BT: NDArray[np.int64]
+    documents_BT: NDArray[np.int64]
+    names: tuple[tuple[str, ...], ...]
+
+    def document_names(self) -> list[str]:
+        """Ids of all documents in the batch, each once, in order."""
+        return list(dict.fromkeys(name for row in self.names for name in row))
+
+
+class PackedRows:
+    """The rows of a split. Memory does not grow with the tokens; for conversations, a few bytes for each.
+
+    Args:
+        reader: the split's shards.
+        seq_length: T, tokens the model reads in a row. A row holds one token more, which is only a target.
+        layout: `stream` or `conversations`.
+        overlong: what happens to a conversation of more than T + 1 tokens: `refuse` it by name, `truncate` it at its
+            end, or `drop` it. A truncated one that has lost all its loss-bearing tokens is dropped.
+    """
+
+    def __init__(
+        self, reader: ShardReader, seq_length: int, layout: Layout = "stream", *, overlong: Overlong = "refuse"
+    ) -> None:
+        if seq_length < 1:
+            raise UserError(f"seq_length is {seq_length}; a row needs at least 1 token", where="seq_length")
+        self.reader = reader
+        self.seq_length = seq_length
+        self.layout = layout
+        self.truncated = self.dropped = 0
+        if layout == "conversations":
+            lengths = self._usable_lengths(overlong)
+            self._documents, self._row_starts = pack_best_fit(lengths, seq_length + 1)
+        if len(self) == 0:
+            raise UserError(
+                f"the split '{reader.split}' has no row to train on: {reader.num_tokens} tokens in"
+                f" {reader.num_documents} documents, {self.dropped} dropped",
+                where=reader.folder,
+                fix="give it more text, or a longer seq_length",
+            )
+
+    def __len__(self) -> int:
+        """Rows in an epoch."""
+        if self.layout == "conversations":
+            return len(self._row_starts) - 1
+        return (max(0, self.reader.num_tokens - 1) + self.seq_length - 1) // self.seq_length
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The rows at `indices`, in that order."""
+        shape = (len(indices), self.seq_length + 1)
+        ids = np.full(shape, self.reader.pad_id, dtype=np.int64)
+        weights = np.zeros(shape, dtype=np.float32)
+        positions = np.zeros(shape, dtype=np.int64)
+        documents = np.full(shape, -1, dtype=np.int64)
+        names = []
+        for row, index in enumerate(indices):
+            pieces = self.pieces(index)
+            names.append(tuple(self.reader.document_name(document) for document, _, _ in pieces))
+            cursor = 0
+            for number, (_, start, stop) in enumerate(pieces):
+                here = slice(cursor, cursor + stop - start)
+                ids[row, here] = self.reader.slice(start, stop)
+                weights[row, here] = self.reader.weights(start, stop)
+                positions[row, here] = np.arange(stop - start)
+                documents[row, here] = number
+                cursor = here.stop
+        same_document = documents[:, 1:] == documents[:, :-1]
+        return Batch(
+            ids_BT=ids[:, :-1].copy(),
+            targets_BT=ids[:, 1:].copy(),
+            weights_BT=np.where(same_document, weights[:, 1:], np.float32(0)),
+            positions_BT=positions[:, :-1].copy(),
+            documents_BT=documents[:, :-1].copy(),
+            names=tuple(names),
+        )
+
+    def pieces(self, row: int) -> list[tuple[int, int, int]]:
+        """What a row is made of: (document, start, stop) in tokens of the split, one after the other."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        if self.layout == "conversations":
+            chosen = self._documents[self._row_starts[row] : self._row_starts[row + 1]]
+            ranges = [(int(document), *self.reader.document_range(int(document))) for document in chosen]
+            return [(document, start, min(stop, start + self.seq_length + 1)) for document, start, stop in ranges]
+        start = row * self.seq_length
+        stop = min(start + self.seq_length + 1, self.reader.num_tokens)
+        pieces = []
+        document = self.reader.document_at(start)
+        while start < stop:
+            end = min(self.reader.document_range(document)[1], stop)
+            if end > start:
+                pieces.append((document, start, end))
+            start, document = end, document + 1
+        return pieces
+
+    def _usable_lengths(self, overlong: Overlong) -> NDArray[np.int64]:
+        """Tokens that each conversation takes in a row; 0 leaves it out."""
+        lengths = self.reader.document_lengths()
+        capacity = self.seq_length + 1
+        for document in np.flatnonzero(lengths > capacity):
+            if overlong == "refuse":
+                raise UserError(
+                    f"{self._describe(int(document))} has {lengths[document]} tokens; a row holds {capacity}",
+                    where=self.reader.folder,
+                    fix=f"set seq_length to at least {lengths.max() - 1}, or overlong to truncate or drop",
+                )
+            start, _ = self.reader.document_range(int(document))
+            keeps_loss = overlong == "truncate" and self.reader.weights(start + 1, start + capacity).any()
+            lengths[document] = capacity if keeps_loss else 0
+            self.truncated += int(keeps_loss)
+            self.dropped += int(not keeps_loss)
+        return lengths
+
+    def _describe(self, document: int) -> str:
+        """The conversation as its file calls it, where the shards came with a listing."""
+        listing = self.reader.folder / self.reader.split / "conversations.jsonl"
+        name = self.reader.document_name(document)
+        if not listing.is_file():
+            return f"the document {name}"
+        with open(listing, encoding="utf-8") as file:
+            record = json.loads(next(islice(file, document, None)))
+        return f"the conversation '{record['id']}' (line {record['line']} of its file)"
+
+
+def pack_best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Put items into as few bins as best-fit decreasing finds: longest first, each where it leaves the least space.
+
+    Args:
+        lengths: int64 [N], at most `capacity` each; items of length 0 are left out.
+        capacity: what a bin holds.
+
+    Returns:
+        (items, starts): bin b holds items[starts[b]:starts[b + 1]], in ascending order.
+    """
+    bin_of = np.full(len(lengths), -1, dtype=np.int64)
+    num_bins = 0
+    spaces: list[int] = []  # the distinct amounts of space left in some bin, ascending
+    bins_with: dict[int, list[int]] = {}
+    for item in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[item])
+        if length == 0:
+            break
+        at = bisect_left(spaces, length)
+        if at == len(spaces):
+            chosen, space = num_bins, capacity
+            num_bins += 1
+        else:
+            space = spaces[at]
+            chosen = bins_with[space].pop()
+            if not bins_with[space]:
+                del bins_with[space]
+                del spaces[at]
+        bin_of[item] = chosen
+        left = space - length
+        if left:
+            if left not in bins_with:
+                bins_with[left] = []
+                insort(spaces, left)
+            bins_with[left].append(chosen)
+    items = np.argsort(bin_of, kind="stable")[np.count_nonzero(bin_of < 0) :]
+    starts = np.searchsorted(bin_of[items], np.arange(num_bins + 1))
+    return items.astype(np.int64), starts.astype(np.int64)

@@ -1,0 +1,28 @@
+"""The cuts made in text before byte pairs are merged: one regular expression, put together from data."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import yaml
+
+Digits = Literal["individual", "groups"]
+
+
+@cache
+def split_pattern(digits: Digits = "individual") -> str:
+    """The pattern whose matches are the pieces of a text; every character belongs to exactly one of them.
+
+    No cut parts a character from a mark, joiner or other extender that follows it: see `data/pre_tokenizer.yaml`.
+
+    Args:
+        digits: "individual" makes each digit a piece; "groups" makes pieces of up to three.
+    """
+    parts = yaml.safe_load((files("vernacular.tokens") / "data" / "pre_tokenizer.yaml").read_text(encoding="utf-8"))
+    pieces = {**parts["pieces"], "digits": parts["digits"][digits]}
+    pattern = "|".join(pieces[name] for name in parts["order"])
+    for name, members in parts["classes"].items():
+        pattern = pattern.replace(f"{{{name}}}", members)
+    return pattern

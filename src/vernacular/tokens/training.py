@@ -1,0 +1,197 @@
+"""Train a byte-level BPE on a curated artifact: the same documents and settings give the same bytes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute
+from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Engine
+
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import write_json
+from vernacular.foundation.progress import progress
+from vernacular.tokens.configuration import TokenizerConfiguration
+from vernacular.tokens.documents import count_documents, document_files, read_documents
+from vernacular.tokens.measures import describe_fit, measure_fit
+from vernacular.tokens.pre_tokenizer import split_pattern
+from vernacular.tokens.template import ChatTemplate
+from vernacular.tokens.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer
+
+_MEASURED_BYTES = 4 << 20
+"""Bytes of text of each language on which the trained tokenizer is measured."""
+
+
+def train_tokenizer(configuration: TokenizerConfiguration, documents_folder: Path, folder: Path) -> dict[str, Any]:
+    """Train on the split `train` of a curated artifact and write a tokenizer folder.
+
+    Args:
+        configuration: vocabulary size, digits, shares of the languages, …
+        documents_folder: the curated artifact (it holds `documents/train/*.parquet`).
+        folder: receives tokenizer.json, tokenizer_config.json, chat_template.jinja and report.json.
+
+    Returns:
+        The summary: vocabulary size, hashes, and the fit by language.
+
+    Raises:
+        UserError: there is no text, a language with a share is absent, or vocab_size is more than the text supports.
+    """
+    paths = document_files(documents_folder, "train")
+    available = count_bytes(paths)
+    wanted = share_bytes(configuration, available, documents_folder)
+    engine = _untrained(configuration)
+    trainer = trainers.BpeTrainer(
+        vocab_size=configuration.vocab_size,
+        min_frequency=configuration.min_frequency,
+        special_tokens=[_special(token) for token in configuration.all_special_tokens],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=configuration.max_token_bytes,
+        show_progress=sys.stderr.isatty(),
+    )
+    engine.train_from_iterator(sample_texts(paths, available, wanted), trainer)
+    _check_size(engine, configuration, documents_folder)
+    _finish(engine)
+    contents = {
+        TOKENIZER_FILE: engine.to_str(pretty=True).encode("utf-8"),
+        CONFIG_FILE: (json.dumps(_published_settings(configuration), ensure_ascii=False, indent=2) + "\n").encode(),
+    }
+    tokenizer, template = Tokenizer(contents, where=folder), ChatTemplate.default()
+    tokenizer.save(folder)
+    template.save(folder)
+    report = {
+        "vocab_size": tokenizer.vocab_size,
+        "tokenizer_hash": tokenizer.hash,
+        "template_hash": template.hash,
+        "sampled_bytes": dict(sorted(wanted.items())),
+        **_measure(tokenizer, documents_folder, paths),
+    }
+    write_json(folder / "report.json", report)
+    return report
+
+
+def count_bytes(paths: list[Path]) -> dict[str, int]:
+    """Bytes of text by language."""
+    totals: dict[str, int] = {}
+    with progress(doing="weighing languages", total=count_documents(paths), unit="documents") as bar:
+        for batch in read_documents(paths, ("language", "text")):
+            sizes = pyarrow.compute.binary_length(batch.column("text")).to_pylist()
+            for language, size in zip(batch.column("language").to_pylist(), sizes, strict=True):
+                totals[language] = totals.get(language, 0) + size
+            bar.update(batch.num_rows)
+    return totals
+
+
+def share_bytes(configuration: TokenizerConfiguration, available: dict[str, int], where: Path) -> dict[str, int]:
+    """Bytes to learn from by language: the sample, divided by the languages' shares."""
+    total = sum(available.values())
+    if not total:
+        raise UserError("the documents hold no text", where=where, fix="check the sources and filters of the corpus")
+    shares = configuration.language_shares
+    if shares is None:
+        shares = {name: size**configuration.language_exponent for name, size in available.items() if size}
+    for language in shares:
+        if not available.get(language):
+            raise UserError(
+                f"the language '{language}' is absent from the text",
+                where="language_shares",
+                fix=f"use languages that are there: {', '.join(sorted(available))}",
+            )
+    sample = min(configuration.sample_bytes or total, total)
+    return {language: round(sample * share / sum(shares.values())) for language, share in shares.items()}
+
+
+def sample_texts(paths: list[Path], available: dict[str, int], wanted: dict[str, int]) -> Iterator[list[str]]:
+    """Texts in batches, each language thinned out or repeated evenly along the corpus until it has its bytes."""
+    seen = dict.fromkeys(available, 0)
+    given = dict.fromkeys(available, 0)
+    with progress(doing="reading text", total=sum(wanted.values()), unit="B") as bar:
+        for batch in read_documents(paths, ("language", "text")):
+            texts: list[str] = []
+            for language, text in zip(
+                batch.column("language").to_pylist(), batch.column("text").to_pylist(), strict=True
+            ):
+                size = len(text.encode("utf-8"))
+                seen[language] += size
+                # Whole-number arithmetic: given/seen follows wanted/available, on every machine alike.
+                while size and given[language] * available[language] < wanted.get(language, 0) * seen[language]:
+                    texts.append(text)
+                    given[language] += size
+                    bar.update(size)
+            yield texts
+
+
+def _untrained(configuration: TokenizerConfiguration) -> Engine:
+    engine = Engine(models.BPE())
+    # No normaliser: what is decoded must be what was encoded. The corpus is normalised before.
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(split_pattern(configuration.digits)), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    engine.decoder = decoders.ByteLevel()
+    return engine
+
+
+def _special(token: str) -> AddedToken:
+    return AddedToken(token, special=True, normalized=False)
+
+
+def _check_size(engine: Engine, configuration: TokenizerConfiguration, where: Path) -> None:
+    reached = engine.get_vocab_size()
+    if reached < configuration.vocab_size:
+        raise UserError(
+            f"vocab_size {configuration.vocab_size} is larger than the text supports: with min_frequency"
+            f" {configuration.min_frequency} it yields {reached} tokens",
+            where=where,
+            fix=f"set vocab_size to at most {reached}, or give it more text",
+        )
+
+
+def _finish(engine: Engine) -> None:
+    """Plain `tokenizer(text)` in other libraries puts the begin token first, as training does."""
+    begin = "<|begin|>"
+    engine.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, engine.token_to_id(begin))]
+    )
+
+
+def _published_settings(configuration: TokenizerConfiguration) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|begin|>",
+        "eos_token": "<|end|>",
+        "pad_token": "<|pad|>",
+        "model_max_length": configuration.max_positions,
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _measure(tokenizer: Tokenizer, curated: Path, train_paths: list[Path]) -> dict[str, Any]:
+    """The fit by language, on held-out documents where the corpus has them."""
+    heldout = sorted((Path(curated) / "documents" / "heldout").glob("*.parquet"))
+    measured_on = "heldout" if heldout and count_documents(heldout) else "train"
+    batches = _first_bytes(heldout if measured_on == "heldout" else train_paths)
+    return {"measured_on": measured_on, "languages": describe_fit(measure_fit(tokenizer, batches))}
+
+
+def _first_bytes(paths: list[Path]) -> Iterator[tuple[list[str], list[str]]]:
+    """Batches (languages, texts) of documents, up to a few MB of each language."""
+    taken: dict[str, int] = {}
+    with progress(doing="measuring the fit", total=count_documents(paths), unit="documents") as bar:
+        for batch in read_documents(paths, ("language", "text")):
+            languages, texts = [], []
+            for language, text in zip(
+                batch.column("language").to_pylist(), batch.column("text").to_pylist(), strict=True
+            ):
+                if taken.get(language, 0) < _MEASURED_BYTES:
+                    taken[language] = taken.get(language, 0) + len(text.encode("utf-8"))
+                    languages.append(language)
+                    texts.append(text)
+            yield languages, texts
+            bar.update(batch.num_rows)
