@@ -99,7 +99,10 @@ class LocalModel:
         return texts[0] if isinstance(prompt, str) else texts
 
     def chat(self, messages: Sequence[Message], **sampling: Any) -> str:
-        """The assistant's answer to a conversation of {"role", "content"} messages. Sampling as in `generate`."""
+        """The assistant's answer to a conversation of {"role", "content"} messages. Sampling as in `generate`.
+
+        What the messages say is never read as a control token.
+        """
         answer = self._answer(self._encode_chat(messages), _sampling(sampling))
         (finished,) = self._engine.run([answer])
         return finished.text
@@ -109,9 +112,11 @@ class LocalModel:
         (ids,) = encode_prompts(self.tokenizer, [prompt])
         return self._stream(ids, sampling or _sampling(settings))
 
-    def stream_chat(self, messages: Sequence[Message], **sampling: Any) -> Iterator[str]:
+    def stream_chat(
+        self, messages: Sequence[Message], sampling: Sampling | None = None, **settings: Any
+    ) -> Iterator[str]:
         """As `chat`, in pieces that never cut a grapheme cluster."""
-        return self._stream(self._encode_chat(messages), _sampling(sampling))
+        return self._stream(self._encode_chat(messages), sampling or _sampling(settings))
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int] | Tensor) -> Tensor:
