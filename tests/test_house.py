@@ -125,6 +125,15 @@ def test_configurations_load_nothing_heavy(path: Path) -> None:
     assert loaded_by(f"import vernacular.{path.parent.name}.configuration") & HEAVY_FOR_CONFIGURATION == set()
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_valid(path: Path) -> None:
+    from vernacular.foundation.configuration import read_yaml
+    from vernacular.lifecycle.recipe import load_recipe
+
+    asked_for = [key for key, value in read_yaml(path).value.get("parameters", {}).items() if value is None]
+    load_recipe(path, [f"{key}={ROOT / 'docs'}" for key in asked_for])
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
