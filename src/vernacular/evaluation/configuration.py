@@ -1,0 +1,32 @@
+"""What a recipe can set about evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from vernacular.foundation.configuration import Configuration
+
+
+class EvaluateConfiguration(Configuration):
+    """Which tasks are scored, how they are put to the model, and how sure the numbers are."""
+
+    only: tuple[str, ...] = Field((), description="names of the tasks to run, * and ? allowed (default: all)")
+    limit: int | None = Field(None, gt=0, description="most items per task, the first ones; for trying things out")
+    num_fewshot: int | None = Field(None, ge=0, description="examples before each question (default: as the task says)")
+    template: Literal["auto", "always", "never"] = Field(
+        "auto", description="chat template; auto = for instruct weights yes, for base weights no; the record says which"
+    )
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="precision of the model's arithmetic")
+    heldout_bytes: int = Field(
+        200_000, gt=0, description="most bytes of held-out text per language for bits per byte; whole documents"
+    )
+    yardstick_training_bytes: int = Field(
+        8 << 20, ge=0, description="most bytes of training text per language shown to xz beforehand; 0 leaves it out"
+    )
+    task_code: bool = Field(
+        False, description="whether tasks may bring their own Python (`!function`, `class`); it runs unprotected"
+    )
+    resamples: int = Field(1000, ge=100, description="bootstrap resamples where an interval has no closed form")
+    seed: int = Field(0, ge=0, description="seed of few-shot choice, sampled answers and the bootstrap")

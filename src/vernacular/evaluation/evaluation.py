@@ -1,0 +1,187 @@
+"""Weights get scores: tasks through the harness, bits per byte on held-out text, and a record to prove both."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vernacular.evaluation import bits_per_byte
+from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
+from vernacular.evaluation.records import (
+    HELDOUT,
+    HELDOUT_SCHEMA,
+    RECORDS,
+    REQUEST_SCHEMA,
+    RUN,
+    YARDSTICK,
+    YARDSTICK_SCHEMA,
+    Row,
+    write_rows,
+)
+from vernacular.evaluation.scores import SCORES, Score, as_json, rescore, table, warnings
+from vernacular.evaluation.tasks import LoadedTask, find_tasks, load_task
+from vernacular.foundation.errors import InternalError, UserError
+from vernacular.foundation.files import sha256_json, write_json, write_text
+from vernacular.foundation.machine import describe_machine, package_versions
+from vernacular.models.language_model import LanguageModel
+
+FORMAT = 1
+_TOLERANCE = 1e-9
+_RESERVED = {HELDOUT, YARDSTICK}
+
+
+def evaluate(
+    configuration: EvaluateConfiguration,
+    lm: LanguageModel,
+    tasks: Path | None,
+    heldout: Path | None,
+    folder: Path,
+    *,
+    instruct: bool | None = None,
+) -> dict[str, Any]:
+    """Score a model and write the record.
+
+    Args:
+        configuration: limits, shots, template, seeds.
+        lm: what answers.
+        tasks: folder of harness YAML with its data, or one YAML file; None for no tasks.
+        heldout: curated artifact whose held-out documents bits per byte are measured on; None for none.
+        folder: receives records/, scores.json and scores.md.
+        instruct: whether the weights were fine-tuned on conversations; decides `template: auto`.
+
+    Returns:
+        The summary: the scores in short, and warnings.
+
+    Raises:
+        UserError: nothing to evaluate, or a task that is broken, empty, or cannot be verified; its name is given.
+    """
+    if tasks is None and heldout is None:
+        raise UserError("there is nothing to evaluate", where="tasks, heldout", fix="set tasks, heldout, or both")
+    template, reason = decide_template(configuration.template, lm, instruct)
+    records = folder / RECORDS
+    facts: dict[str, Any] = {}
+    harness_values: dict[tuple[str, str, str], float] = {}
+    if tasks is not None:
+        with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache, quiet():
+            loaded = _load(configuration, tasks, Path(cache))
+            for task in loaded:
+                run = run_task(HarnessModel(lm, configuration.seed), task, limit=configuration.limit, template=template)
+                write_rows(records / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
+                facts[task.name] = _facts(task, run)
+                harness_values |= {(task.name, *key): value for key, value in run.values.items()}
+    texts = bits_per_byte.heldout_texts(heldout, configuration.heldout_bytes) if heldout is not None else {}
+    if heldout is not None:
+        write_rows(records / f"{HELDOUT}.parquet", bits_per_byte.score_heldout(lm, texts), HELDOUT_SCHEMA)
+        training = bits_per_byte.training_texts(heldout, configuration.yardstick_training_bytes)
+        write_rows(records / f"{YARDSTICK}.parquet", bits_per_byte.score_yardsticks(texts, training), YARDSTICK_SCHEMA)
+    run_record = {
+        "format": FORMAT,
+        "model": dict(lm.identity),
+        "template": {"applied": template, "reason": reason},
+        "settings": _settings(configuration),
+        "versions": package_versions(),
+        "machine": describe_machine(),
+        "tasks": facts,
+        "heldout": bits_per_byte.facts(texts),
+    }
+    write_json(records / RUN, run_record)
+    return _finish(folder, run_record, harness_values)
+
+
+def decide_template(setting: str, lm: LanguageModel, instruct: bool | None) -> tuple[bool, str]:
+    """Whether prompts go through the chat template, and why."""
+    has_template = lm.identity.get("template", "none") != "none"
+    if setting == "never":
+        return False, "template: never"
+    if setting == "always":
+        if not has_template:
+            raise UserError(
+                "template: always, but the weights have no chat template",
+                where="template",
+                fix="set template: never, or add chat_template.jinja to the weights",
+            )
+        return True, "template: always"
+    if not has_template:
+        return False, "the weights have no chat template"
+    if instruct is None:
+        raise UserError(
+            "the weights have a chat template, but nothing says whether they were trained to chat",
+            where="template: auto",
+            fix="set template: always for instruct weights, or template: never for base weights",
+        )
+    return instruct, "instruct weights" if instruct else "base weights"
+
+
+def _load(configuration: EvaluateConfiguration, source: Path, cache: Path) -> list[LoadedTask]:
+    """All tasks before the first is run, so that a broken one costs nothing."""
+    found = find_tasks(source, configuration.only)
+    for name in sorted(_RESERVED & set(found)):
+        raise UserError(f"a task cannot be called '{name}'", where=found[name], fix="rename it")
+    return [
+        load_task(
+            name,
+            path,
+            num_fewshot=configuration.num_fewshot,
+            seed=configuration.seed,
+            code=configuration.task_code,
+            cache=cache,
+        )
+        for name, path in found.items()
+    ]
+
+
+def _settings(configuration: EvaluateConfiguration) -> dict[str, Any]:
+    """Our own settings; a subclass's (the stage's references) stay in its artifact."""
+    return configuration.model_dump(mode="json", include=set(EvaluateConfiguration.model_fields))
+
+
+def _facts(task: LoadedTask, run: TaskRun) -> dict[str, Any]:
+    """What the record must say about a task besides its requests."""
+    return {
+        "kind": task.kind,
+        "language": task.language,
+        "stated_chance": task.chance,
+        "version": task.version,
+        "num_fewshot": task.task.get_config("num_fewshot"),
+        "metrics": dict(task.metrics),
+        "items": len({row["item"] for row in run.rows}),
+        "requests": len(_requests(run.rows)),
+        "prompts_sha256": sha256_json(_requests(run.rows)),
+        "files": dict(task.files),
+    }
+
+
+def _requests(rows: Sequence[Row]) -> list[list[str | None]]:
+    """What was asked, once each, though every filter has rows of its own."""
+    first = rows[0]["filter"]
+    return [[row["prompt"], row.get("continuation")] for row in rows if row["filter"] == first]
+
+
+def _finish(
+    folder: Path, run_record: Mapping[str, Any], harness_values: Mapping[tuple[str, str, str], float]
+) -> dict[str, Any]:
+    """Scores from the records that were just written, held against the harness's own numbers."""
+    scores = rescore(folder)
+    for score in scores:
+        theirs = harness_values.get((score.task, score.metric, score.filter))
+        if theirs is not None and not math.isclose(score.value, theirs, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
+            raise InternalError(
+                f"{score.task}: {score.metric} is {score.value} from the record, {theirs} from the harness",
+                where=folder / score.record,
+            )
+    warned = warnings(scores)
+    write_json(folder / SCORES, {**run_record, "scores": as_json(scores), "warnings": warned})
+    report = "\n".join([table(scores), *[f"\nWarning: {warning}" for warning in warned]])
+    write_text(folder / "scores.md", report + "\n")
+    print(report, file=sys.stderr)
+    return {"template": run_record["template"], "scores": [_short(score) for score in scores], "warnings": warned}
+
+
+def _short(score: Score) -> dict[str, Any]:
+    keys = ("task", "language", "metric", "value", "stderr", "low", "high", "chance", "n", "yardsticks")
+    return {key: getattr(score, key) for key in keys}

@@ -1,0 +1,283 @@
+"""lm-evaluation-harness, driven through a `LanguageModel`: prompts, filters and metrics are its, the answers ours."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import datasets
+import lm_eval.api.task
+from lm_eval import evaluator
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+
+from vernacular.evaluation.metrics import METRICS
+from vernacular.evaluation.records import Row
+from vernacular.evaluation.tasks import TASK_ERRORS, LoadedTask, task_errors
+from vernacular.foundation.configuration import validate
+from vernacular.foundation.errors import InternalError, UserError, unknown_name
+from vernacular.foundation.progress import progress
+from vernacular.models.language_model import LanguageModel, Sampling
+
+INVALID = "[invalid]"
+"""What the harness's filters return for an answer they cannot read."""
+
+_GENERATION_KEYS = ("until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p")
+_MAX_NEW_TOKENS = 256
+
+
+class HarnessModel(LM):
+    """A `LanguageModel` as the harness sees one.
+
+    Args:
+        model: what answers.
+        seed: seed of sampled answers.
+    """
+
+    def __init__(self, model: LanguageModel, seed: int = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.seed = seed
+        self.doing = "evaluating"
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """(log-probability, is greedy) of each request's continuation after its context."""
+        pairs = [(context, continuation) for context, continuation in (request.args for request in requests)]
+        with self._answering(len(pairs)) as report:
+            likelihoods = self.model.loglikelihood(pairs, report=report)
+        for likelihood, request in zip(likelihoods, requests, strict=True):
+            _check_number(likelihood.log_probability, request)
+        return [(likelihood.log_probability, likelihood.is_greedy) for likelihood in likelihoods]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Log-probability of each request's whole text."""
+        texts = [request.args[0] for request in requests]
+        with self._answering(len(texts)) as report:
+            likelihoods = self.model.text_loglikelihood(texts, report=report)
+        for likelihood, request in zip(likelihoods, requests, strict=True):
+            _check_number(likelihood.log_probability, request)
+        return [likelihood.log_probability for likelihood in likelihoods]
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The answer to each request's prompt."""
+        prompts = [request.args[0] for request in requests]
+        samplings = [
+            sampling_of(request.args[1], seed=self.seed + number, task=request.task_name or self.doing)
+            for number, request in enumerate(requests)
+        ]
+        with self._answering(len(prompts)) as report:
+            return [generation.text for generation in self.model.complete(prompts, samplings, report=report)]
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The conversation as the weights' template writes it.
+
+        Without the generation prompt the last message is the beginning of the answer, left open.
+        """
+        if add_generation_prompt:
+            return self.model.render(chat_history, add_generation_prompt=True)
+        *history, begun = chat_history
+        return self.model.render(history, add_generation_prompt=True) + begun["content"]
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's hash."""
+        return self.model.identity["tokenizer"]
+
+    def chat_template(self, chat_template: bool | str = False) -> str:
+        """The template's hash; it has no other name."""
+        return self.model.identity["template"]
+
+    @contextmanager
+    def _answering(self, total: int) -> Iterator[Any]:
+        """A progress bar; and while it runs, errors are the model's, not the task's."""
+        with progress(doing=self.doing, total=total, unit="requests") as bar:
+            try:
+                yield bar.update
+            except TASK_ERRORS as error:
+                raise InternalError(f"the model fails: {error}", where=f"task {self.doing}") from error
+
+
+def sampling_of(settings: Mapping[str, Any], *, seed: int, task: str) -> Sampling:
+    """A task's `generation_kwargs` as our settings; what has no counterpart is refused.
+
+    As the harness has it: greedy unless `do_sample` is true or a temperature is given, 256 new tokens at most.
+    """
+    for key in settings:
+        if key not in _GENERATION_KEYS:
+            raise unknown_name("key of generation_kwargs", key, _GENERATION_KEYS, where=f"task {task}")
+    temperature = float(settings.get("temperature", 0.0))
+    samples = settings.get("do_sample")
+    if samples is False and temperature > 0:
+        raise UserError(
+            f"generation_kwargs contradict themselves: do_sample is false, temperature {temperature}",
+            where=f"task {task}",
+            fix="set do_sample: true, or temperature: 0",
+        )
+    if samples and temperature == 0:
+        raise UserError("do_sample is true without a temperature", where=f"task {task}", fix="set a temperature")
+    until = settings.get("until") or []
+    stops = [until] if isinstance(until, str) else list(until)
+    values = {
+        "max_new_tokens": int(settings.get("max_gen_toks", _MAX_NEW_TOKENS)),
+        "temperature": temperature,
+        "top_k": settings.get("top_k") if temperature else None,
+        "top_p": settings.get("top_p") if temperature else None,
+        "seed": seed,
+        "stop": tuple(stop for stop in stops if stop),
+    }
+    return validate(Sampling, values, at=("task", task, "generation_kwargs"))
+
+
+class TaskRun(NamedTuple):
+    """What a task gave: its requests' rows, and the harness's own values by (metric, filter)."""
+
+    rows: list[Row]
+    values: Mapping[tuple[str, str], float]
+
+
+def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, template: bool) -> TaskRun:
+    """Put a task's items to the model."""
+    model.doing = loaded.name
+    with quiet(), task_errors(loaded.name, loaded.path):
+        if loaded.kind == "multiple_choice":
+            for number, doc in loaded.task.doc_iterator(limit=limit):
+                _choices(loaded, number, doc)
+        results = evaluator.evaluate(
+            lm=model,
+            task_dict={"tasks": {loaded.name: loaded.task}},
+            limit=limit,
+            bootstrap_iters=0,
+            log_samples=True,
+            apply_chat_template=template,
+            fewshot_as_multiturn=True,
+        )
+        samples = sorted(results["samples"][loaded.name], key=lambda sample: (sample["filter"], sample["doc_id"]))
+        rows = [row for sample in samples for row in _rows(loaded, sample)]
+    filters = sorted({sample["filter"] for sample in samples})
+    found = results["results"][loaded.name]
+    values = {(metric, name): float(found[f"{metric},{name}"]) for metric in loaded.metrics for name in filters}
+    return TaskRun(rows, values)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the harness's chatter, bars and network courtesies out; ours stay."""
+    logger = logging.getLogger("lm_eval")
+    level, bars, counts = logger.level, datasets.are_progress_bars_disabled(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    bar = lm_eval.api.task.tqdm
+    logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    lm_eval.api.task.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counts
+        lm_eval.api.task.tqdm = bar
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+# ------------------------------------------------------------------------------------------ samples into records
+
+
+def _rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
+    common = {
+        "task": loaded.name,
+        "filter": sample["filter"],
+        "item": sample["doc_id"],
+        "item_hash": sample["doc_hash"],
+        "language": loaded.language,
+    }
+    make = {"multiple_choice": _choice_rows, "generate_until": _answer_rows}.get(loaded.kind, _text_rows)
+    rows = [{**common, "request": number, **row} for number, row in enumerate(make(loaded, sample))]
+    return [{**row, "correct": _is_correct(loaded, rows)} for row in rows]
+
+
+def _is_correct(loaded: LoadedTask, rows: Sequence[Row]) -> bool | None:
+    for name, options in loaded.metrics.items():
+        metric = METRICS[loaded.kind][name]
+        if metric.is_share:
+            return metric.of_item(rows, options) == 1.0
+    return None
+
+
+def _choice_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
+    choices, golds = _choices(loaded, sample["doc_id"], sample["doc"])
+    scores = [responses[0][0] for responses in sample["resps"]]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return [
+        {
+            "prompt": context,
+            "continuation": continuation,
+            "choice": choices[number],
+            "log_probability": scores[number],
+            "is_greedy": sample["resps"][number][0][1],
+            "is_target": number in golds,
+            "chosen": number == best,
+            "target": [choices[one] for one in golds],
+        }
+        for number, (context, continuation) in enumerate(sample["arguments"])
+    ]
+
+
+def _choices(loaded: LoadedTask, number: int, doc: Mapping[str, Any]) -> tuple[list[str], list[int]]:
+    """An item's choices and the places of the right ones; the harness would count an impossible one as wrong."""
+    task = loaded.task
+    choices = [str(choice) for choice in task.doc_to_choice(doc)]
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    right = gold if isinstance(gold, list) else [gold]
+    golds = [choices.index(one) if one in choices else one for one in right]
+    if not golds or not all(isinstance(one, int) and 0 <= one < len(choices) for one in golds):
+        raise ValueError(f"item {number}: the right answer ({gold}) is not among its {len(choices)} choices")
+    if "" in choices:
+        raise ValueError(f"item {number}: a choice is empty")
+    return choices, golds
+
+
+def _answer_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
+    task = loaded.task
+    ((prompt, settings),) = sample["arguments"]
+    (extracted,) = sample["filtered_resps"]
+    if not isinstance(extracted, str):
+        raise TypeError(f"the filter '{sample['filter']}' gives {extracted!r}, not one text; end it with take_first")
+    target = task.doc_to_target(sample["doc"])
+    if task.config.doc_to_choice is not None:
+        target = task.doc_to_choice(sample["doc"])[target]
+    targets = [str(one) for one in target] if isinstance(target, list | tuple) else [str(target)]
+    if len(targets) != 1 and set(loaded.metrics) != {"exact_match"}:
+        raise ValueError(f"item {sample['doc_id']} has {len(targets)} right answers; only exact_match takes several")
+    return [
+        {
+            "prompt": prompt,
+            "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
+            "response": sample["resps"][0][0],
+            "extracted": extracted,
+            "parse_failure": extracted == INVALID or not extracted.strip(),
+            "target": targets,
+        }
+    ]
+
+
+def _text_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
+    (arguments,), ((response,),) = sample["arguments"], sample["resps"]
+    if loaded.kind == "loglikelihood_rolling":
+        return [{"prompt": arguments[0], "log_probability": response}]
+    context, continuation = arguments
+    scored = {"log_probability": response[0], "is_greedy": response[1], "target": [continuation]}
+    return [{"prompt": context, "continuation": continuation, **scored}]
+
+
+def _check_number(log_probability: float, request: Instance) -> None:
+    if not math.isfinite(log_probability):
+        raise InternalError(
+            f"the model gave log-probability {log_probability}",
+            where=f"task {request.task_name}, item {request.doc_id}",
+            fix="check the weights: their logits are not finite",
+        )

@@ -1,0 +1,219 @@
+"""Scores, computed from the records alone: no model, no tokenizer, no task file is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vernacular.evaluation.metrics import METRICS, Metric
+from vernacular.evaluation.records import (
+    HELDOUT,
+    HELDOUT_SCHEMA,
+    RECORDS,
+    REQUEST_SCHEMA,
+    YARDSTICK,
+    YARDSTICK_SCHEMA,
+    Row,
+    by_item,
+    read_rows,
+    read_run,
+)
+from vernacular.evaluation.statistics import Estimate, bootstrap, share
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import read_json
+
+SCORES = "scores.json"
+PARSE_FAILURES_TO_WARN_OF = 0.05
+_RESAMPLES_OF_COSTLY = 100
+_COSTLY = {"bleu", "chrf", "chrf++", "ter"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number, and what is needed to judge it.
+
+    Attributes:
+        task: the task's name; "heldout" for bits per byte.
+        metric: the metric's name.
+        filter: how the answer was taken from the response ("none" where nothing was).
+        language: of the task, or None.
+        value: the number.
+        stderr: its standard error; None for a single item.
+        low: lower end of the 95% interval (Wilson for shares, bootstrap else).
+        high: upper end of it.
+        n: items, or documents, it is a mean over.
+        chance: what guessing gives, where that is defined.
+        higher_is_better: which way is up.
+        kind: the harness's `output_type`; "heldout" for bits per byte.
+        task_version: of the task's own making.
+        num_fewshot: examples before each question.
+        prompts_sha256: hash over all prompts.
+        parse_failures: answers that could not be read, of n; None where nothing is read.
+        yardsticks: what other methods give on the same bytes.
+        record: the file it was computed from.
+    """
+
+    task: str
+    metric: str
+    filter: str
+    language: str | None
+    value: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+    n: int
+    chance: float | None
+    higher_is_better: bool
+    kind: str
+    task_version: str | None
+    num_fewshot: int | None
+    prompts_sha256: str | None
+    parse_failures: int | None
+    record: str
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
+
+
+def rescore(folder: Path) -> list[Score]:
+    """All scores of an evaluation, from the files in its `records/`."""
+    records = folder / RECORDS
+    run = read_run(records)
+    scores: list[Score] = []
+    for task, facts in run["tasks"].items():
+        rows = read_rows(records / f"{task}.parquet", REQUEST_SCHEMA)
+        scores += _task_scores(task, facts, rows, run["settings"])
+    if run["heldout"]:
+        documents = read_rows(records / f"{HELDOUT}.parquet", HELDOUT_SCHEMA)
+        yardsticks = read_rows(records / f"{YARDSTICK}.parquet", YARDSTICK_SCHEMA)
+        scores += _heldout_scores(documents, yardsticks, run["settings"])
+    return scores
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """What an evaluation left in scores.json: what was run, the scores, the warnings."""
+    if not (folder / SCORES).is_file():
+        raise UserError(f"the folder has no {SCORES}", where=folder, fix="evaluate the weights first")
+    return read_json(folder / SCORES)
+
+
+def as_json(scores: Iterable[Score]) -> list[dict[str, Any]]:
+    """Scores as JSON values."""
+    return [asdict(score) for score in scores]
+
+
+def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Score]:
+    scores = []
+    for name in sorted({row["filter"] for row in rows}):
+        items = by_item([row for row in rows if row["filter"] == name])
+        failures = [items_rows[0]["parse_failure"] for items_rows in items]
+        for metric_name, options in facts["metrics"].items():
+            metric = METRICS[facts["kind"]][metric_name]
+            estimate = _estimate(metric_name, metric, [metric.of_item(item, options) for item in items], settings)
+            scores.append(
+                Score(
+                    task=task,
+                    metric=metric_name,
+                    filter=name,
+                    language=facts["language"],
+                    **estimate._asdict(),
+                    n=len(items),
+                    chance=_chance(facts, items) if metric.is_share else None,
+                    higher_is_better=metric.higher_is_better,
+                    kind=facts["kind"],
+                    task_version=facts["version"],
+                    num_fewshot=facts["num_fewshot"],
+                    prompts_sha256=facts["prompts_sha256"],
+                    parse_failures=None if None in failures else sum(failures),
+                    record=f"{RECORDS}/{task}.parquet",
+                )
+            )
+    return scores
+
+
+def _estimate(name: str, metric: Metric, values: Sequence[Any], settings: Mapping[str, Any]) -> Estimate:
+    if metric.is_share:
+        return share(values)
+    resamples = min(settings["resamples"], _RESAMPLES_OF_COSTLY) if name in _COSTLY else settings["resamples"]
+    return bootstrap(values, metric.aggregate, resamples=resamples, seed=settings["seed"])
+
+
+def _chance(facts: Mapping[str, Any], items: Sequence[Sequence[Row]]) -> float | None:
+    """As the task states it; else, for multiple choice, the mean share of right choices."""
+    if facts["stated_chance"] is not None:
+        return float(facts["stated_chance"])
+    if facts["kind"] != "multiple_choice":
+        return None
+    return sum(sum(row["is_target"] for row in item) / len(item) for item in items) / len(items)
+
+
+def _heldout_scores(documents: Sequence[Row], yardsticks: Sequence[Row], settings: Mapping[str, Any]) -> list[Score]:
+    scores = []
+    for language in sorted({row["language"] for row in documents}):
+        rows = [row for row in documents if row["language"] == language]
+        beside = {
+            row["yardstick"]: 8 * row["compressed_bytes"] / row["bytes"]
+            for row in yardsticks
+            if row["language"] == language
+        }
+        for unit in ("byte", "grapheme"):
+            pairs = [(row["log_probability"], row[f"{unit}s"]) for row in rows]
+            estimate = bootstrap(pairs, _bits_per_unit, resamples=settings["resamples"], seed=settings["seed"])
+            scores.append(
+                Score(
+                    task=HELDOUT,
+                    metric=f"bits_per_{unit}",
+                    filter="none",
+                    language=language,
+                    **estimate._asdict(),
+                    n=len(rows),
+                    chance=None,
+                    higher_is_better=False,
+                    kind=HELDOUT,
+                    task_version=None,
+                    num_fewshot=None,
+                    prompts_sha256=None,
+                    parse_failures=None,
+                    yardsticks=beside if unit == "byte" else {},
+                    record=f"{RECORDS}/{HELDOUT}.parquet",
+                )
+            )
+    return scores
+
+
+def _bits_per_unit(pairs: Sequence[tuple[float, int]]) -> float:
+    return -sum(pair[0] for pair in pairs) / math.log(2) / sum(pair[1] for pair in pairs)
+
+
+def warnings(scores: Iterable[Score]) -> list[str]:
+    """What a reader of these scores must know."""
+    return [
+        f"{score.task}: {score.parse_failures} of {score.n} answers could not be read"
+        for score in scores
+        if score.parse_failures is not None and score.parse_failures > PARSE_FAILURES_TO_WARN_OF * score.n
+    ]
+
+
+def table(scores: Iterable[Score]) -> str:
+    """The scores as a Markdown table."""
+    lines = [
+        "| task | language | metric | value | ± standard error | 95% interval | chance | n | unread answers |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for score in scores:
+        interval = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
+        cells = [
+            score.task,
+            score.language or "",
+            score.metric + (f" ({score.filter})" if score.filter != "none" else ""),
+            f"{score.value:.3f}",
+            "" if score.stderr is None else f"{score.stderr:.3f}",
+            interval,
+            "" if score.chance is None else f"{score.chance:.3f}",
+            f"{score.n:,}",
+            "" if score.parse_failures is None else f"{score.parse_failures:,}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+        lines += [f"| | {score.language} | {name} | {bits:.3f} | | | | | |" for name, bits in score.yardsticks.items()]
+    return "\n".join(lines)

@@ -1,0 +1,49 @@
+"""How sure a number is: standard errors and 95% intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_Z95 = 1.959963984540054
+
+
+class Estimate(NamedTuple):
+    """A value, its standard error, and its 95% interval. One item alone gives neither."""
+
+    value: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """95% interval of a share, which stays within [0, 1] and is right for small n too (Wilson 1927)."""
+    share, spread = successes / n, _Z95**2 / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def share(values: Sequence[float]) -> Estimate:
+    """Mean of values that are 0 or 1: standard error of a sample mean (as the harness has it), Wilson interval."""
+    n = len(values)
+    mean = sum(values) / n
+    stderr = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n) if n > 1 else None
+    return Estimate(mean, stderr, *wilson(sum(values), n))
+
+
+def bootstrap(
+    items: Sequence[Any], aggregate: Callable[[Sequence[Any]], float], *, resamples: int, seed: int
+) -> Estimate:
+    """Any statistic of a list of items: percentile bootstrap (Efron 1979), the same for the same seed."""
+    value = float(aggregate(items))
+    if len(items) < 2:
+        return Estimate(value, None, None, None)
+    draws = np.random.default_rng(seed).integers(0, len(items), size=(resamples, len(items)))
+    values = np.array([aggregate([items[index] for index in draw]) for draw in draws], dtype=np.float64)
+    low, high = np.percentile(values, (2.5, 97.5))
+    return Estimate(value, float(values.std(ddof=1)), float(low), float(high))

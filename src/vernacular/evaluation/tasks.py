@@ -1,0 +1,273 @@
+"""Tasks: lm-evaluation-harness YAML with its data beside it. What cannot be run or verified is refused here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import datasets
+import jinja2
+import yaml
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from vernacular.evaluation.metrics import METRICS
+from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.files import sha256_file
+
+_LOCAL_FORMATS = ("json", "csv", "parquet", "text", "arrow")
+_NAME = re.compile(r"[\w.+-]+")
+_CODE_KEYS = ("class", "custom_dataset")
+_HARNESS_KEYS = {"metric", "aggregation", "higher_is_better", "hf_evaluate"}
+
+TASK_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    FileNotFoundError,
+    ImportError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    datasets.exceptions.DatasetsError,
+    jinja2.TemplateError,
+    yaml.YAMLError,
+)
+"""What the harness raises for a task that is wrong: it has no errors of its own."""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task ready to run.
+
+    Attributes:
+        name: its name.
+        task: the harness's object.
+        path: its YAML file.
+        kind: the harness's `output_type`.
+        language: as its metadata states it, or None.
+        chance: share of right answers by guessing, as its metadata states it, or None.
+        version: of the task, as its metadata states it.
+        metrics: metric names and their options.
+        files: SHA-256 of its YAML and data files, by name.
+    """
+
+    name: str
+    task: ConfigurableTask
+    path: Path
+    kind: str
+    language: str | None
+    chance: float | None
+    version: str
+    metrics: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, str]
+
+
+@contextmanager
+def task_errors(name: str, path: Path) -> Iterator[None]:
+    """Turn the harness's errors about a task into a `UserError` that names it."""
+    try:
+        yield
+    except TASK_ERRORS as error:
+        text = str(error) or type(error).__name__
+        raise UserError(
+            f"the task '{name}' fails: {text}", where=path, fix="correct the task's YAML or data"
+        ) from error
+
+
+def find_tasks(source: Path, only: tuple[str, ...]) -> dict[str, Path]:
+    """YAML file of each task below a folder (or of one file), by name, in the order of the names."""
+    if not source.exists():
+        raise UserError("there are no tasks here: the path does not exist", where=source, fix="check the path")
+    found: dict[str, Path] = {}
+    for path in [source] if source.is_file() else sorted(source.rglob("*.yaml")):
+        name = _name_of(path)
+        if name is None:
+            continue
+        if name in found:
+            raise UserError(f"two tasks are called '{name}': {found[name]} and this one", where=path, fix="rename one")
+        found[name] = path
+    if not found:
+        raise UserError("no task here: no YAML file with the key `task`", where=source, fix="check the path")
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in found):
+            raise unknown_name("task", pattern, found, where="only")
+    return {
+        name: found[name] for name in sorted(found) if not only or any(fnmatchcase(name, pattern) for pattern in only)
+    }
+
+
+def _name_of(path: Path) -> str | None:
+    """The task's name; None for a file that other tasks include."""
+    with task_errors(path.stem, path):
+        config = load_yaml(path, resolve_func=False)
+    if "group" in config:
+        raise UserError("groups of tasks are not supported", where=path, fix="keep the tasks, leave the group out")
+    name = config.get("task")
+    if name is None:
+        return None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UserError(f"'{name}' cannot be a task's name", where=path, fix="use letters, digits and _ . + -")
+    return name
+
+
+def load_task(name: str, path: Path, *, num_fewshot: int | None, seed: int, code: bool, cache: Path) -> LoadedTask:
+    """Read a task's YAML and data.
+
+    Args:
+        name: the task's name.
+        path: its YAML file.
+        num_fewshot: examples before each question; None = as the task says. A task that fixes 0 keeps it.
+        seed: seed of the choice of examples.
+        code: whether `!function` and `class` may run the task's own Python.
+        cache: folder for the data in the harness's form, to be removed afterwards.
+    """
+    files = {path.name: sha256_file(path)}
+    if not code:
+        _refuse_code(path)
+    with task_errors(name, path):
+        config = load_yaml(path, resolve_func=code)
+    metadata = config.get("metadata") or {}
+    kind = config.get("output_type", "generate_until")
+    metrics = _metrics(config, kind, path)
+    if config.get("repeats", 1) != 1:
+        raise UserError("`repeats` other than 1 is not supported", where=path, fix="remove it")
+    if "class" not in config:
+        kwargs, data_files = _local_data(config, path)
+        config["dataset_kwargs"] = {**kwargs, "cache_dir": str(cache / name), "keep_in_memory": True}
+        files |= {file.name: sha256_file(file) for file in data_files}
+    with task_errors(name, path):
+        task = TaskManager(include_defaults=False).load([config])["tasks"][name]
+        if task.get_config("num_fewshot") is None:
+            task.set_config("num_fewshot", num_fewshot or 0)
+        elif num_fewshot is not None and task.get_config("num_fewshot") != 0:
+            task.set_config("num_fewshot", num_fewshot)
+        task.set_fewshot_seed(seed)
+        if len(task.eval_docs) == 0:
+            raise UserError(f"the task '{name}' has no items", where=path, fix="give it a test split with items")
+    return LoadedTask(
+        name=name,
+        task=task,
+        path=path,
+        kind=kind,
+        language=metadata.get("language"),
+        chance=_chance(metadata.get("chance"), path),
+        version=str(metadata.get("version", "unversioned")),
+        metrics=metrics,
+        files=files,
+    )
+
+
+def _chance(value: Any, path: Path) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise UserError(f"metadata.chance is {value!r}, not a share between 0 and 1", where=path)
+    return float(value)
+
+
+def _metrics(config: Mapping[str, Any], kind: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Metrics and their options; one that cannot be recomputed from the records is refused."""
+    if kind not in METRICS:
+        raise unknown_name("output_type", str(kind), METRICS, where=path)
+    listed = config.get("metric_list")
+    if not listed:
+        raise UserError("the task has no metric_list", where=path, fix=f"list some of: {', '.join(METRICS[kind])}")
+    if config.get("process_results") is not None:
+        raise UserError(
+            "the task computes its results with its own code, which no record can prove",
+            where=path,
+            fix=f"remove process_results and use the metrics {', '.join(METRICS[kind])}",
+        )
+    metrics: dict[str, dict[str, Any]] = {}
+    for entry in listed:
+        name = str(entry.get("metric"))
+        if name not in METRICS[kind]:
+            raise unknown_name(f"metric for {kind}", name, METRICS[kind], where=path)
+        expected = METRICS[kind][name].aggregation
+        if entry.get("aggregation", expected) != expected or entry.get("hf_evaluate"):
+            raise UserError(f"the metric '{name}' is aggregated by '{expected}' here", where=path, fix="leave it out")
+        metrics[name] = {key: value for key, value in entry.items() if key not in _HARNESS_KEYS}
+    return metrics
+
+
+def _local_data(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The task's `dataset_kwargs` with absolute paths, and its data files."""
+    kwargs = dict(config.get("dataset_kwargs") or {})
+    given = kwargs.get("data_files")
+    if config.get("dataset_path") not in _LOCAL_FORMATS or given is None:
+        raise UserError(
+            f"the task's data is not a file beside it (dataset_path: {config.get('dataset_path')})",
+            where=path,
+            fix="set dataset_path: json and dataset_kwargs: {data_files: {test: NAME.jsonl}}",
+        )
+    found: list[Path] = []
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {split: resolve(inner) for split, inner in value.items()}
+        if isinstance(value, list):
+            return [resolve(inner) for inner in value]
+        file = (path.parent / str(value)).resolve()
+        if not file.is_file():
+            raise UserError(f"the task's data file '{value}' is missing", where=path, fix="put it beside the YAML")
+        if file.suffix == ".jsonl":
+            _check_lines(file)
+        found.append(file)
+        return str(file)
+
+    kwargs["data_files"] = resolve(given)
+    return kwargs, found
+
+
+def _check_lines(file: Path) -> None:
+    """Refuse a JSONL file with a broken line, naming the line; or one without any."""
+    count = 0
+    with open(file, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"not valid JSON: {error.msg}", where=f"{file}:{number}") from error
+            if not isinstance(value, dict):
+                raise UserError("expected a JSON object on each line", where=f"{file}:{number}")
+            count += 1
+    if count == 0:
+        raise UserError("the task has no items: its data file is empty", where=file, fix="give it items")
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse YAML (and what it includes) that would import Python when it is read."""
+    with task_errors(path.stem, path):
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is None:
+        return
+    for node in _nodes(root):
+        if node.tag == "!function" or (isinstance(node, yaml.ScalarNode) and node.value in _CODE_KEYS):
+            raise UserError(
+                "the task brings its own Python code",
+                where=f"{path}:{node.start_mark.line + 1}",
+                fix="read that code; if you trust it, set task_code: true",
+            )
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
+        if key.value == "include":
+            for name in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                _refuse_code(path.parent / name.value)
+
+
+def _nodes(node: yaml.Node) -> Iterator[yaml.Node]:
+    yield node
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from (*_nodes(key), *_nodes(value))
+    elif isinstance(node, yaml.SequenceNode):
+        for child in node.value:
+            yield from _nodes(child)
