@@ -30,7 +30,8 @@ class TokenizerConfiguration(Configuration):
         1.0,
         ge=0,
         le=1,
-        description="a language's share of the sample is its bytes to this power: 1 in proportion, 0 all alike; text of a language that has less than its share is read more than once",
+        description="a language's share of the sample is its bytes to this power: 1 in proportion, 0 all alike;"
+        " text of a language that has less than its share is read more than once",
     )
     language_shares: dict[str, float] | None = Field(
         None, description="each language's share of the sample, instead of language_exponent; others are left out"

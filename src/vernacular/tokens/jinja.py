@@ -22,7 +22,7 @@ class _Generation(Extension):
     We mask without it: it only writes what it encloses.
     """
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012 - as its base class declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from vernacular.foundation.files import read_json, sha256_bytes, write_bytes
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MAP_FILE = "special_tokens_map.json"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _COPIED_FILES = (TOKENIZER_FILE, CONFIG_FILE, MAP_FILE)
 
 
@@ -173,7 +175,9 @@ class Tokenizer:
         engine = self._reading_special if special else self._plain
         try:
             encodings = engine.encode_batch_fast(list(texts), add_special_tokens=False)
-        except UnicodeEncodeError as error:
+        except TypeError as error:  # what the library makes of a string without a UTF-8 form
+            if not any(_HALF_PAIR.search(text) for text in texts):
+                raise
             raise UserError(
                 "the text holds half a surrogate pair, which is not a character", fix="repair the text's encoding"
             ) from error
