@@ -41,10 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Chat at the terminal, with a pipe, or through a list of questions."""
+    sampling = read_sampling(arguments)
     from vernacular.inference.conversation import Conversation, read_questions
     from vernacular.inference.model import load
 
-    sampling = read_sampling(arguments)
     questions = read_questions(arguments.questions) if arguments.questions else None
     lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
     conversation = Conversation(lm, sampling, arguments.system)

@@ -87,7 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print the continuations."""
     from vernacular.foundation.errors import UserError
-    from vernacular.inference.model import load
 
     if arguments.json and arguments.stream:
         raise UserError(
@@ -98,6 +97,9 @@ def run(arguments: argparse.Namespace) -> None:
         decode_input(sys.stdin.buffer.read(), "standard input") if prompt == "-" else prompt
         for prompt in arguments.prompts
     ]
+    # Only now: loading torch takes seconds, and a mistyped flag is to be refused at once.
+    from vernacular.inference.model import load
+
     lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
     if arguments.stream or (arguments.stream is None and len(prompts) == 1 and not arguments.json):
         for prompt in prompts:

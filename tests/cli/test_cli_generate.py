@@ -1,0 +1,92 @@
+"""The verbs `generate` and `chat`, as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import tiny
+from vernacular.inference.model import LocalModel, load
+
+SHORT = ("--max-new-tokens", "12")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    return tiny.make_weights(folder / "weights", tiny.make_tokenizer(folder / "tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def lm(weights: Path) -> LocalModel:
+    return load(weights)
+
+
+def test_generate_prints_the_greedy_text_and_nothing_else(run_cli, weights: Path, lm: LocalModel) -> None:
+    expected = lm.generate("Żółta łódka", max_new_tokens=12) + "\n"
+    done = run_cli("generate", weights, "Żółta łódka", *SHORT)
+    assert done.stdout == expected
+    assert done.stderr == ""
+    assert run_cli("generate", weights, "-", *SHORT, "--no-stream", stdin="Żółta łódka\n").stdout == expected
+
+
+def test_generate_takes_several_prompts_and_all_settings(run_cli, weights: Path, lm: LocalModel) -> None:
+    prompts = ["क्षण", "The ferry"]
+    words = ("--temperature", "0.9", "--top-k", "40", "--top-p", "0.9", "--seed", "3", "--stop", "w", "--stop", "ę")
+    done = run_cli("generate", weights, *prompts, *words, *SHORT, "--json")
+    settings = {"max_new_tokens": 12, "temperature": 0.9, "top_k": 40, "top_p": 0.9, "seed": 3, "stop": ["w", "ę"]}
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["prompt"] for line in lines] == prompts
+    assert [line["text"] for line in lines] == lm.generate(prompts, **settings)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--temperature", "hot"), "temperature"),
+        (("--top-p", "1.5"), "top_p"),
+        (("--temprature", "1"), "did you mean '--temperature'?"),
+        (("--json", "--stream"), "--stream"),
+    ],
+)
+def test_generate_refuses_what_it_cannot_do(run_cli, words: tuple[str, ...], said: str) -> None:
+    done = run_cli("generate", "weights", "x", *words, code=2)
+    assert said in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_generate_refuses_a_folder_without_weights(run_cli, tmp_path: Path) -> None:
+    done = run_cli("generate", tmp_path, "x", code=2)
+    assert "no config.json" in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
+def test_chat_takes_a_line_for_a_turn(run_cli, weights: Path, lm: LocalModel) -> None:
+    done = run_cli("chat", weights, *SHORT, stdin="Co?\n\n/reset\nCo?\nI?")
+    first = lm.chat([{"role": "user", "content": "Co?"}], max_new_tokens=12)
+    second = lm.chat(
+        [
+            {"role": "user", "content": "Co?"},
+            {"role": "assistant", "content": first},
+            {"role": "user", "content": "I?"},
+        ],
+        max_new_tokens=12,
+    )
+    assert done.stdout == f"{first}\n{first}\n{second}\n"
+
+
+def test_chat_asks_questions_with_known_answers(run_cli, weights: Path, lm: LocalModel, tmp_path: Path) -> None:
+    questions = [
+        {"language": "hi", "question": "भारत की राजधानी क्या है?", "answer": "नई दिल्ली"},
+        {"language": "pl", "question": "Jaka jest stolica Polski?", "answer": "Warszawa"},
+    ]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("\n".join(json.dumps(question) for question in questions), encoding="utf-8")
+    done = run_cli("chat", weights, *SHORT, "--questions", path)
+    for question in questions:
+        answer = lm.chat([{"role": "user", "content": question["question"]}], max_new_tokens=12)
+        shown = f"[{question['language']}] {question['question']}\n  model: {answer}\n  known: {question['answer']}\n"
+        assert shown in done.stdout
