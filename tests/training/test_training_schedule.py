@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from vernacular.training.configuration import OptimiserConfiguration
@@ -22,7 +24,7 @@ def test_cosine_ends_at_the_final_rate_and_is_half_way_in_the_middle() -> None:
     assert values[0] == pytest.approx(3e-4)
     assert values[50] == pytest.approx((3e-4 + 3e-6) / 2)
     assert values[-1] == pytest.approx(3e-6)
-    assert all(later < earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(values))
 
 
 def test_linear_and_constant() -> None:

@@ -98,7 +98,7 @@ class Attention(nn.Module):
             scale=self.scale,
             enable_gqa=self.num_heads != self.num_key_value_heads,
         )
-        return self.output(out_BHTC.transpose(1, 2).reshape(batch, num_tokens, -1))  # type: ignore[no-any-return]
+        return self.output(out_BHTC.transpose(1, 2).reshape(batch, num_tokens, -1))
 
 
 class GatedFeedForward(nn.Module):
@@ -113,7 +113,7 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Each token's own update, [B, T, D]."""
-        return self.down(functional.silu(self.gate(x_BTD)) * self.up(x_BTD))  # type: ignore[no-any-return]
+        return self.down(functional.silu(self.gate(x_BTD)) * self.up(x_BTD))
 
 
 NORMS = {"rms": RmsNorm}
@@ -191,8 +191,8 @@ class Decoder(nn.Module):
         angles = (angles[0].to(x_BTD.dtype), angles[1].to(x_BTD.dtype))
         for block in self.blocks:
             x_BTD = block(x_BTD, angles, mask_B1TS, cache)
-        return self.final_norm(x_BTD)  # type: ignore[no-any-return]
+        return self.final_norm(x_BTD)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, float32 [..., V], from hidden states [..., D]."""
-        return self.head(hidden).float()  # type: ignore[no-any-return]
+        return self.head(hidden).float()

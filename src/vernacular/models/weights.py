@@ -17,6 +17,7 @@ from vernacular.foundation.files import atomic_path, read_json, sha256_file, sha
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import from_published, load_family, to_published
+from vernacular.tokens.tokenizer import Tokenizer
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
@@ -50,6 +51,15 @@ def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int]
     tensors = {theirs: state[ours].detach().to("cpu", torch_dtype(dtype)).contiguous() for ours, theirs in names}
     with atomic_path(folder / TENSORS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def published_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids that config.json names: begin, end and padding."""
+    return {
+        "bos_token_id": tokenizer.begin_id,
+        "eos_token_id": tokenizer.end_id,
+        "pad_token_id": tokenizer.pad_id,
+    }
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
@@ -131,7 +141,7 @@ def _fill(state: Mapping[str, Tensor], file: Path, ours_by_theirs: dict[str, str
                 value = tensors.get_tensor(theirs)
                 if value.shape != target.shape:
                     raise UserError(
-                        f"the tensor '{theirs}' has shape {list(value.shape)}; config.json asks for {list(target.shape)}",
+                        f"the tensor '{theirs}' is {list(value.shape)}; config.json asks for {list(target.shape)}",
                         where=file,
                         fix="config.json and tensors disagree",
                     )

@@ -8,8 +8,12 @@ before it.
 from __future__ import annotations
 
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -65,9 +69,10 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             model_state, optimiser_state = get_state_dict(model, optimiser)
-            state = {"model": model_state, "optimiser": optimiser_state}
+            state: dict[str, Any] = {"model": model_state, "optimiser": optimiser_state}
             writer = distributed_checkpoint.FileSystemWriter(unfinished, sync_files=True)
-            distributed_checkpoint.save(state, storage_writer=writer, no_dist=True)
+            with _one_process():
+                distributed_checkpoint.save(state, storage_writer=writer, no_dist=True)
             write_json(unfinished / _POSITION, asdict(position))
             shutil.rmtree(final, ignore_errors=True)
             unfinished.rename(final)
@@ -87,7 +92,16 @@ class Checkpoints:
                 fix="remove the stage's folder and run the recipe again",
             )
         model_state, optimiser_state = get_state_dict(model, optimiser)
-        state = {"model": model_state, "optimiser": optimiser_state}
-        distributed_checkpoint.load(state, checkpoint_id=latest, no_dist=True)
+        state: dict[str, Any] = {"model": model_state, "optimiser": optimiser_state}
+        with _one_process():
+            distributed_checkpoint.load(state, checkpoint_id=latest, no_dist=True)
         set_state_dict(model, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])
         return position
+
+
+@contextmanager
+def _one_process() -> Iterator[None]:
+    """Without the library's warning that it assumes what is so: a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield

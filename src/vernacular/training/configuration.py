@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, model_validator
 
 from vernacular.foundation.configuration import Configuration
 from vernacular.models.configuration import ModelShape
+from vernacular.tokens.configuration import ConversationsConfiguration
 
 # What a setting marked so says is watched or kept, never what is learned: changing it trains nothing anew.
 _NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
@@ -117,7 +118,10 @@ class PretrainConfiguration(TrainingConfiguration):
 class SftConfiguration(TrainingConfiguration):
     """From weights and conversations to weights that answer: the loss falls on the assistant's text alone."""
 
-    heldout_share: float = Field(0.02, ge=0, lt=1, description="share of conversations held out of training")
-    too_long: Literal["refuse", "truncate"] = Field(
+    conversation_settings: ConversationsConfiguration = Field(
+        default_factory=lambda: ConversationsConfiguration(heldout_fraction=0.02),
+        description="how the conversations become tokens: share held out, malformed lines",
+    )
+    overlong: Literal["refuse", "truncate", "drop"] = Field(
         "refuse", description="what to do with a conversation longer than sequence_length"
     )

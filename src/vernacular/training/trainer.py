@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from vernacular.foundation.machine import usable_cores
 from vernacular.foundation.progress import progress
 from vernacular.models.decoder import Decoder
 from vernacular.tokens.order import Order
-from vernacular.tokens.packing import PackedRows
+from vernacular.tokens.packing import Batch, PackedRows
 from vernacular.training.batch import TensorBatch, to_tensors
 from vernacular.training.checkpoint import Checkpoints, Position
 from vernacular.training.configuration import TrainingConfiguration
@@ -80,7 +80,7 @@ class Trainer:
         self.folder = folder
         self.optimiser = build_optimiser(self.decoder, configuration.optimiser)
         self.checkpoints = Checkpoints(folder, configuration.keep_checkpoints)
-        self.train_rows = _rows_of(objective, "train", configuration)
+        self.train_rows = _train_rows(objective)
         self.heldout_rows = objective.rows("heldout")
         self.order = Order(len(self.train_rows), configuration.batch_rows, configuration.seed)
         self.steps = configuration.num_steps(len(self.train_rows))
@@ -135,18 +135,18 @@ class Trainer:
 
     def _step(self, step: int) -> StepResult:
         """One optimiser step over the global batch, in micro-batches; the loss is a mean over the whole of it."""
-        batch = self.train_rows.batch(self.order.indices(step))
-        weight = float(batch.weights_BT.sum(dtype="float64"))
+        indices, rows = self.order.indices(step), self.configuration.micro_batch_rows
+        batches = [self.train_rows.batch(indices[start : start + rows]) for start in range(0, len(indices), rows)]
+        weight = float(sum(batch.weights_BT.sum(dtype="float64") for batch in batches))
         if weight == 0:
             raise UserError(
                 f"step {step + 1} has no token to learn from",
-                where=f"stage {self.name}, documents {_listed(batch.document_names())}",
+                where=f"stage {self.name}, documents {_listed(_names_in(batches))}",
                 fix="remove these documents, or raise batch_tokens",
             )
-        rows = self.configuration.micro_batch_rows
         loss_sum, correct_sum = 0.0, 0.0
-        for start in range(0, self.configuration.batch_rows, rows):
-            part = self._tensors(batch.rows(start, start + rows))
+        for batch in batches:
+            part = self._tensors(batch)
             with self._autocast():
                 loss = self.objective.loss(self.decoder, part)
             value = loss.total.item()
@@ -157,7 +157,7 @@ class Trainer:
             correct_sum += loss.correct.item()
         norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), self.configuration.optimiser.clip or math.inf).item()
         if not math.isfinite(norm):
-            self._refuse_gradient(step, batch.document_names())
+            self._refuse_gradient(step, _names_in(batches))
         set_learning_rate(self.optimiser, learning_rate(self.configuration.optimiser, step, self.steps))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -166,11 +166,10 @@ class Trainer:
     @torch.no_grad()
     def score_heldout(self) -> dict[str, float | None]:
         """Loss and accuracy on the first held-out rows, in nats per token."""
-        rows = min(
-            len(self.heldout_rows), max(1, self.configuration.heldout_tokens // self.configuration.sequence_length)
-        )
-        if rows == 0 or len(self.heldout_rows) == 0:
+        if self.heldout_rows is None:
             return {}
+        most = max(1, self.configuration.heldout_tokens // self.configuration.sequence_length)
+        rows = min(len(self.heldout_rows), most)
         loss, correct, weight = 0.0, 0.0, 0.0
         self.decoder.eval()
         for start in range(0, rows, self.configuration.micro_batch_rows):
@@ -186,7 +185,7 @@ class Trainer:
             return {}
         return {"heldout_loss": loss / weight, "heldout_accuracy": correct / weight}
 
-    def _tensors(self, batch: Any) -> TensorBatch:
+    def _tensors(self, batch: Batch) -> TensorBatch:
         return to_tensors(batch, self.device, document_mask=self.configuration.document_mask)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -244,21 +243,21 @@ class Trainer:
         )
 
 
-def _rows_of(objective: Objective, split: str, configuration: TrainingConfiguration) -> PackedRows:
-    rows = objective.rows(split)
-    if len(rows) == 0:
-        raise UserError(
-            f"the text does not fill one row of {configuration.sequence_length} tokens",
-            where=f"split {split}",
-            fix="add text, or lower sequence_length",
-        )
+def _train_rows(objective: Objective) -> PackedRows:
+    rows = objective.rows("train")
+    if rows is None:
+        raise UserError("there is no text to train on", where="split train", fix="give the corpus more text")
     return rows
+
+
+def _names_in(batches: Sequence[Batch]) -> list[str]:
+    return [name for batch in batches for name in batch.document_names()]
 
 
 def _is_due(done: int, every: int | None) -> bool:
     return every is not None and done % every == 0
 
 
-def _listed(names: Any) -> str:
-    shown = ", ".join(list(names)[:_NAMED_DOCUMENTS])
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED_DOCUMENTS])
     return shown if len(names) <= _NAMED_DOCUMENTS else f"{shown} and {len(names) - _NAMED_DOCUMENTS} more"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.lifecycle.stages.tokenize import TOKENIZER
 from vernacular.training.configuration import PretrainConfiguration
 
 
@@ -22,14 +23,13 @@ class Pretrain(Stage, PretrainConfiguration):
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Train, and write the weights."""
-        from vernacular.tokens.tokenization import TOKENIZER_FOLDER
         from vernacular.training.objectives.pretrain import pretrain
 
         tokens = workplace.inputs["tokens"]
         return pretrain(
             self,
             tokens=tokens,
-            tokenizer=tokens / TOKENIZER_FOLDER,
+            tokenizer=tokens / TOKENIZER,
             weights=workplace.inputs.get("weights"),
             folder=workplace.folder,
             name=workplace.name,

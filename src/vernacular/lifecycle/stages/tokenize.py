@@ -9,6 +9,9 @@ from pydantic import Field
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 from vernacular.tokens.configuration import TokenizeConfiguration
 
+TOKENIZER = "tokenizer"
+"""Where, below its folder, a tokens artifact keeps the tokenizer it was made with."""
+
 
 class Tokenize(Stage, TokenizeConfiguration):
     """Encode the curated documents; the shards carry the tokenizer they were made with."""
@@ -21,6 +24,12 @@ class Tokenize(Stage, TokenizeConfiguration):
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Write the shards, and the tokenizer beside them."""
+        from vernacular.tokens.template import ChatTemplate
         from vernacular.tokens.tokenization import tokenize_documents
+        from vernacular.tokens.tokenizer import Tokenizer
 
-        return tokenize_documents(self, workplace.inputs["documents"], workplace.inputs["tokenizer"], workplace.folder)
+        source, copy = workplace.inputs["tokenizer"], workplace.folder / TOKENIZER
+        summary = tokenize_documents(self, workplace.inputs["documents"], source, workplace.folder)
+        Tokenizer.load(source).save(copy)
+        ChatTemplate.load(source).save(copy)
+        return summary

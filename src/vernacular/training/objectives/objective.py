@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from vernacular.models.decoder import Decoder
 from vernacular.tokens.packing import PackedRows
+from vernacular.tokens.shards import read_index
 from vernacular.training.batch import TensorBatch
 from vernacular.training.cross_entropy import chunked_cross_entropy
 
@@ -32,13 +34,18 @@ class Objective(Protocol):
         """Hash of the token shards that the rows come from."""
         ...
 
-    def rows(self, split: str) -> PackedRows:
-        """The rows of a split, `train` or `heldout`."""
+    def rows(self, split: str) -> PackedRows | None:
+        """The rows of a split, `train` or `heldout`; None where the split holds no document."""
         ...
 
     def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
         """The loss of a batch."""
         ...
+
+
+def has_documents(tokens: Path, split: str) -> bool:
+    """Whether a folder of token shards has a document in a split."""
+    return bool(read_index(tokens)["splits"].get(split, {}).get("documents"))
 
 
 def next_token_loss(decoder: Decoder, batch: TensorBatch, *, chunk_tokens: int) -> Loss:

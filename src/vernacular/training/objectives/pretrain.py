@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import sha256_file
 from vernacular.models.decoder import Decoder
-from vernacular.models.weights import copy_tokenizer, load_decoder, save_weights
+from vernacular.models.weights import copy_tokenizer, load_decoder, published_token_ids, save_weights
 from vernacular.tokens.packing import PackedRows
-from vernacular.tokens.shards import TokenShards
+from vernacular.tokens.shards import INDEX, ShardReader
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.batch import TensorBatch
 from vernacular.training.configuration import PretrainConfiguration
-from vernacular.training.objectives.objective import Loss, next_token_loss
+from vernacular.training.objectives.objective import Loss, has_documents, next_token_loss
 from vernacular.training.trainer import Trainer
 
 
@@ -22,21 +23,14 @@ class Pretrain:
 
     def __init__(self, configuration: PretrainConfiguration, tokens: Path) -> None:
         self.configuration = configuration
-        self.shards = TokenShards.open(tokens)
+        self.tokens = tokens
+        self.data_hash = sha256_file(tokens / INDEX)
 
-    @property
-    def data_hash(self) -> str:
-        """Hash of the token shards."""
-        return self.shards.hash
-
-    def rows(self, split: str) -> PackedRows:
+    def rows(self, split: str) -> PackedRows | None:
         """Rows of windows over the documents."""
-        return PackedRows.windows(
-            self.shards,
-            split,
-            self.configuration.sequence_length,
-            across_documents=not self.configuration.document_mask,
-        )
+        if not has_documents(self.tokens, split):
+            return None
+        return PackedRows(ShardReader.open(self.tokens, split), self.configuration.sequence_length)
 
     def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
         """Cross-entropy of the next token."""
@@ -67,15 +61,10 @@ def pretrain(
     """
     objective = Pretrain(configuration, tokens)
     encoder = Tokenizer.load(tokenizer)
-    if encoder.hash != objective.shards.tokenizer_hash:
-        raise UserError(
-            "the tokens were made with another tokenizer than the one given",
-            where=f"{tokens} and {tokenizer}",
-            fix="tokenize again with this tokenizer",
-        )
+    ShardReader.open(tokens, "train").require_tokenizer(encoder)
     trainer = Trainer(configuration, objective, _decoder(configuration, encoder, weights), folder, name=name)
     summary = trainer.fit()
-    save_weights(folder, trainer.decoder, token_ids=encoder.published_ids())
+    save_weights(folder, trainer.decoder, token_ids=published_token_ids(encoder))
     copy_tokenizer(tokenizer, folder)
     return summary
 

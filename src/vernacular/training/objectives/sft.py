@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import sha256_file
 from vernacular.models.decoder import Decoder
-from vernacular.models.weights import copy_tokenizer, load_decoder, save_weights
+from vernacular.models.weights import copy_tokenizer, load_decoder, published_token_ids, save_weights
 from vernacular.tokens.packing import PackedRows
-from vernacular.tokens.shards import TokenShards
+from vernacular.tokens.shards import INDEX, ShardReader
 from vernacular.tokens.tokenization import tokenize_conversations
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.batch import TensorBatch
 from vernacular.training.configuration import SftConfiguration
-from vernacular.training.objectives.objective import Loss, next_token_loss
+from vernacular.training.objectives.objective import Loss, has_documents, next_token_loss
 from vernacular.training.trainer import Trainer
 
 TOKENS = "tokens"
@@ -25,16 +26,19 @@ class Sft:
 
     def __init__(self, configuration: SftConfiguration, tokens: Path) -> None:
         self.configuration = configuration
-        self.shards = TokenShards.open(tokens)
+        self.tokens = tokens
+        self.data_hash = sha256_file(tokens / INDEX)
 
-    @property
-    def data_hash(self) -> str:
-        """Hash of the token shards."""
-        return self.shards.hash
-
-    def rows(self, split: str) -> PackedRows:
+    def rows(self, split: str) -> PackedRows | None:
         """Rows of whole conversations."""
-        return PackedRows.whole_documents(self.shards, split, self.configuration.sequence_length)
+        if not has_documents(self.tokens, split):
+            return None
+        return PackedRows(
+            ShardReader.open(self.tokens, split),
+            self.configuration.sequence_length,
+            "conversations",
+            overlong=self.configuration.overlong,
+        )
 
     def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
         """Cross-entropy of the next token."""
@@ -64,20 +68,11 @@ def sft(
             where=f"stage {name}",
             fix="lower sequence_length",
         )
-    tokenize_conversations(
-        conversations,
-        weights,
-        folder / TOKENS,
-        max_tokens=configuration.sequence_length,
-        too_long=configuration.too_long,
-        heldout_share=configuration.heldout_share,
-        seed=configuration.seed,
-    )
+    data = tokenize_conversations(conversations, weights, folder / TOKENS, configuration.conversation_settings)
     objective = Sft(configuration, folder / TOKENS)
     trainer = Trainer(configuration, objective, decoder, folder, name=name)
     summary = trainer.fit()
     encoder = Tokenizer.load(weights)
-    save_weights(folder, trainer.decoder, token_ids=encoder.published_ids())
+    save_weights(folder, trainer.decoder, token_ids=published_token_ids(encoder))
     copy_tokenizer(weights, folder)
-    loss_tokens = sum(objective.shards.loss_tokens(split) for split in ("train",))
-    return {**summary, "loss_tokens": loss_tokens}
+    return {**summary, "data": data}

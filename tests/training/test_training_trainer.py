@@ -1,0 +1,216 @@
+"""The loop: accumulation, packing, exact resume, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tiny
+from tiny_training import SHAPE, settings
+from vernacular.foundation.errors import UserError
+from vernacular.models.decoder import Decoder
+from vernacular.models.weights import load_decoder
+from vernacular.tokens.packing import PackedRows
+from vernacular.tokens.shards import ShardReader
+from vernacular.training.batch import to_tensors
+from vernacular.training.checkpoint import Checkpoints
+from vernacular.training.configuration import PretrainConfiguration
+from vernacular.training.metrics import read_metrics
+from vernacular.training.objectives.objective import next_token_loss
+from vernacular.training.objectives.pretrain import pretrain
+
+CPU = torch.device("cpu")
+
+
+def train(folder: Path, tokens: Path, tokenizer: Path, configuration: PretrainConfiguration) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return pretrain(configuration, tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base")
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def assert_same_bits(first: Path, second: Path) -> None:
+    one, two = tensors(first), tensors(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_training_learns_and_leaves_a_weights_folder(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    summary = train(tmp_path, tokens, tokenizer, settings(steps=40))
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 41))
+    assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
+    assert lines[0]["perplexity"] == pytest.approx(math.exp(lines[0]["loss"]))
+    assert summary["final_loss"] == lines[-1]["loss"]
+    assert summary["tokens"] == 40 * 96
+    assert summary["heldout_loss"] > 0
+    assert "MFU = tokens/s ×" in summary["mfu_formula"]
+    assert list((tmp_path / "logs" / "tensorboard").iterdir())
+    load_decoder(tmp_path)
+    assert (tmp_path / "tokenizer.json").is_file()
+    assert (tmp_path / "chat_template.jinja").is_file()
+
+
+def test_a_batch_in_pieces_is_the_same_batch(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    train(tmp_path / "whole", tokens, tokenizer, settings())
+    train(tmp_path / "pieces", tokens, tokenizer, settings(micro_batch_tokens=24))
+    whole, pieces = tensors(tmp_path / "whole"), tensors(tmp_path / "pieces")
+    for name in whole:
+        torch.testing.assert_close(whole[name], pieces[name], rtol=0, atol=2e-5)
+    for one, two in zip(read_metrics(tmp_path / "whole"), read_metrics(tmp_path / "pieces"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=2e-5)
+
+
+def test_packed_rows_have_the_loss_and_gradients_of_their_documents_apart(tokens: Path) -> None:
+    reader = ShardReader.open(tokens, "train")
+    rows = PackedRows(reader, 200)
+    batch = rows.batch([0])
+    decoder = Decoder(settings().model.decoder(reader.vocab_size, 256))  # type: ignore[union-attr]
+    decoder.initialise(0)
+
+    packed = next_token_loss(decoder, to_tensors(batch, CPU, document_mask=True), chunk_tokens=64)
+    packed.total.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}  # type: ignore[union-attr]
+    decoder.zero_grad()
+
+    total = 0.0
+    for _, start, stop in rows.pieces(0):
+        ids = torch.from_numpy(reader.slice(start, stop))[None]
+        logits = decoder.logits(decoder(ids[:, :-1]))
+        loss = torch.nn.functional.cross_entropy(logits[0], ids[0, 1:], reduction="sum")
+        loss.backward()
+        total += loss.item()
+    assert len(rows.pieces(0)) > 2
+    assert packed.total.item() == pytest.approx(total, rel=1e-5)
+    for name, parameter in decoder.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=0, atol=2e-4)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it, nothing cleans up."""
+
+
+@pytest.mark.parametrize("kill_at", [1, 3, 5])
+def test_a_run_killed_and_resumed_ends_in_the_same_bits(
+    kill_at: int, tmp_path: Path, tokens: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "undisturbed", tokens, tokenizer, settings())
+    steps = 0
+    step = torch.optim.AdamW.step
+
+    def step_until_killed(self: torch.optim.AdamW, *arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps > kill_at:
+            raise Killed
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step_until_killed)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", tokens, tokenizer, settings())
+    monkeypatch.undo()
+    train(tmp_path / "killed", tokens, tokenizer, settings())
+    assert_same_bits(tmp_path / "undisturbed", tmp_path / "killed")
+    curves = [[line["loss"] for line in read_metrics(tmp_path / name)] for name in ("undisturbed", "killed")]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 6
+
+
+def test_a_checkpoint_cut_off_in_writing_does_not_count(
+    tmp_path: Path, tokens: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "undisturbed", tokens, tokenizer, settings())
+    rename = Path.rename
+
+    def die(self: Path, target: Path) -> Path:
+        if target.name == "step-00000004":
+            raise Killed
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", die)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", tokens, tokenizer, settings())
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path / "killed", keep=2).latest() == tmp_path / "killed" / "checkpoints" / "step-00000002"
+    train(tmp_path / "killed", tokens, tokenizer, settings())
+    assert_same_bits(tmp_path / "undisturbed", tmp_path / "killed")
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    train(tmp_path, tokens, tokenizer, settings(steps=2))
+    position = tmp_path / "checkpoints" / "step-00000002" / "position.json"
+    position.write_text(json.dumps(json.loads(position.read_text()) | {"data": "another"}))
+    with pytest.raises(UserError, match="other token shards"):
+        train(tmp_path, tokens, tokenizer, settings(steps=4))
+
+
+def test_a_loss_that_is_none_names_step_and_documents(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    wild = {"learning_rate": 1e30, "clip": None}
+    with pytest.raises(UserError) as caught:
+        train(tmp_path, tokens, tokenizer, settings(optimiser=wild))
+    message = str(caught.value)
+    assert "step 2 is" in message
+    names = {ShardReader.open(tokens, "train").document_name(number) for number in range(5)}
+    assert any(name in message for name in names), message
+    assert "learning_rate" in message
+
+
+def test_tokens_of_another_tokenizer_are_refused(tmp_path: Path, tokens: Path) -> None:
+    other = tiny.make_tokenizer(tmp_path / "other", vocab_size=400)
+    with pytest.raises(UserError, match="written with the tokenizer"):
+        train(tmp_path / "base", tokens, other, settings())
+
+
+def test_weights_or_a_shape_but_not_both(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    with pytest.raises(UserError, match="either weights to begin with or the shape"):
+        train(tmp_path, tokens, tokenizer, settings(model=None))
+
+
+def test_further_training_begins_with_the_given_weights(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    train(tmp_path / "first", tokens, tokenizer, settings(steps=30))
+    (tmp_path / "second").mkdir()
+    pretrain(
+        settings(model=None, optimiser={"learning_rate": 1e-12}),
+        tokens=tokens,
+        tokenizer=tokenizer,
+        weights=tmp_path / "first",
+        folder=tmp_path / "second",
+        name="more",
+    )
+    first, second = tensors(tmp_path / "first"), tensors(tmp_path / "second")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)
+
+
+def test_bfloat16_follows_float32(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    for precision in ("float32", "bfloat16"):
+        train(tmp_path / precision, tokens, tokenizer, settings(steps=20, precision=precision))
+    exact, rounded = (read_metrics(tmp_path / precision) for precision in ("float32", "bfloat16"))
+    for one, two in zip(exact, rounded, strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], abs=0.05)
+    assert tensors(tmp_path / "bfloat16")["model.norm.weight"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 1.0}, "exactly one of steps and epochs"),
+        ({"batch_tokens": 100}, "not a multiple of sequence_length"),
+        ({"micro_batch_tokens": 36}, "micro_batch_tokens"),
+        ({"optimiser": {"learning_rate": 1e-3, "warmup_steps": 99}}, "warmup_steps 99 exceeds"),
+        ({"optimiser": {"learning_rate": 1e-3, "final_learning_rate": 1e-2}}, "above learning_rate"),
+        ({"model": SHAPE | {"num_key_value_heads": 3}}, "does not divide"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(**changes).model.decoder(300, 64)  # type: ignore[union-attr]
