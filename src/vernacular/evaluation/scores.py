@@ -46,6 +46,7 @@ class Score:
         high: upper end of it.
         n: items, or documents, it is a mean over.
         chance: what guessing gives, where that is defined.
+        is_share: whether it is a share of right answers.
         higher_is_better: which way is up.
         kind: the harness's `output_type`; "heldout" for bits per byte.
         task_version: of the task's own making.
@@ -66,6 +67,7 @@ class Score:
     high: float | None
     n: int
     chance: float | None
+    is_share: bool
     higher_is_better: bool
     kind: str
     task_version: str | None
@@ -120,6 +122,7 @@ def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], setti
                     **estimate._asdict(),
                     n=len(items),
                     chance=_chance(facts, items) if metric.is_share else None,
+                    is_share=metric.is_share,
                     higher_is_better=metric.higher_is_better,
                     kind=facts["kind"],
                     task_version=facts["version"],
@@ -169,6 +172,7 @@ def _heldout_scores(documents: Sequence[Row], yardsticks: Sequence[Row], setting
                     **estimate._asdict(),
                     n=len(rows),
                     chance=None,
+                    is_share=False,
                     higher_is_better=False,
                     kind=HELDOUT,
                     task_version=None,

@@ -1,0 +1,156 @@
+"""Pictures for the card, drawn to be read at a README's width.
+
+Labels are task names and language names in Latin letters, so that every machine's font has them; colours are told
+apart by colour-blind readers too (Okabe and Ito 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from vernacular.foundation.files import atomic_path
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#5F5F5F")
+_GREY = "#6b6b6b"
+_DPI = 160
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9a9a9a",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "legend.frameon": False,
+    "svg.hashsalt": "vernacular",
+}
+
+
+def plot_training(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Loss, perplexity and token accuracy over the steps; held-out values as dots."""
+    panels = (
+        ("loss (nats per token)", "loss", "heldout_loss", False),
+        ("perplexity", "perplexity", None, True),
+        ("token accuracy", "accuracy", "heldout_accuracy", False),
+    )
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(12, 3.7), dpi=_DPI, layout="constrained")
+        for axes, (title, key, heldout, logarithmic) in zip(figure.subplots(1, 3), panels, strict=True):
+            _draw_series(axes, lines, key, heldout)
+            axes.set_title(title, loc="left")
+            axes.set_xlabel("step")
+            if logarithmic:
+                _use_logarithm(axes)
+        _save(figure, path)
+
+
+def _draw_series(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, heldout: str | None) -> None:
+    points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    marker = "o" if len(points) < 3 else None
+    axes.plot(*zip(*points, strict=True), color=_COLOURS[0], linewidth=1.8, marker=marker, label="training")
+    dots = [(line["step"], line[heldout]) for line in lines if line.get(heldout) is not None] if heldout else []
+    if dots:
+        axes.plot(*zip(*dots, strict=True), "o", color=_COLOURS[1], markersize=6, label="held-out")
+        axes.legend()
+
+
+def _use_logarithm(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.dataLim.intervaly
+    axes.set_yscale("log")
+    if high / low < 30:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def plot_scores(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], path: Path) -> None:
+    """Each share of right answers with its 95% interval, and a line where chance lies; grouped by language."""
+    ordered = sorted(scores, key=lambda score: (score["language"] or "", score["task"], score["metric"]))
+    languages = sorted({score["language"] or "" for score in ordered})
+    colours = {language: _COLOURS[place % len(_COLOURS)] for place, language in enumerate(languages)}
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 1.3 + 0.42 * len(ordered)), dpi=_DPI, layout="constrained")
+        axes = figure.subplots()
+        for place, score in enumerate(ordered):
+            colour = colours[score["language"] or ""]
+            axes.barh(place, score["value"], height=0.62, color=colour, alpha=0.85)
+            axes.hlines(place, score["low"], score["high"], color="#222222", linewidth=1.6)
+            axes.vlines((score["low"], score["high"]), place - 0.14, place + 0.14, color="#222222", linewidth=1.6)
+            if score["chance"] is not None:
+                axes.vlines(score["chance"], place - 0.42, place + 0.42, color="#b00000", linewidth=2.2, zorder=4)
+        axes.set_yticks(range(len(ordered)), [_label(score) for score in ordered])
+        axes.set_ylim(len(ordered) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("share of right answers")
+        axes.grid(axis="y", visible=False)
+        handles: list[Any] = [
+            Patch(color=colours[language], alpha=0.85, label=names.get(language, language) or "no language stated")
+            for language in languages
+        ]
+        handles.append(Line2D([], [], color="#222222", linewidth=1.6, label="95% interval"))
+        if any(score["chance"] is not None for score in ordered):
+            handles.append(Line2D([], [], color="#b00000", linewidth=2.2, label="chance"))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
+        _save(figure, path)
+
+
+def _label(score: Mapping[str, Any]) -> str:
+    suffix = "" if score["filter"] == "none" else f", {score['filter']}"
+    return f"{score['task']} ({score['metric']}{suffix})"
+
+
+def plot_heldout(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], path: Path) -> None:
+    """Bits per byte by language: the model with its 95% interval, and xz on the same bytes."""
+    yardsticks = list(dict.fromkeys(name for score in scores for name in score["yardsticks"]))
+    series = ["this model", *yardsticks]
+    with matplotlib.rc_context(_STYLE):
+        height = 1.3 + len(scores) * (0.3 + 0.26 * len(series))
+        figure = Figure(figsize=(11, height), dpi=_DPI, layout="constrained")
+        axes = figure.subplots()
+        thickness = 0.8 / len(series)
+        for place, score in enumerate(scores):
+            values = [score["value"], *(score["yardsticks"].get(name) for name in yardsticks)]
+            for row, value in enumerate(values):
+                if value is None:
+                    continue
+                at = place + (row - (len(series) - 1) / 2) * thickness
+                colour = _COLOURS[0] if row == 0 else ("#9c9c9c", "#c9c9c9")[(row - 1) % 2]
+                axes.barh(at, value, height=thickness * 0.9, color=colour)
+                right = value
+                if row == 0 and score["low"] is not None:
+                    axes.hlines(at, score["low"], score["high"], color="#222222", linewidth=1.6)
+                    right = max(right, score["high"])
+                axes.annotate(
+                    f"{value:.2f}", (right, at), xytext=(5, 0), textcoords="offset points", va="center", fontsize=11
+                )
+        axes.set_yticks(range(len(scores)), [names.get(score["language"], score["language"]) for score in scores])
+        axes.set_ylim(len(scores) - 0.45, -0.55)
+        axes.margins(x=0.08)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("bits per byte of held-out text (lower is better)")
+        axes.grid(axis="y", visible=False)
+        colours = (_COLOURS[0], "#9c9c9c", "#c9c9c9")
+        handles = [Patch(color=colours[min(row, 2)], label=name) for row, name in enumerate(series)]
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        # No version and no date in the file: the same numbers give the same picture.
+        figure.savefig(temporary, format="png", metadata={"Software": None})
