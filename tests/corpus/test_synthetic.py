@@ -9,7 +9,9 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter, defaultdict
+from difflib import SequenceMatcher
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import ftfy
@@ -20,6 +22,7 @@ from vernacular.corpus.synthetic.documents import fill_territory
 from vernacular.corpus.synthetic.facts import territories
 from vernacular.corpus.synthetic.generator import SyntheticCorpus, generate
 from vernacular.corpus.synthetic.held_out import HeldOut
+from vernacular.corpus.synthetic.noise import break_encoding
 from vernacular.corpus.synthetic.numerals import hindi_numbers, number_in_words
 from vernacular.corpus.synthetic.templates import templates
 from vernacular.foundation.configuration import validate
@@ -27,7 +30,6 @@ from vernacular.foundation.errors import UserError
 
 LANGUAGES = ("hi", "pl", "en")
 SMALL = SyntheticConfiguration(documents=900, conversations=600)
-NOISE = ("broken_encoding", "boilerplate", "spam", "near_duplicate", "exact_duplicate", "wrong_language")
 
 
 @pytest.fixture(scope="module")
@@ -130,16 +132,19 @@ def test_repairable_text_is_repaired_to_a_clean_original(documents: list[dict[st
         assert repaired == ftfy.fix_text(repaired)
 
 
-def test_broken_text_stays_broken(documents: list[dict[str, Any]]) -> None:
-    for document in _labelled(documents, "broken_encoding"):
-        repaired = ftfy.fix_text(document["text"])
-        damaged = [
-            character
-            for character in repaired
-            if unicodedata.category(character) in ("Co", "Cc", "Sm", "Sk", "Sc", "Cf") or character == "\ufffd"
-            or character in "†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ¡§¨ª«¬®¯°±²³´¶·¸¹º»¿¤¦¥ÃÄÅàâã"
-        ]
-        assert len(damaged) > 0.05 * len(repaired), repaired
+@pytest.mark.parametrize(
+    "text",
+    [
+        "नदी के किनारे एक छोटा गाँव है और वहाँ के लोग हर सुबह बाज़ार जाते हैं।",
+        "Nad rzeką leży mała wieś, a jej mieszkańcy co rano chodzą na targ po świeże jabłka.",
+        "There is a small village by the river, and its people go to the market each morning.",
+    ],
+)
+def test_broken_text_cannot_be_repaired(text: str) -> None:
+    for seed in range(40):
+        repaired = ftfy.fix_text(break_encoding(text, Random(seed)))
+        kept = SequenceMatcher(None, text, repaired, autojunk=False).ratio()
+        assert kept < 0.95, repaired
 
 
 def test_copies_share_a_group_with_a_longer_original_that_comes_first(documents: list[dict[str, Any]]) -> None:
@@ -182,7 +187,7 @@ def test_held_out_numbers_and_dates_stand_nowhere(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_leak_would_be_seen(language: str, held_out: HeldOut) -> None:
-    for number in (*held_out.numbers, *held_out.digits):
+    for number in held_out.numbers:
         assert held_out.leaked(f"… {number}.")
         assert held_out.leaked(f"… {number_in_words(number, language)}.")
     for day in held_out.dates:
@@ -251,7 +256,7 @@ def test_the_harness_loads_the_tasks_and_makes_requests(
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     for name in ("numbers_hi", "digits_pl", "currencies_en"):
         assert name in names
-        task = manager.load([name])["tasks"][name] if hasattr(manager, "load") else manager.load_task_or_group(name)[name]
+        task = manager.load([name])["tasks"][name]
         task.build_all_requests(limit=3, rank=0, world_size=1)
         assert len(task.instances) == (3 if name.startswith("digits") else 12)
         context, continuation = task.instances[0].args[:2]
