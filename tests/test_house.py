@@ -24,7 +24,7 @@ MOST_BYTES_PER_FILE = 1 << 20
 HEAVY_FOR_CONFIGURATION = {"torch", "pyarrow", "daft", "transformers", "datasets", "lm_eval", "tokenizers", "scipy"}
 HEAVY = HEAVY_FOR_CONFIGURATION | {"numpy", "pydantic", "yaml"}
 
-FOLDER_OF_A_MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work|home/\w+|Users/\w+|mnt/\w+|opt/\w+)\b")
+FOLDER_OF_A_MACHINE = re.compile(r"(?<![\w.~-])/(?:root|work|home/(?!someone\b)\w+|Users/\w+|mnt/\w+|opt/\w+)\b")
 TEXT_SUFFIXES = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".json", ".jsonl", ".jinja", ".cfg", ""}
 
 PYTHON_FILES = sorted(path for folder in ("src", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
