@@ -24,7 +24,7 @@ from typing import NoReturn, Protocol, cast
 from vernacular import __version__
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_errors, nearest, unknown_name
 
-VERBS = ("run", "plan", "inspect", "generate", "chat", "schema")
+VERBS = ("run", "plan", "inspect", "generate", "chat", "verify", "schema")
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
