@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.foundation.artifact import is_finished, read_artifact
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 
@@ -29,7 +30,7 @@ class Evaluate(Stage, EvaluateConfiguration):
         from vernacular.inference.model import load
 
         tasks = workplace.inputs.get("tasks")
-        if tasks is not None and (tasks / "artifact.json").is_file():
+        if tasks is not None and is_finished(tasks):
             if not (tasks / "tasks").is_dir():
                 raise UserError(
                     "none of this curated corpus's sources gives tasks",
@@ -37,5 +38,7 @@ class Evaluate(Stage, EvaluateConfiguration):
                     fix="set tasks to a folder of harness YAML, or leave it out",
                 )
             tasks = tasks / "tasks"
-        lm = load(workplace.inputs["weights"], dtype=self.dtype)
-        return evaluate(self, lm, tasks, workplace.inputs.get("heldout"), workplace.folder)
+        weights = workplace.inputs["weights"]
+        instruct = read_artifact(weights).do == "sft" if is_finished(weights) else None
+        lm = load(weights, dtype=self.dtype)
+        return evaluate(self, lm, tasks, workplace.inputs.get("heldout"), workplace.folder, instruct=instruct)

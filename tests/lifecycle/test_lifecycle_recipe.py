@@ -1,0 +1,125 @@
+"""Recipes that are wrong are refused before anything is done, naming file, line, key and the way out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_recipe
+from vernacular.foundation.errors import UserError
+from vernacular.lifecycle.recipe import load_recipe
+from vernacular.lifecycle.schema import recipe_schema
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    tiny_recipe.write_texts(tmp_path / "texts", documents=2)
+    return tiny_recipe.write_recipe(tmp_path / "tiny.yaml", tmp_path / "texts")
+
+
+def edit(recipe: Path, old: str, new: str) -> int:
+    """Replace the first `old` and return the number of its line."""
+    text = recipe.read_text(encoding="utf-8")
+    assert old in text
+    recipe.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return text[: text.index(old)].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("vocab_size:", "vocab_sise:", "did you mean 'vocab_size'"),
+        ("learning_rate:", "learning_rat:", "did you mean 'learning_rate'"),
+        ("hidden_size: 32", "hidden_size: wide", "valid integer"),
+        ("do: pretrain", "do: pretraine", "did you mean 'pretrain'"),
+        ("documents: corpus", "documents: corpse", "neither a stage of this recipe nor a path"),
+        ("steps: 12", "steps: 0", "greater than 0"),
+        ("tokens: tokens", "tokens: base", "a stage cannot read itself"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, message: str) -> None:
+    line = edit(recipe, old, new)
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe)
+    assert message in str(caught.value)
+    assert f"{recipe}:{line} " in str(caught.value)
+
+
+def test_a_circle_is_named(recipe: Path) -> None:
+    with pytest.raises(UserError, match="wait for each other"):
+        load_recipe(recipe, ["stages.tokenizer.documents=tokens"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.bass.steps=3", "did you mean 'base'"),
+        ("stages.base.stebs=3", "did you mean 'steps'"),
+        ("stage.base.steps=3", "did you mean 'stages'"),
+        ("stages.base.steps", "is not an override"),
+        ("corpus=x", "unknown parameter or key 'corpus'"),
+    ],
+)
+def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_recipe(recipe, [override])
+
+
+def test_overrides_reach_every_setting(recipe: Path) -> None:
+    loaded = load_recipe(
+        recipe, ["stages.base.optimiser.learning_rate=0.5", "stages.corpus.languages=[hi]", "name=other"]
+    )
+    base: Any = loaded.stages["base"]
+    corpus: Any = loaded.stages["corpus"]
+    assert (loaded.name, base.optimiser.learning_rate, corpus.languages) == ("other", 0.5, ("hi",))
+
+
+def test_parameters_are_filled_in_and_asked_for(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    texts = str(recipe.parent / "texts")
+    recipe.write_text("parameters: {corpus: null, size: 420}\n" + text.replace(texts, "${corpus}/"), encoding="utf-8")
+    edit(recipe, "vocab_size: 420", "vocab_size: ${size}")
+    with pytest.raises(UserError, match="needs 'corpus'") as caught:
+        load_recipe(recipe)
+    assert "corpus=…" in str(caught.value)
+    loaded = load_recipe(recipe, [f"corpus={texts}", "size=500"])
+    corpus: Any = loaded.stages["corpus"]
+    tokenizer: Any = loaded.stages["tokenizer"]
+    assert corpus.sources[0].path == f"{texts}/"
+    assert tokenizer.vocab_size == 500
+    edit(recipe, "${size}", "${seize}")
+    with pytest.raises(UserError, match="did you mean 'size'"):
+        load_recipe(recipe, [f"corpus={texts}"])
+
+
+def test_stages_run_after_those_they_read(recipe: Path) -> None:
+    loaded = load_recipe(recipe)
+    assert loaded.order() == ["corpus", "tokenizer", "tokens", "base"]
+    assert loaded.ancestors("base") == ["corpus", "tokenizer", "tokens"]
+
+
+def test_the_schema_knows_every_verb_and_describes_every_key() -> None:
+    schema = recipe_schema()
+    json.dumps(schema)
+    verbs = {
+        definition["properties"]["do"]["const"]
+        for definition in schema["$defs"].values()
+        if "const" in definition.get("properties", {}).get("do", {})
+    }
+    assert verbs == {"curate", "train-tokenizer", "tokenize", "pretrain", "sft", "evaluate", "publish"}
+    for name, definition in schema["$defs"].items():
+        for key, property_ in definition.get("properties", {}).items():
+            assert key == "do" or "description" in property_ or "$ref" in property_, f"{name}.{key}"
+
+
+def test_the_command_line_prints_no_traceback(recipe: Path, run_cli: Any) -> None:
+    edit(recipe, "steps: 12", "stepz: 12")
+    refused = run_cli("run", recipe, cwd=recipe.parent, code=2)
+    assert refused.stderr.startswith("error: unknown key 'stepz'")
+    assert "did you mean 'steps'" in refused.stderr
+    assert not (recipe.parent / "runs").exists()
+    missing = run_cli("run", "nowhere.yaml", cwd=recipe.parent, code=2)
+    assert missing.stderr.startswith("error: file not found\n  where: nowhere.yaml")
