@@ -6,6 +6,7 @@ apart by colour-blind readers too (Okabe and Ito 2008).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from matplotlib.patches import Patch
 from vernacular.foundation.files import atomic_path
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#5F5F5F")
-_GREY = "#6b6b6b"
+_GREYS = ("#9c9c9c", "#c9c9c9")
+_INK = "#222222"
+_CHANCE = "#b00000"
 _DPI = 160
+_DECADE = 10
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 12,
@@ -43,9 +47,10 @@ def plot_training(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Loss, perplexity and token accuracy over the steps; held-out values as dots."""
     panels = (
         ("loss (nats per token)", "loss", "heldout_loss", False),
-        ("perplexity", "perplexity", None, True),
+        ("perplexity", "perplexity", "heldout_perplexity", True),
         ("token accuracy", "accuracy", "heldout_accuracy", False),
     )
+    lines = [{**line, "heldout_perplexity": _exponential(line.get("heldout_loss"))} for line in lines]
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(12, 3.7), dpi=_DPI, layout="constrained")
         for axes, (title, key, heldout, logarithmic) in zip(figure.subplots(1, 3), panels, strict=True):
@@ -57,23 +62,29 @@ def plot_training(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
         _save(figure, path)
 
 
-def _draw_series(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, heldout: str | None) -> None:
+def _exponential(loss: float | None) -> float | None:
+    return None if loss is None else math.exp(min(loss, 700.0))
+
+
+def _draw_series(axes: Axes, lines: Sequence[Mapping[str, Any]], key: str, heldout: str) -> None:
     points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
     marker = "o" if len(points) < 3 else None
     axes.plot(*zip(*points, strict=True), color=_COLOURS[0], linewidth=1.8, marker=marker, label="training")
-    dots = [(line["step"], line[heldout]) for line in lines if line.get(heldout) is not None] if heldout else []
+    dots = [(line["step"], line[heldout]) for line in lines if line.get(heldout) is not None]
     if dots:
         axes.plot(*zip(*dots, strict=True), "o", color=_COLOURS[1], markersize=6, label="held-out")
         axes.legend()
 
 
 def _use_logarithm(axes: Axes) -> None:
+    """A logarithmic axis, where the values span a decade at least."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.dataLim.intervaly
+    if high < _DECADE * low:
+        return
     axes.set_yscale("log")
-    if high / low < 30:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
@@ -89,10 +100,15 @@ def plot_scores(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], p
         for place, score in enumerate(ordered):
             colour = colours[score["language"] or ""]
             axes.barh(place, score["value"], height=0.62, color=colour, alpha=0.85)
-            axes.hlines(place, score["low"], score["high"], color="#222222", linewidth=1.6)
-            axes.vlines((score["low"], score["high"]), place - 0.14, place + 0.14, color="#222222", linewidth=1.6)
+            ends = (score["low"], score["high"])
+            axes.hlines(place, *ends, color=_INK, linewidth=1.6)
+            axes.vlines(ends, place - 0.14, place + 0.14, color=_INK, linewidth=1.6, clip_on=False)
+            axes.plot(score["value"], place, "o", color=_INK, markersize=5, clip_on=False)
+            axes.annotate(
+                f"{score['value']:.2f}", (1, place), xytext=(8, 0), textcoords="offset points", va="center", fontsize=11
+            )
             if score["chance"] is not None:
-                axes.vlines(score["chance"], place - 0.42, place + 0.42, color="#b00000", linewidth=2.2, zorder=4)
+                axes.vlines(score["chance"], place - 0.42, place + 0.42, color=_CHANCE, linewidth=2.2, zorder=4)
         axes.set_yticks(range(len(ordered)), [_label(score) for score in ordered])
         axes.set_ylim(len(ordered) - 0.4, -0.6)
         axes.set_xlim(0, 1)
@@ -102,9 +118,9 @@ def plot_scores(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], p
             Patch(color=colours[language], alpha=0.85, label=names.get(language, language) or "no language stated")
             for language in languages
         ]
-        handles.append(Line2D([], [], color="#222222", linewidth=1.6, label="95% interval"))
+        handles.append(Line2D([], [], color=_INK, linewidth=1.6, marker="o", markersize=5, label="value, 95% interval"))
         if any(score["chance"] is not None for score in ordered):
-            handles.append(Line2D([], [], color="#b00000", linewidth=2.2, label="chance"))
+            handles.append(Line2D([], [], color=_CHANCE, linewidth=2.2, label="chance"))
         figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
         _save(figure, path)
 
@@ -129,11 +145,11 @@ def plot_heldout(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], 
                 if value is None:
                     continue
                 at = place + (row - (len(series) - 1) / 2) * thickness
-                colour = _COLOURS[0] if row == 0 else ("#9c9c9c", "#c9c9c9")[(row - 1) % 2]
+                colour = _COLOURS[0] if row == 0 else _GREYS[(row - 1) % len(_GREYS)]
                 axes.barh(at, value, height=thickness * 0.9, color=colour)
                 right = value
                 if row == 0 and score["low"] is not None:
-                    axes.hlines(at, score["low"], score["high"], color="#222222", linewidth=1.6)
+                    axes.hlines(at, score["low"], score["high"], color=_INK, linewidth=1.6)
                     right = max(right, score["high"])
                 axes.annotate(
                     f"{value:.2f}", (right, at), xytext=(5, 0), textcoords="offset points", va="center", fontsize=11
@@ -144,7 +160,7 @@ def plot_heldout(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], 
         axes.set_xlim(left=0)
         axes.set_xlabel("bits per byte of held-out text (lower is better)")
         axes.grid(axis="y", visible=False)
-        colours = (_COLOURS[0], "#9c9c9c", "#c9c9c9")
+        colours = (_COLOURS[0], *_GREYS)
         handles = [Patch(color=colours[min(row, 2)], label=name) for row, name in enumerate(series)]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         _save(figure, path)

@@ -53,10 +53,15 @@ def escape(text: str) -> str:
 
 def compact(value: float) -> str:
     """A large number in three digits: 4.18 M."""
-    for size, unit in _UNITS:
-        if abs(value) >= size:
-            return f"{value / size:.3g}{unit}"
+    for scale, unit in _UNITS:
+        if abs(value) >= scale:
+            return f"{value / scale:.3g}{unit}"
     return f"{value:.3g}"
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in decimal units: 378 B, 1.2 MB."""
+    return f"{compact(num_bytes)}B" if num_bytes >= 1000 else f"{num_bytes} B"
 
 
 def duration(seconds: float) -> str:
@@ -91,7 +96,8 @@ def _environment(ledger: Ledger, facts: Mapping[str, Any]) -> jinja2.Environment
         "fixed": number(lambda value, digits: f"{value:.{digits}f}"),
         "short": number(lambda value: f"{value:.6g}"),
         "compact": number(compact),
-        "size": number(lambda value: f"{compact(value)}B"),
+        "whole": number(lambda value: f"{value:,.0f}"),
+        "size": number(size),
         "duration": number(duration),
         "share": number(lambda value: f"{100 * value:.1f}%"),
         "code": lambda value: Ready(f"`{str(plain(value)).replace('`', '')}`"),
