@@ -109,7 +109,7 @@ def make_run(run: Path) -> Path:
     tokenizer = make_tokenizer(run / "tokenizer")
     (run / "tokenizer-documents").rename(run / "corpus")
     _write_removed(run / "corpus")
-    finish(run / "corpus", "curate", {"sources": [{"path": "/home/someone/secret/stories"}]}, {"documents": 9})
+    finish(run / "corpus", "curate", {"sources": [{"path": "/srv/secret/stories"}]}, {"documents": 9})
     finish(tokenizer, "train-tokenizer", {"vocab_size": 420}, read_json(tokenizer / "report.json"))
     summary = tokenize_documents(TokenizeConfiguration(), run / "corpus", tokenizer, run / "tokens")
     finish(run / "tokens", "tokenize", {}, summary)

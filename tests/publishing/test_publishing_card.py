@@ -111,7 +111,7 @@ def test_no_folder_of_the_machine_is_published(released: Path, made: Path) -> No
     for path in released.rglob("*"):
         if path.suffix in {".json", ".md", ".jsonl"} and path.name != "tokenizer.json":
             text = path.read_text(encoding="utf-8")
-            assert "/home/someone" not in text, path
+            assert "/srv/secret" not in text, path
             assert str(made) not in text, path
     assert "stories" in (released / "records/stages/corpus.json").read_text(encoding="utf-8")
 

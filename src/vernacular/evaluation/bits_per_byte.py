@@ -11,7 +11,6 @@ import lzma
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet
 
@@ -137,8 +136,3 @@ def training_texts(source: Path, most_bytes: int) -> dict[str, list[tuple[str, s
     """Training texts by language, as far as `most_bytes`; empty where the source has none."""
     folder = documents_folder(source, "train")
     return read_texts(folder, most_bytes) if folder is not None and most_bytes else {}
-
-
-def facts(texts: dict[str, list[tuple[str, str]]]) -> dict[str, Any]:
-    """What was measured, for the record."""
-    return {language: {"documents": len(documents)} for language, documents in texts.items()}

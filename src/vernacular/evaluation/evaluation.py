@@ -23,7 +23,7 @@ from vernacular.evaluation.records import (
     Row,
     write_rows,
 )
-from vernacular.evaluation.scores import SCORES, Score, as_json, rescore, table, warnings
+from vernacular.evaluation.scores import SCORES, TOLERANCE, Score, as_json, rescore, table, warnings
 from vernacular.evaluation.tasks import LoadedTask, find_tasks, load_task
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.foundation.files import sha256_json, write_json, write_text
@@ -31,8 +31,10 @@ from vernacular.foundation.machine import describe_machine, package_versions
 from vernacular.models.language_model import LanguageModel
 
 FORMAT = 1
-_TOLERANCE = 1e-9
 _RESERVED = {HELDOUT, YARDSTICK}
+
+HarnessValues = dict[tuple[str, str, str], float]
+"""The harness's value of each task, metric and filter."""
 
 
 def evaluate(
@@ -63,22 +65,8 @@ def evaluate(
     if tasks is None and heldout is None:
         raise UserError("there is nothing to evaluate", where="tasks, heldout", fix="set tasks, heldout, or both")
     template, reason = decide_template(configuration.template, lm, instruct)
-    records = folder / RECORDS
-    facts: dict[str, Any] = {}
-    harness_values: dict[tuple[str, str, str], float] = {}
-    if tasks is not None:
-        with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache, quiet():
-            loaded = _load(configuration, tasks, Path(cache))
-            for task in loaded:
-                run = run_task(HarnessModel(lm, configuration.seed), task, limit=configuration.limit, template=template)
-                write_rows(records / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
-                facts[task.name] = _facts(task, run)
-                harness_values |= {(task.name, *key): value for key, value in run.values.items()}
-    texts = bits_per_byte.heldout_texts(heldout, configuration.heldout_bytes) if heldout is not None else {}
-    if heldout is not None:
-        write_rows(records / f"{HELDOUT}.parquet", bits_per_byte.score_heldout(lm, texts), HELDOUT_SCHEMA)
-        training = bits_per_byte.training_texts(heldout, configuration.yardstick_training_bytes)
-        write_rows(records / f"{YARDSTICK}.parquet", bits_per_byte.score_yardsticks(texts, training), YARDSTICK_SCHEMA)
+    facts, harness_values = _run_tasks(configuration, lm, tasks, template, folder) if tasks is not None else ({}, {})
+    documents = _run_heldout(configuration, lm, heldout, folder) if heldout is not None else {}
     run_record = {
         "format": FORMAT,
         "model": dict(lm.identity),
@@ -87,9 +75,9 @@ def evaluate(
         "versions": package_versions(),
         "machine": describe_machine(),
         "tasks": facts,
-        "heldout": bits_per_byte.facts(texts),
+        "heldout": documents,
     }
-    write_json(records / RUN, run_record)
+    write_json(folder / RECORDS / RUN, run_record)
     return _finish(folder, run_record, harness_values)
 
 
@@ -117,22 +105,51 @@ def decide_template(setting: str, lm: LanguageModel, instruct: bool | None) -> t
     return instruct, "instruct weights" if instruct else "base weights"
 
 
+def _run_tasks(
+    configuration: EvaluateConfiguration, lm: LanguageModel, source: Path, template: bool, folder: Path
+) -> tuple[dict[str, Any], HarnessValues]:
+    """Run all tasks and write their requests; facts for the record, and the harness's own values."""
+    facts: dict[str, Any] = {}
+    values: HarnessValues = {}
+    model = HarnessModel(lm, configuration.seed)
+    with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache:
+        for task in _load(configuration, source, Path(cache)):
+            run = run_task(model, task, limit=configuration.limit, template=template)
+            write_rows(folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
+            facts[task.name] = _facts(task, run)
+            values |= {(task.name, *key): value for key, value in run.values.items()}
+    return facts, values
+
+
+def _run_heldout(
+    configuration: EvaluateConfiguration, lm: LanguageModel, curated: Path, folder: Path
+) -> dict[str, Any]:
+    """Score held-out text, the model and xz, and write both; documents by language, for the record."""
+    texts = bits_per_byte.heldout_texts(curated, configuration.heldout_bytes)
+    training = bits_per_byte.training_texts(curated, configuration.yardstick_training_bytes)
+    write_rows(folder / RECORDS / f"{HELDOUT}.parquet", bits_per_byte.score_heldout(lm, texts), HELDOUT_SCHEMA)
+    yardsticks = bits_per_byte.score_yardsticks(texts, training)
+    write_rows(folder / RECORDS / f"{YARDSTICK}.parquet", yardsticks, YARDSTICK_SCHEMA)
+    return {language: {"documents": len(documents)} for language, documents in texts.items()}
+
+
 def _load(configuration: EvaluateConfiguration, source: Path, cache: Path) -> list[LoadedTask]:
     """All tasks before the first is run, so that a broken one costs nothing."""
     found = find_tasks(source, configuration.only)
     for name in sorted(_RESERVED & set(found)):
         raise UserError(f"a task cannot be called '{name}'", where=found[name], fix="rename it")
-    return [
-        load_task(
-            name,
-            path,
-            num_fewshot=configuration.num_fewshot,
-            seed=configuration.seed,
-            code=configuration.task_code,
-            cache=cache,
-        )
-        for name, path in found.items()
-    ]
+    with quiet():
+        return [
+            load_task(
+                name,
+                path,
+                num_fewshot=configuration.num_fewshot,
+                seed=configuration.seed,
+                code=configuration.task_code,
+                cache=cache,
+            )
+            for name, path in found.items()
+        ]
 
 
 def _settings(configuration: EvaluateConfiguration) -> dict[str, Any]:
@@ -162,14 +179,12 @@ def _requests(rows: Sequence[Row]) -> list[list[str | None]]:
     return [[row["prompt"], row.get("continuation")] for row in rows if row["filter"] == first]
 
 
-def _finish(
-    folder: Path, run_record: Mapping[str, Any], harness_values: Mapping[tuple[str, str, str], float]
-) -> dict[str, Any]:
+def _finish(folder: Path, run_record: Mapping[str, Any], harness_values: HarnessValues) -> dict[str, Any]:
     """Scores from the records that were just written, held against the harness's own numbers."""
     scores = rescore(folder)
     for score in scores:
         theirs = harness_values.get((score.task, score.metric, score.filter))
-        if theirs is not None and not math.isclose(score.value, theirs, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
+        if theirs is not None and not math.isclose(score.value, theirs, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
             raise InternalError(
                 f"{score.task}: {score.metric} is {score.value} from the record, {theirs} from the harness",
                 where=folder / score.record,

@@ -37,7 +37,7 @@ class Metric(NamedTuple):
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(sum(values) / len(values))
+    return float(np.mean(values))
 
 
 def _argmax(values: Sequence[float]) -> int:
@@ -91,7 +91,8 @@ def _perplexity(values: Sequence[float]) -> float:
 
 
 def _ratio(items: Sequence[tuple[float, int]]) -> float:
-    return sum(item[0] for item in items) / sum(item[1] for item in items)
+    total, count = np.asarray(items, dtype=np.float64).sum(axis=0)
+    return float(total / count)
 
 
 def _weighted_perplexity(items: Sequence[tuple[float, int]]) -> float:

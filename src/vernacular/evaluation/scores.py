@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vernacular.evaluation.metrics import METRICS, Metric
 from vernacular.evaluation.records import (
     HELDOUT,
@@ -26,6 +28,7 @@ from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json
 
 SCORES = "scores.json"
+TOLERANCE = 1e-9
 PARSE_FAILURES_TO_WARN_OF = 0.05
 _RESAMPLES_OF_COSTLY = 100
 _COSTLY = {"bleu", "chrf", "chrf++", "ter"}
@@ -98,6 +101,30 @@ def read_scores(folder: Path) -> dict[str, Any]:
     if not (folder / SCORES).is_file():
         raise UserError(f"the folder has no {SCORES}", where=folder, fix="evaluate the weights first")
     return read_json(folder / SCORES)
+
+
+def differences(written: Sequence[Mapping[str, Any]], recomputed: Sequence[Score]) -> list[tuple[str, str]]:
+    """Where written scores are not what the records give: the place (a JSON pointer) and what stands there.
+
+    Machines may differ in a sum's last digits, so numbers may by one part in a thousand million.
+    """
+    if len(written) != len(recomputed):
+        return [("/scores", f"{len(written)} scores; the records give {len(recomputed)}")]
+    found = []
+    for place, (theirs, score) in enumerate(zip(written, recomputed, strict=True)):
+        for key, ours in asdict(score).items():
+            if not _same(theirs.get(key), ours):
+                message = f"{score.task}, {score.metric}, {key} is {theirs.get(key)}; the records give {ours}"
+                found.append((f"/scores/{place}/{key}", message))
+    return found
+
+
+def _same(theirs: Any, ours: Any) -> bool:
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        return theirs.keys() == ours.keys() and all(_same(theirs[key], ours[key]) for key in ours)
+    if isinstance(theirs, float) and isinstance(ours, float):
+        return math.isclose(theirs, ours, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(theirs == ours)
 
 
 def as_json(scores: Iterable[Score]) -> list[dict[str, Any]]:
@@ -187,7 +214,8 @@ def _heldout_scores(documents: Sequence[Row], yardsticks: Sequence[Row], setting
 
 
 def _bits_per_unit(pairs: Sequence[tuple[float, int]]) -> float:
-    return -sum(pair[0] for pair in pairs) / math.log(2) / sum(pair[1] for pair in pairs)
+    total, count = np.asarray(pairs, dtype=np.float64).sum(axis=0)
+    return float(-total / math.log(2) / count)
 
 
 def warnings(scores: Iterable[Score]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 _Z95 = 1.959963984540054
 
@@ -37,13 +38,25 @@ def share(values: Sequence[float]) -> Estimate:
 
 
 def bootstrap(
-    items: Sequence[Any], aggregate: Callable[[Sequence[Any]], float], *, resamples: int, seed: int
+    items: Sequence[Any], aggregate: Callable[[Any], float], *, resamples: int, seed: int
 ) -> Estimate:
     """Any statistic of a list of items: percentile bootstrap (Efron 1979), the same for the same seed."""
     value = float(aggregate(items))
     if len(items) < 2:
         return Estimate(value, None, None, None)
-    draws = np.random.default_rng(seed).integers(0, len(items), size=(resamples, len(items)))
-    values = np.array([aggregate([items[index] for index in draw]) for draw in draws], dtype=np.float64)
+    random = np.random.default_rng(seed)
+    pool = _pool(items)
+    values = np.array([aggregate(pool[random.integers(0, len(items), size=len(items))]) for _ in range(resamples)])
     low, high = np.percentile(values, (2.5, 97.5))
     return Estimate(value, float(values.std(ddof=1)), float(low), float(high))
+
+
+def _pool(items: Sequence[Any]) -> NDArray[Any]:
+    """Items as an array whose rows are one item each: numbers, rows of numbers, or (for texts) objects."""
+    first = items[0]
+    if isinstance(first, str) or (isinstance(first, tuple) and isinstance(first[0], str)):
+        pool = np.empty(len(items), dtype=object)
+        for place, item in enumerate(items):
+            pool[place] = item
+        return pool
+    return np.asarray(items, dtype=np.float64)

@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from vernacular import __version__
-from vernacular.evaluation.scores import SCORES, read_scores, rescore
-from vernacular.evaluation.scores import as_json as scores_as_json
+from vernacular.evaluation.scores import SCORES, differences, read_scores, rescore
 from vernacular.foundation.artifact import is_finished, read_artifact
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import files_under, read_json, sha256_file, write_json, write_text
@@ -102,8 +101,13 @@ def _check_scores(weights: Path, scores: Path) -> dict[str, Any]:
             where=scores / SCORES,
             fix="evaluate these weights",
         )
-    if scores_as_json(rescore(scores)) != evaluation["scores"]:
-        raise UserError("the scores are not what their records say", where=scores / SCORES, fix="evaluate again")
+    if wrong := differences(evaluation["scores"], rescore(scores)):
+        place, message = wrong[0]
+        raise UserError(
+            f"the scores are not what their records say: {message}",
+            where=f"{scores / SCORES}#{place}",
+            fix="evaluate again",
+        )
     return evaluation
 
 

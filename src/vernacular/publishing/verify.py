@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vernacular.evaluation.scores import Score, read_scores, rescore
+from vernacular.evaluation.scores import Score, differences, read_scores, rescore
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json, sha256_file
 from vernacular.publishing.layout import CARD, EVALUATION, FILES, NUMBERS, README, SCORES
@@ -99,17 +99,7 @@ def _check_files(folder: Path) -> list[Problem]:
 def _check_scores(folder: Path, recomputed: list[Score]) -> list[Problem]:
     where = f"{EVALUATION}/{SCORES}"
     written = read_scores(folder / EVALUATION)["scores"]
-    if len(written) != len(recomputed):
-        return [Problem(where, f"it has {len(written)} scores; the records give {len(recomputed)}")]
-    problems = []
-    for place, (theirs, ours) in enumerate(zip(written, recomputed, strict=True)):
-        expected = asdict(ours)
-        for key in (field.name for field in fields(Score)):
-            if theirs.get(key) != expected[key]:
-                name = f"{ours.task}, {ours.metric}, {key}"
-                message = f"{name} is {theirs.get(key)}; the records give {expected[key]}"
-                problems.append(Problem(f"{where}#/scores/{place}/{key}", message))
-    return problems
+    return [Problem(f"{where}#{place}", message) for place, message in differences(written, recomputed)]
 
 
 def compare_cards(expected: str, found: str, entries: list[Entry]) -> tuple[list[Problem], list[str]]:
