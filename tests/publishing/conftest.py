@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import yaml
 from tests.tiny import SENTENCES, make_tokenizer, make_weights
@@ -108,7 +106,7 @@ def make_run(run: Path) -> Path:
 
     tokenizer = make_tokenizer(run / "tokenizer")
     (run / "tokenizer-documents").rename(run / "corpus")
-    _write_removed(run / "corpus")
+    _write_report(run / "corpus")
     finish(run / "corpus", "curate", {"sources": [{"path": "/srv/secret/stories"}]}, {"documents": 9})
     finish(tokenizer, "train-tokenizer", {"vocab_size": 420}, read_json(tokenizer / "report.json"))
     summary = tokenize_documents(TokenizeConfiguration(), run / "corpus", tokenizer, run / "tokens")
@@ -130,15 +128,17 @@ def make_run(run: Path) -> Path:
     return run
 
 
-def _write_removed(corpus: Path) -> None:
-    rows = [
-        {"id": f"{number:032x}", "text": text, "language": "pl", "reason": reason, "detail": ""}
-        for number, (reason, text) in enumerate(
-            [("near_duplicate", "Żółw."), ("near_duplicate", "Żółw!"), ("too_short", "हाँ")]
-        )
-    ]
-    (corpus / "removed").mkdir()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), corpus / "removed" / "00000.parquet")
+def _write_report(corpus: Path) -> None:
+    reasons = {"near_duplicate": {"documents": 2, "bytes": 16}, "too_short": {"documents": 1, "bytes": 9}}
+    report = {
+        "in": {"documents": 23, "bytes": 1727},
+        "kept": {"documents": 20, "bytes": 1702},
+        "removed": {"documents": 3, "bytes": 25, "reasons": reasons},
+        "quarantined": {"documents": 0, "bytes": 0},
+        "labels": {"noise_removed": 0.951, "clean_kept": 1.0, "precision": 0.987},
+        "not_read": ["/srv/secret/stories/cover.png"],
+    }
+    write_json(corpus / "report.json", report)
 
 
 def _write_metrics(folder: Path, steps: int, first: float) -> None:

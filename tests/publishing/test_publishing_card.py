@@ -98,6 +98,8 @@ def test_the_tables_hold_what_the_stages_recorded(released: Path) -> None:
     data = "\n".join(section(card_of(released), "Training data"))
     assert "| `near_duplicate` | 2 | 16 B |" in data
     assert "| Hindi | train | 3 |" in data
+    assert "read 23 documents (1.73 kB), kept 20 and removed 3; 0 could not be read" in data
+    assert "it removed 95.1% of the noise" in data
     assert "| Layers | 2 |" in "\n".join(section(card_of(released), "Model architecture"))
 
 

@@ -22,7 +22,7 @@ from vernacular.publishing.configuration import PublishConfiguration
 from vernacular.publishing.facts import read_metrics
 from vernacular.publishing.layout import CARD, FILES, NUMBERS, PLOTS, README, stage_file
 from vernacular.publishing.ledger import as_json
-from vernacular.publishing.records import copy_evaluation, copy_stages, copy_weights, write_removed
+from vernacular.publishing.records import copy_evaluation, copy_stages, copy_weights
 from vernacular.publishing.rendering import render_card, template_hash
 
 FORMAT = 1
@@ -54,7 +54,6 @@ def publish(
     copy_weights(weights, folder)
     copy_evaluation(scores, folder)
     stages = copy_stages(ancestry, folder)
-    write_removed(ancestry, folder)
     records = [read_json(folder / stage_file(name)) for name in stages]
     languages = _languages(configuration, records, evaluation)
     names = {code: _language_name(code) for code in _all_languages(languages, records, evaluation)}

@@ -13,9 +13,9 @@ from vernacular.publishing.layout import (
     CARD,
     CONFIG,
     EVALUATION,
-    REMOVED,
     SCORES,
     metrics_file,
+    report_file,
     stage_file,
 )
 from vernacular.publishing.ledger import Sourced, plain
@@ -29,6 +29,7 @@ def read_facts(release: Path) -> dict[str, Any]:
     scores = _sourced(release, f"{EVALUATION}/{SCORES}")
     stages = [_sourced(release, stage_file(name)) for name in plain(card.stages)]
     training = [stage for stage in stages if "final_loss" in stage.summary]
+    curations = [plain(stage.stage) for stage in stages if stage.do == "curate"]
     return {
         "card": card,
         "config": config,
@@ -43,7 +44,7 @@ def read_facts(release: Path) -> dict[str, Any]:
         "training": training,
         "tokenizers": [stage for stage in stages if stage.do == "train-tokenizer"],
         "token_stages": [stage for stage in stages if stage.do == "tokenize"],
-        "removed": _sourced(release, REMOVED) if (release / REMOVED).is_file() else None,
+        "curation": [(stage, _sourced(release, report_file(stage))) for stage in curations],
         "plots": plain(card.plots),
         "uses_chat": plain(card.uses_chat),
     }

@@ -10,7 +10,6 @@ CONFIG = "config.json"
 RECORDS = "records"
 CARD = f"{RECORDS}/card.json"
 FILES = f"{RECORDS}/files.json"
-REMOVED = f"{RECORDS}/removed.json"
 EVALUATION = f"{RECORDS}/evaluation"
 STAGES = f"{RECORDS}/stages"
 SCORES = "scores.json"
@@ -24,3 +23,8 @@ def stage_file(stage: str) -> str:
 def metrics_file(stage: str) -> str:
     """A training stage's metrics."""
     return f"{STAGES}/{stage}.metrics.jsonl"
+
+
+def report_file(stage: str) -> str:
+    """A curate stage's account of every document."""
+    return f"{STAGES}/{stage}.report.json"

@@ -1,4 +1,4 @@
-"""What a release carries as proof: its ancestors' records, the evaluation's, and what curation removed."""
+"""What a release carries as proof: its ancestors' records and reports, and the evaluation's."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute
-import pyarrow.parquet
-
 from vernacular.evaluation.records import RECORDS as EVALUATION_RECORDS
 from vernacular.evaluation.scores import SCORES
 from vernacular.foundation.artifact import LOGS, Artifact, read_artifact
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import atomic_path, files_under, write_json
-from vernacular.publishing.layout import EVALUATION, REMOVED, metrics_file, stage_file
+from vernacular.foundation.files import atomic_path, files_under, read_json, write_json
+from vernacular.publishing.layout import EVALUATION, metrics_file, report_file, stage_file
 
+_CURATION_REPORT = "report.json"
 _WEIGHTS = (
     "config.json",
     "generation_config.json",
@@ -61,7 +59,7 @@ def copy_evaluation(scores: Path, release: Path) -> None:
 
 
 def copy_stages(ancestry: Sequence[tuple[str, Path]], release: Path) -> list[str]:
-    """Write each ancestor's record without the folders of this machine, and its metrics; returns the names in order."""
+    """Write each ancestor's record, and its metrics or report, without this machine's folders; the names, in order."""
     names: list[str] = []
     for name, folder in ancestry:
         artifact = read_artifact(folder)
@@ -69,6 +67,8 @@ def copy_stages(ancestry: Sequence[tuple[str, Path]], release: Path) -> list[str
             raise UserError(f"two ancestors are called '{name}'", where=folder, fix="rename one of the stages")
         names.append(name)
         write_json(release / stage_file(name), _without_folders(_record(name, artifact)))
+        if artifact.do == "curate":
+            write_json(release / report_file(name), _without_folders(read_json(folder / _CURATION_REPORT)))
         metrics = folder / LOGS / "metrics.jsonl"
         if metrics.is_file():
             with atomic_path(release / metrics_file(name)) as temporary:
@@ -91,21 +91,3 @@ def _without_folders(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(("/", "~/")) and "\n" not in value:
         return Path(value).name
     return value
-
-
-def write_removed(ancestry: Sequence[tuple[str, Path]], release: Path) -> None:
-    """Count what curation removed, by reason, from the removed documents themselves."""
-    reasons: dict[str, dict[str, int]] = {}
-    sources = [folder for _, folder in ancestry if (folder / "removed").is_dir()]
-    for folder in sources:
-        for path in sorted((folder / "removed").glob("*.parquet")):
-            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(columns=["reason", "text"]):
-                sizes = pyarrow.compute.binary_length(batch.column("text")).to_pylist()
-                for reason, size in zip(batch.column("reason").to_pylist(), sizes, strict=True):
-                    count = reasons.setdefault(reason, {"documents": 0, "bytes": 0})
-                    count["documents"] += 1
-                    count["bytes"] += size or 0
-    if sources:
-        ordered = dict(sorted(reasons.items(), key=lambda item: (-item[1]["documents"], item[0])))
-        total = sum(count["documents"] for count in ordered.values())
-        write_json(release / REMOVED, {"documents": total, "reasons": ordered})
