@@ -1,0 +1,169 @@
+"""What a corpus is made of and how it is cleaned: the keys below `do: curate` in a recipe."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from vernacular.corpus.synthetic.configuration import SyntheticConfiguration
+from vernacular.foundation.configuration import Configuration
+
+Format = Literal["text", "markdown", "jsonl", "parquet", "html", "csv", "tsv", "dataset"]
+
+_LANGUAGE_CODE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$"
+
+
+class Source(Configuration):
+    """One source of documents: exactly one of `path`, `huggingface` and `synthetic`."""
+
+    name: str = Field(
+        "", description="what the source is called in documents and reports; without it, the last part of its path"
+    )
+    path: str | None = Field(None, description="file, folder, glob or fsspec URL (s3://…, https://…)")
+    huggingface: str | None = Field(None, description="dataset id on the Hugging Face hub, or a saved dataset's folder")
+    synthetic: SyntheticConfiguration | None = Field(None, description="settings of the built-in generator")
+
+    format: Format | None = Field(None, description="the files' format; without it, by their extension")
+    only: tuple[str, ...] | None = Field(None, description='read only files whose name or path fits, as ["*.txt"]')
+    text: str | int = Field("text", description="field or column of the text; without header its number, from 0")
+    language: str | None = Field(None, pattern=_LANGUAGE_CODE, description="language that all its documents are in")
+    language_field: str | int | None = Field(None, description="field or column naming each document's language")
+    id_field: str | int | None = Field(None, description="field or column named in provenance beside the line")
+    split: str | None = Field(
+        None,
+        description="plain text: document (a file is one), line or blank-lines; Hugging Face: the dataset's split",
+    )
+    subset: str | None = Field(None, description="Hugging Face: the dataset's configuration name")
+    header: bool | None = Field(None, description="CSV and TSV: the first line names the columns (CSV: yes, TSV: no)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("name"):
+            return value
+        place = value.get("path") or value.get("huggingface")
+        name = str(place).rstrip("/").rsplit("/", 1)[-1] if place else "synthetic"
+        return {**value, "name": name}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        kinds = [kind for kind in ("path", "huggingface", "synthetic") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            given = " and ".join(kinds) or "none"
+            raise ValueError(
+                f"source '{self.name}': give exactly one of path, huggingface and synthetic (given: {given})"
+            )
+        if self.path is not None and self.split not in (None, "document", "line", "blank-lines"):
+            raise ValueError(f"source '{self.name}': split must be document, line or blank-lines, not '{self.split}'")
+        if self.language and self.language_field is not None:
+            raise ValueError(f"source '{self.name}': give language or language_field, not both")
+        return self
+
+
+class Normalisation(Configuration):
+    """How text is repaired before anything is measured."""
+
+    repair: bool = Field(True, description="turn mojibake, HTML entities and stray controls back into text (ftfy)")
+    keep_indentation: bool = Field(False, description="keep white space at the start of lines (code, nested lists)")
+
+
+class Identification(Configuration):
+    """How languages are told apart."""
+
+    restrict: bool = Field(False, description="consider only the recipe's languages (others are then never found)")
+    prior: float = Field(4.0, ge=1, description="how many times likelier a language of the recipe is beforehand")
+    minimum_probability: float = Field(0.5, ge=0, le=1, description='below it a document is undecided, "und"')
+    minimum_letters: int = Field(12, ge=1, description="with fewer, only a script can decide")
+    sample_bytes: int = Field(1024, ge=64, description="UTF-8 bytes of each document that are looked at")
+
+
+class Filters(Configuration):
+    """Rules that remove documents. A threshold left out is the one of the document's language or script
+    (`corpus/data/thresholds.yaml`, `corpus/data/languages/`).
+    """
+
+    disable: tuple[str, ...] = Field((), description="names of rules not to apply, as in the report's reasons")
+    minimum_characters: int | None = Field(None, ge=1, description="too_short: graphemes")
+    maximum_characters: int | None = Field(None, ge=1, description="too_long: graphemes")
+    minimum_words: int | None = Field(None, ge=1, description="too_short: words, in scripts that separate them")
+    maximum_broken: float | None = Field(None, ge=0, le=1, description="broken_encoding: share of damaged characters")
+    minimum_letters: float | None = Field(None, ge=0, le=1, description="few_letters: share of non-space characters")
+    maximum_digits: float | None = Field(None, ge=0, le=1, description="digits: share of non-space characters")
+    maximum_symbols: float | None = Field(None, ge=0, le=1, description="symbols: share of non-space characters")
+    minimum_word_length: float | None = Field(None, ge=0, description="word_length: mean graphemes a word, at least")
+    maximum_word_length: float | None = Field(None, ge=0, description="word_length: mean graphemes a word, at most")
+    maximum_repeated_lines: float | None = Field(
+        None, ge=0, le=1, description="repeated_lines: share of characters in lines that stood before"
+    )
+    maximum_repeated_ngrams: float | None = Field(
+        None, ge=0, le=1, description="repeated_ngrams: share of word 5-grams that stood before"
+    )
+    maximum_top_word: float | None = Field(
+        None, ge=0, le=1, description="repeated_words: share of the commonest word that is no stop word"
+    )
+    minimum_variety: float | None = Field(
+        None, ge=0, description="repeated_words: different words divided by the square root of all words"
+    )
+    maximum_boilerplate: float | None = Field(
+        None, ge=0, le=1, description="boilerplate: share of characters in sentences with a phrase of menus and notices"
+    )
+    maximum_spam: float | None = Field(
+        None, ge=0, le=1, description="spam: share of characters in sentences with a phrase of spam, or in links"
+    )
+    minimum_stop_words: float | None = Field(
+        None, ge=0, le=1, description="no_prose: share of words that are the language's stop words (longer documents)"
+    )
+
+
+class NearDuplicates(Configuration):
+    """Near-duplicate removal: MinHash finds candidates, the exact Jaccard similarity of their shingles decides."""
+
+    enabled: bool = Field(True, description="remove near-duplicates")
+    threshold: float = Field(0.8, gt=0, le=1, description="Jaccard similarity from which two documents are duplicates")
+    shingle: int = Field(4, ge=1, le=32, description="words (characters where a script separates no words) a shingle")
+    hashes: int = Field(128, ge=16, le=1024, description="MinHash values per document")
+
+
+class Heldout(Configuration):
+    """Documents set aside, per language, never trained on."""
+
+    share: float = Field(0.02, ge=0, le=0.5, description="share of each language's documents")
+    at_least: int = Field(8, ge=0, description="documents of each language, where a fifth of it is as many")
+
+
+class CurateConfiguration(Configuration):
+    """Settings of the stage `curate`: sources of text in, clean deduplicated documents out."""
+
+    sources: tuple[Source, ...] = Field(min_length=1, description="where documents come from")
+    languages: tuple[str, ...] | None = Field(
+        None,
+        description="languages to keep (ISO 639), others are removed as wrong_language; null keeps all",
+    )
+    normalisation: Normalisation = Field(Normalisation(), description="repair of encoding and white space")
+    identification: Identification = Field(Identification(), description="language identification")
+    filters: Filters = Field(Filters(), description="rules that remove documents")
+    near_duplicates: NearDuplicates = Field(NearDuplicates(), description="near-duplicate removal")
+    heldout: Heldout = Field(Heldout(), description="documents set aside for evaluation")
+    strict: bool = Field(False, description="stop at the first broken record instead of setting it aside")
+    seed: int = Field(0, ge=0, description="decides which documents are set aside, and the MinHash permutations")
+
+    @field_validator("languages")
+    @classmethod
+    def _languages_are_codes(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        import re
+
+        for code in value or ():
+            if not re.match(_LANGUAGE_CODE, code):
+                raise ValueError(f"'{code}' is not a language code; write ISO 639 codes such as hi, pl, en")
+        if value is not None and not value:
+            raise ValueError("languages is empty; name at least one, or write null to keep all")
+        return value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two sources are called '{twice[0]}'; give each its own `name`")
+        return self

@@ -1,0 +1,197 @@
+"""Which script and which language each document of a batch is in.
+
+Scripts are counted by Unicode. Languages come from py3langid's model, evaluated for a whole batch at once: its
+automaton walks all documents in step, one byte of each at a time. Languages that are not written in the document's
+script are ruled out; a script that only one language uses decides by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import scipy.sparse
+
+from vernacular.corpus.codepoints import LETTER, CodePoints, script_codes, script_table
+from vernacular.corpus.configuration import Identification
+from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE
+from vernacular.corpus.languages import canonical_language, scripts, scripts_of
+from vernacular.corpus.normalisation import without_markup
+
+# Japanese mixes three scripts; with a twentieth of kana a text in Han characters is Japanese, not Chinese.
+_JAPANESE = ("Hira", "Kana")
+_JAPANESE_SHARE = 0.05
+# A letter of a script that separates no words weighs as much as so many of others: it is nearer to a syllable or word.
+_UNSPACED_WEIGHT = 3
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What was found, per document.
+
+    Attributes:
+        languages: str [D], "und" where undecided.
+        scripts: str [D], ISO 15924, "Zyyy" without letters.
+        probabilities: float32 [D], of the language.
+    """
+
+    languages: list[str]
+    scripts: list[str]
+    probabilities: np.ndarray
+
+
+def identify(
+    texts: pa.Array,
+    stated: list[str | None],
+    settings: Identification,
+    wanted: frozenset[str],
+) -> Identified:
+    """Identify a batch.
+
+    Args:
+        texts: large_string [D].
+        stated: per document, the language its source states (canonical code), or None.
+        settings: thresholds.
+        wanted: the recipe's languages; empty means none are preferred.
+
+    Returns:
+        Per document language, script and probability. A stated language is kept unless the document's script
+        is not one that the language is written in.
+    """
+    texts = without_markup(texts)
+    codes, num_letters = dominant_scripts(CodePoints.of(texts))
+    sample = pc.binary_slice(texts.cast(pa.large_binary()), 0, settings.sample_bytes)
+    model = _model()
+    scores = _masked(model.scores(sample.to_pylist()), codes, settings, wanted)
+    probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    best = probabilities.argmax(axis=1)
+    languages: list[str] = []
+    certainty = probabilities[np.arange(len(best)), best].astype(np.float32)
+    for index, code in enumerate(codes):
+        said = stated[index]
+        only = _only_language(code)
+        if said and said != UNDETERMINED_LANGUAGE and _may_be_written(said, code):
+            languages.append(said)
+            certainty[index] = 1.0
+        elif only is not None:
+            languages.append(only)
+            certainty[index] = 1.0
+        elif num_letters[index] >= settings.minimum_letters and certainty[index] >= settings.minimum_probability:
+            languages.append(model.languages[best[index]])
+        else:
+            languages.append(UNDETERMINED_LANGUAGE)
+    return Identified(languages, codes, certainty)
+
+
+def dominant_scripts(points: CodePoints) -> tuple[list[str], np.ndarray]:
+    """The script most of each document is in (ISO 15924), and the number of its letters (int64 [D])."""
+    names = list(script_codes())
+    letters = points.classes == LETTER
+    counts = points.count_by(np.where(letters, script_table()[points.values], 0), len(names))
+    counts[:, 0] = 0
+    counts *= np.array([1] + [1 if script.spaces else _UNSPACED_WEIGHT for script in scripts().values()])
+    totals = counts.sum(axis=1)
+    japanese = counts[:, [names.index(code) for code in _JAPANESE]].sum(axis=1) > _JAPANESE_SHARE * np.maximum(
+        totals, 1
+    )
+    han = counts[:, [names.index(code) for code in ("Hani", *_JAPANESE)]].sum(axis=1) * 2 > totals
+    best = counts.argmax(axis=1)
+    codes = [
+        "Jpan" if japanese[index] and han[index] else names[best[index]] if totals[index] else COMMON_SCRIPT
+        for index in range(points.num_documents)
+    ]
+    return codes, totals
+
+
+def _may_be_written(language: str, script: str) -> bool:
+    """Whether the script is no evidence against the language. A language we know no script of may be in any."""
+    known = scripts_of(language)
+    return not known or script in known or script == COMMON_SCRIPT
+
+
+@cache
+def _only_language(script: str) -> str | None:
+    entry = scripts().get(script)
+    return next(iter(entry.languages)) if entry and len(entry.languages) == 1 else None
+
+
+def _masked(scores: np.ndarray, codes: list[str], settings: Identification, wanted: frozenset[str]) -> np.ndarray:
+    """Log-probabilities [D, K] with impossible languages at -inf and the recipe's languages raised by the prior."""
+    languages = _model().languages
+    if wanted:
+        preferred = np.array([language in wanted for language in languages])
+        if settings.restrict and preferred.any():
+            scores = np.where(preferred, scores, -np.inf)
+        scores = scores + np.where(preferred, np.log(settings.prior), 0.0)
+    for code in set(codes):
+        entry = scripts().get(code)
+        if entry is None:
+            continue
+        possible = np.array([language in entry.languages for language in languages])
+        rows = np.array([other == code for other in codes])
+        if possible.any() and np.isfinite(scores[rows][:, possible]).any():
+            scores[rows] = np.where(possible, scores[rows], -np.inf)
+    return scores
+
+
+class _ByteModel:
+    """py3langid's naive Bayes over byte n-grams, for batches."""
+
+    def __init__(self) -> None:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+        identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+        self._next = np.asarray(identifier.tk_nextmove, dtype=np.int32)
+        self._rows = np.asarray(identifier.tk_row, dtype=np.int64) << 8
+        self._features = np.asarray(identifier.tk_output, dtype=np.int32)
+        codes = [canonical_language(code) if code != "zxx" else UNDETERMINED_LANGUAGE for code in identifier.nb_classes]
+        self.languages = sorted(set(codes))
+        # Columns of one language (two scripts, or an alias of its code) are folded into the first.
+        self._columns = [[i for i, code in enumerate(codes) if code == language] for language in self.languages]
+        self._weights = np.asarray(identifier.nb_ptc, dtype=np.float32)
+        self._biases = np.asarray(identifier.nb_pc, dtype=np.float32)
+
+    def scores(self, samples: list[bytes]) -> np.ndarray:
+        """Log-odds of each language: float32 [D, K], tempered by the square root of the length as py3langid does."""
+        lengths = np.array([len(sample) for sample in samples], dtype=np.int64)
+        counts = self._feature_counts(samples, lengths)
+        counts.data = np.log1p(counts.data)
+        raw = counts @ self._weights + self._biases
+        raw = raw / np.sqrt(np.maximum(lengths, 1))[:, None]
+        raw[np.diff(counts.indptr) == 0] = 0.0
+        merged = [np.logaddexp.reduce(raw[:, columns], axis=1) for columns in self._columns]
+        return np.stack(merged, axis=1)
+
+    def _feature_counts(self, samples: list[bytes], lengths: np.ndarray) -> scipy.sparse.csr_matrix:
+        """How often each of the model's F byte n-grams ends in each document: float32 [D, F]."""
+        order = np.argsort(-lengths, kind="stable")
+        longest = int(lengths.max(initial=0))
+        letters = np.zeros((longest, len(samples)), dtype=np.uint8)
+        for column, index in enumerate(order):
+            letters[: lengths[index], column] = np.frombuffer(samples[index], dtype=np.uint8)
+        # At byte b only the documents longer than b walk on; sorted by length, they are the first of the row.
+        walking = np.searchsorted(-lengths[order], -np.arange(longest), side="left")
+        states = np.zeros(len(samples), dtype=np.int64)
+        rows: list[np.ndarray] = []
+        features: list[np.ndarray] = []
+        for byte in range(longest):
+            active = walking[byte]
+            states[:active] = self._next[self._rows[states[:active]] + letters[byte, :active]]
+            found = self._features[states[:active]]
+            hits = np.flatnonzero(found >= 0)
+            rows.append(order[hits])
+            features.append(found[hits])
+        shape = (len(samples), self._weights.shape[0])
+        if not rows:
+            return scipy.sparse.csr_matrix(shape, dtype=np.float32)
+        documents, found = np.concatenate(rows), np.concatenate(features)
+        return scipy.sparse.csr_matrix((np.ones(len(found), dtype=np.float32), (documents, found)), shape=shape)
+
+
+@cache
+def _model() -> _ByteModel:
+    return _ByteModel()

@@ -1,0 +1,84 @@
+"""What every reader yields: a record, or the reason why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(slots=True)
+class Record:
+    """One document as it stands in its source, or a broken record.
+
+    Attributes:
+        text: the text, or None if the record is broken.
+        line: line (or row, from 1) in its file; None if the file is the document.
+        size: bytes of its text in UTF-8 as read (of a broken record: bytes of the record).
+        language: the language the record states, as written there.
+        problem: what is wrong with a broken record.
+        name: the record's own name for itself (`id_field`).
+        label: what kind of document a labelled source says it is.
+        group: key that a labelled source gives to an original and its copies.
+    """
+
+    text: str | None
+    line: int | None
+    size: int
+    language: str | None = None
+    problem: str | None = None
+    name: str | None = None
+    label: str | None = None
+    group: str | None = None
+
+
+def broken(problem: str, line: int | None, size: int) -> Record:
+    """A record that cannot be read."""
+    return Record(text=None, line=line, size=size, problem=problem)
+
+
+def of_text(text: str, line: int | None, *, size: int | None = None, language: str | None = None) -> Record:
+    """A record of this text; one that cannot be written as UTF-8 (a lone surrogate) is broken."""
+    try:
+        length = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        return broken(f"a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}", line, len(text))
+    return Record(text=text, line=line, size=length if size is None else size, language=language)
+
+
+def of_fields(
+    value: Any, text: str | int, language: str | int | None, name: str | int | None, line: int, size: int
+) -> Record:
+    """A record of a mapping (or list) with its text under the key `text`; broken if it is not there or no string."""
+    fields = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else None
+    if fields is None:
+        return broken(f"expected an object, found {type(value).__name__}", line, size)
+    if text not in fields:
+        return broken(f"no field '{text}'; its fields: {', '.join(map(str, fields)) or 'none'}", line, size)
+    content = fields[text]
+    if not isinstance(content, str):
+        return broken(f"the field '{text}' is {type(content).__name__}, not text", line, size)
+    record = of_text(content, line)
+    if language is not None and fields.get(language) is not None:
+        record.language = str(fields[language])
+    if name is not None and fields.get(name) is not None:
+        record.name = str(fields[name])
+    return record
+
+
+RAW_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64()),  # file's position among all files × 2^40 + record's position in its file
+        pa.field("source", pa.large_string()),
+        pa.field("file", pa.large_string()),
+        pa.field("line", pa.int64()),
+        pa.field("provenance", pa.large_string()),
+        pa.field("text", pa.large_string()),
+        pa.field("stated", pa.large_string()),
+        pa.field("problem", pa.large_string()),
+        pa.field("bytes_in", pa.int64()),
+        pa.field("label", pa.large_string()),
+        pa.field("group", pa.large_string()),
+    ]
+)

@@ -1,0 +1,139 @@
+"""Words, n-grams and lines of a batch of texts as 64-bit hashes, so that comparing them is comparing integers."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from vernacular.corpus.codepoints import CodePoints
+
+# Odd multipliers of Knuth's and Steele's; any odd constants with well mixed bits would do.
+_BASE = 0x9E3779B97F4A7C15
+_MIX = 0xBF58476D1CE4E5B9
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """Hashes of consecutive pieces (words, lines, n-grams) of a batch.
+
+    Attributes:
+        values: uint64 [W].
+        documents: int64 [W]: the document of each piece, ascending.
+        starts: int64 [W]: the code point each piece begins at.
+    """
+
+    values: np.ndarray
+    documents: np.ndarray
+    starts: np.ndarray
+
+    def ngrams(self, size: int) -> Hashes:
+        """The hashes of every `size` consecutive pieces within one document."""
+        if size == 1:
+            return self
+        count = len(self.values) - size + 1
+        if count <= 0:
+            return Hashes(self.values[:0], self.documents[:0], self.starts[:0])
+        combined = np.zeros(count, dtype=np.uint64)
+        for position in range(size):
+            combined = combined * np.uint64(_BASE) + mixed(self.values[position : position + count])
+        within = self.documents[:count] == self.documents[size - 1 :]
+        return Hashes(combined[within], self.documents[:count][within], self.starts[:count][within])
+
+    def repeated(self) -> np.ndarray:
+        """bool [W]: whether an equal piece stood earlier in the same document."""
+        order = np.lexsort((np.arange(len(self.values)), self.values, self.documents))
+        values, documents = self.values[order], self.documents[order]
+        again = np.zeros(len(order), dtype=bool)
+        again[1:] = (values[1:] == values[:-1]) & (documents[1:] == documents[:-1])
+        result = np.empty(len(order), dtype=bool)
+        result[order] = again
+        return result
+
+    def commonest(self, num_documents: int) -> np.ndarray:
+        """int64 [D]: how often each document's commonest piece stands in it."""
+        highest = np.zeros(num_documents, dtype=np.int64)
+        if len(self.values):
+            order = np.lexsort((self.values, self.documents))
+            values, documents = self.values[order], self.documents[order]
+            new = np.ones(len(order), dtype=bool)
+            new[1:] = (values[1:] != values[:-1]) | (documents[1:] != documents[:-1])
+            begins = np.flatnonzero(new)
+            counts = np.diff(np.append(begins, len(order)))
+            np.maximum.at(highest, documents[begins], counts)
+        return highest
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of D texts (lower case expected).
+
+    Attributes:
+        points: their code points.
+    """
+
+    points: CodePoints
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """One hash per word: equal words, wherever they stand, have equal hashes."""
+        starts = np.flatnonzero(self.points.word_starts)
+        word_of = np.cumsum(self.points.word_starts)[self.points.in_word] - 1
+        values = _fold(self.points.values[self.points.in_word], word_of, len(starts))
+        return Hashes(values, self.points.documents[starts], starts)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 [D]: words of each document."""
+        return np.bincount(self.hashes.documents, minlength=self.points.num_documents)
+
+
+def lines(points: CodePoints) -> tuple[Hashes, np.ndarray]:
+    """The lines that are not empty, and how many code points each has (int64 [L])."""
+    newline = points.values == 0x0A
+    begins = ~newline & (points.before(newline) | points.starts)
+    starts = np.flatnonzero(begins)
+    line_of = np.cumsum(begins)[~newline] - 1
+    values = _fold(points.values[~newline], line_of, len(starts))
+    return Hashes(values, points.documents[starts], starts), np.bincount(line_of, minlength=len(starts))
+
+
+def phrase_hashes(phrases: list[str]) -> dict[int, np.ndarray]:
+    """Hashes of phrases by their number of words; to be looked up among the n-grams of that size."""
+    by_size: dict[int, list[int]] = {}
+    if phrases:
+        texts = [unicodedata.normalize("NFC", phrase).lower() for phrase in phrases]
+        words = Words(CodePoints.of(pa.array(texts, pa.large_string())))
+        for size in sorted(set(words.counts.tolist()) - {0}):
+            grams = words.hashes.ngrams(size)
+            whole = words.counts[grams.documents] == size
+            by_size[size] = grams.values[whole].tolist()
+    return {size: np.unique(np.array(values, dtype=np.uint64)) for size, values in by_size.items()}
+
+
+def mixed(values: np.ndarray) -> np.ndarray:
+    """uint64: the values with their bits spread (the finaliser of SplitMix64)."""
+    values = values.astype(np.uint64, copy=True)
+    values ^= values >> np.uint64(30)
+    values *= np.uint64(_MIX)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
+
+
+def _fold(values: np.ndarray, piece_of: np.ndarray, num_pieces: int) -> np.ndarray:
+    """uint64 [num_pieces]: polynomial hash of each piece's code points; `piece_of` is ascending from 0."""
+    if not num_pieces:
+        return np.zeros(0, dtype=np.uint64)
+    lengths = np.bincount(piece_of, minlength=num_pieces)
+    begins = np.cumsum(lengths) - lengths
+    position = np.arange(len(values)) - np.repeat(begins, lengths)
+    powers = np.ones(int(lengths.max()), dtype=np.uint64)
+    powers[1:] = np.uint64(_BASE)
+    powers = np.multiply.accumulate(powers)
+    terms = mixed(values.astype(np.uint64) + np.uint64(1)) * powers[position]
+    return np.add.reduceat(terms, begins)
