@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import datasets
 import lm_eval.api.task
+import lm_eval.utils
 from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -29,6 +30,7 @@ INVALID = "[invalid]"
 
 _GENERATION_KEYS = ("until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p")
 _MAX_NEW_TOKENS = 256
+_TEMPLATES = 256
 
 
 class HarnessModel(LM):
@@ -144,9 +146,7 @@ def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, temp
     """Put a task's items to the model."""
     model.doing = loaded.name
     with quiet(), task_errors(loaded.name, loaded.path):
-        if loaded.kind == "multiple_choice":
-            for number, doc in loaded.task.doc_iterator(limit=limit):
-                _choices(loaded, number, doc)
+        choices = _all_choices(loaded, limit)
         results = evaluator.evaluate(
             lm=model,
             task_dict={"tasks": {loaded.name: loaded.task}},
@@ -157,7 +157,7 @@ def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, temp
             fewshot_as_multiturn=True,
         )
         samples = sorted(results["samples"][loaded.name], key=lambda sample: (sample["filter"], sample["doc_id"]))
-        rows = [row for sample in samples for row in _rows(loaded, sample)]
+        rows = [row for sample in samples for row in _rows(loaded, sample, choices)]
     filters = sorted({sample["filter"] for sample in samples})
     found = results["results"][loaded.name]
     values = {(metric, name): float(found[f"{metric},{name}"]) for metric in loaded.metrics for name in filters}
@@ -166,20 +166,22 @@ def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, temp
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the harness's chatter, bars and network courtesies out; ours stay."""
+    """Keep the harness's chatter, bars and network courtesies out, and let it compile each template once."""
     logger = logging.getLogger("lm_eval")
     level, bars, counts = logger.level, datasets.are_progress_bars_disabled(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
-    bar = lm_eval.api.task.tqdm
+    bar, templates = lm_eval.api.task.tqdm, lm_eval.utils.env
     logger.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     lm_eval.api.task.tqdm = functools.partial(bar, disable=True)
+    templates.from_string = functools.lru_cache(maxsize=_TEMPLATES)(type(templates).from_string.__get__(templates))
     try:
         yield
     finally:
         logger.setLevel(level)
         datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counts
         lm_eval.api.task.tqdm = bar
+        vars(templates).pop("from_string", None)
         if not bars:
             datasets.enable_progress_bars()
 
@@ -187,7 +189,14 @@ def quiet() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------ samples into records
 
 
-def _rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
+class Choices(NamedTuple):
+    """An item's choices, and the places of the right ones."""
+
+    texts: list[str]
+    right: list[int]
+
+
+def _rows(loaded: LoadedTask, sample: Mapping[str, Any], choices: Mapping[int, Choices]) -> list[Row]:
     common = {
         "task": loaded.name,
         "filter": sample["filter"],
@@ -195,8 +204,13 @@ def _rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
         "item_hash": sample["doc_hash"],
         "language": loaded.language,
     }
-    make = {"multiple_choice": _choice_rows, "generate_until": _answer_rows}.get(loaded.kind, _text_rows)
-    rows = [{**common, "request": number, **row} for number, row in enumerate(make(loaded, sample))]
+    if loaded.kind == "multiple_choice":
+        own = _choice_rows(sample, choices[sample["doc_id"]])
+    elif loaded.kind == "generate_until":
+        own = _answer_rows(loaded, sample)
+    else:
+        own = _text_rows(loaded, sample)
+    rows = [{**common, "request": number, **row} for number, row in enumerate(own)]
     return [{**row, "correct": _is_correct(loaded, rows)} for row in rows]
 
 
@@ -208,37 +222,44 @@ def _is_correct(loaded: LoadedTask, rows: Sequence[Row]) -> bool | None:
     return None
 
 
-def _choice_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
-    choices, golds = _choices(loaded, sample["doc_id"], sample["doc"])
+def _choice_rows(sample: Mapping[str, Any], choices: Choices) -> list[Row]:
     scores = [responses[0][0] for responses in sample["resps"]]
     best = max(range(len(scores)), key=scores.__getitem__)
     return [
         {
             "prompt": context,
             "continuation": continuation,
-            "choice": choices[number],
+            "choice": choices.texts[number],
             "log_probability": scores[number],
             "is_greedy": sample["resps"][number][0][1],
-            "is_target": number in golds,
+            "is_target": number in choices.right,
             "chosen": number == best,
-            "target": [choices[one] for one in golds],
+            "target": [choices.texts[place] for place in choices.right],
         }
         for number, (context, continuation) in enumerate(sample["arguments"])
     ]
 
 
-def _choices(loaded: LoadedTask, number: int, doc: Mapping[str, Any]) -> tuple[list[str], list[int]]:
-    """An item's choices and the places of the right ones; the harness would count an impossible one as wrong."""
+def _all_choices(loaded: LoadedTask, limit: int | None) -> dict[int, Choices]:
+    """Choices of each item of a multiple-choice task, checked before anything is run.
+
+    The harness would count an item whose right answer is not among its choices as answered wrongly.
+    """
+    if loaded.kind != "multiple_choice":
+        return {}
+    found: dict[int, Choices] = {}
     task = loaded.task
-    choices = [str(choice) for choice in task.doc_to_choice(doc)]
-    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
-    right = gold if isinstance(gold, list) else [gold]
-    golds = [choices.index(one) if one in choices else one for one in right]
-    if not golds or not all(isinstance(one, int) and 0 <= one < len(choices) for one in golds):
-        raise ValueError(f"item {number}: the right answer ({gold}) is not among its {len(choices)} choices")
-    if "" in choices:
-        raise ValueError(f"item {number}: a choice is empty")
-    return choices, golds
+    for number, doc in task.doc_iterator(limit=limit):
+        texts = [str(choice) for choice in task.doc_to_choice(doc)]
+        target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+        given = target if isinstance(target, list) else [target]
+        right = [texts.index(one) if one in texts else one for one in given]
+        if not right or not all(isinstance(one, int) and 0 <= one < len(texts) for one in right):
+            raise ValueError(f"item {number}: the right answer ({target}) is not among its {len(texts)} choices")
+        if "" in texts:
+            raise ValueError(f"item {number}: a choice is empty")
+        found[number] = Choices(texts, right)
+    return found
 
 
 def _answer_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:

@@ -37,9 +37,7 @@ def share(values: Sequence[float]) -> Estimate:
     return Estimate(mean, stderr, *wilson(sum(values), n))
 
 
-def bootstrap(
-    items: Sequence[Any], aggregate: Callable[[Any], float], *, resamples: int, seed: int
-) -> Estimate:
+def bootstrap(items: Sequence[Any], aggregate: Callable[[Any], float], *, resamples: int, seed: int) -> Estimate:
     """Any statistic of a list of items: percentile bootstrap (Efron 1979), the same for the same seed."""
     value = float(aggregate(items))
     if len(items) < 2:
