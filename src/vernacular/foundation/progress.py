@@ -1,4 +1,4 @@
-"""Progress bars for work that takes longer than two seconds; quiet lines where there is no terminal."""
+"""Progress bars for work that takes longer than two seconds; a line every ten seconds where there is no terminal."""
 
 from __future__ import annotations
 
@@ -40,5 +40,17 @@ def progress(
         mininterval=0.1 if at_terminal else 10.0,
         dynamic_ncols=at_terminal,
         leave=at_terminal,
-        file=sys.stderr,
+        file=sys.stderr if at_terminal else _Log(),
     )
+
+
+class _Log:
+    """Standard error where it is no terminal: each redrawing of a bar becomes a line."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

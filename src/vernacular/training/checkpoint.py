@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,9 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from vernacular.foundation.artifact import CHECKPOINTS
 from vernacular.foundation.errors import UserError, machine_errors
 from vernacular.foundation.files import fsync_path, read_json, write_json
+from vernacular.training.position import Position, Window
 
 _POSITION = "position.json"
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands.
-
-    Attributes:
-        step: optimiser steps done.
-        seconds: time spent training, over all the processes that took part.
-        threads: CPU threads; another number would add up in another order, so a resumed run keeps it.
-        data: hash of the token shards the order is a function of.
-    """
-
-    step: int
-    seconds: float
-    threads: int
-    data: str
 
 
 class Checkpoints:
@@ -59,7 +43,10 @@ class Checkpoints:
     def position(self) -> Position | None:
         """The position of the newest whole checkpoint."""
         latest = self.latest()
-        return Position(**read_json(latest / _POSITION)) if latest else None
+        if latest is None:
+            return None
+        values = read_json(latest / _POSITION)
+        return Position(**{**values, "window": Window(**values["window"])})
 
     def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position) -> None:
         """Write a checkpoint, then remove the oldest ones."""

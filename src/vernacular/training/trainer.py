@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +19,17 @@ from vernacular.models.decoder import Decoder
 from vernacular.tokens.order import Order
 from vernacular.tokens.packing import Batch, PackedRows
 from vernacular.training.batch import TensorBatch, to_tensors
-from vernacular.training.checkpoint import Checkpoints, Position
+from vernacular.training.checkpoint import Checkpoints
 from vernacular.training.configuration import TrainingConfiguration
-from vernacular.training.metrics import Metrics
+from vernacular.training.metrics import Metrics, read_metrics
 from vernacular.training.objectives.objective import Objective
 from vernacular.training.optimiser import build_optimiser, set_learning_rate
+from vernacular.training.position import Position, StepResult, Window
 from vernacular.training.schedule import learning_rate
 from vernacular.training.throughput import explain, find_peak, training_flops_per_token, utilisation
 
 _NAMED_DOCUMENTS = 8
-
-
-@dataclass
-class StepResult:
-    """Sums of one optimiser step over its global batch."""
-
-    loss: float
-    accuracy: float
-    weight: float
-    gradient_norm: float
-
-
-@dataclass
-class Window:
-    """What happened since the last line of metrics."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    weight: float = 0.0
-    steps: int = 0
-    started: float = 0.0
-
-    def add(self, result: StepResult) -> None:
-        """Count a step in."""
-        self.loss += result.loss * result.weight
-        self.correct += result.accuracy * result.weight
-        self.weight += result.weight
-        self.steps += 1
+_LARGEST_EXPONENT = 700.0  # of a float
 
 
 class Trainer:
@@ -84,6 +57,8 @@ class Trainer:
         self.heldout_rows = objective.rows("heldout")
         self.order = Order(len(self.train_rows), configuration.batch_rows, configuration.seed)
         self.steps = configuration.num_steps(len(self.train_rows))
+        self.flops_per_token = training_flops_per_token(decoder.configuration, configuration.sequence_length)
+        self.peak = find_peak(configuration.precision, self.device)
 
     def fit(self) -> dict[str, Any]:
         """Train to the last step; returns the summary of the run. Weights are left in `self.decoder`."""
@@ -93,45 +68,31 @@ class Trainer:
             for block in self.decoder.blocks:
                 block.compile()
         metrics = Metrics(self.folder, first_step=position.step, wandb=self.configuration.wandb, name=self.name)
-        flops = training_flops_per_token(self.decoder.configuration, self.configuration.sequence_length)
-        peak = find_peak(self.configuration.precision, self.device)
-        before, begun, window = position.seconds, time.perf_counter(), Window(started=time.perf_counter())
-        last: dict[str, float | None] = {}
         try:
             with progress(doing=f"training {self.name}", total=self.steps, unit="steps", initial=position.step) as bar:
                 for step in range(position.step, self.steps):
-                    result = self._step(step)
-                    window.add(result)
-                    done = step + 1
+                    begun = time.perf_counter()
+                    position.add(self._step(step), time.perf_counter() - begun)
                     bar.update(1)
-                    is_last = done == self.steps
-                    scores_heldout = is_last or _is_due(done, self.configuration.heldout_every)
-                    if scores_heldout or _is_due(done, self.configuration.log_every):
-                        last = self._measure(done, window, result, flops, peak)
-                        last |= self.score_heldout() if scores_heldout else {}
-                        last["seconds"] = before + time.perf_counter() - begun
-                        metrics.write(done, last)
-                        bar.set_postfix_str(f"loss {last['loss']:.3f}")
-                        window = Window(started=time.perf_counter())
-                    if is_last or _is_due(done, self.configuration.checkpoint_every):
-                        seconds = before + time.perf_counter() - begun
-                        self.checkpoints.save(
-                            self.decoder,
-                            self.optimiser,
-                            Position(done, seconds, position.threads, self.objective.data_hash),
-                        )
+                    if self._is_due(position.step, self.configuration.log_every, self.configuration.heldout_every):
+                        line = self._measure(position)
+                        metrics.write(position.step, line)
+                        bar.set_postfix_str(f"loss {line['loss']:.3f}", refresh=False)
+                    if self._is_due(position.step, self.configuration.checkpoint_every):
+                        self.checkpoints.save(self.decoder, self.optimiser, position)
         finally:
             metrics.close()
-        seconds = before + time.perf_counter() - begun
-        return self._summary(last, seconds, explain(flops, peak), utilisation(self._rate(seconds), flops, peak))
+        return self._summary(position)
 
     def _restore(self) -> Position:
         """The position to go on from; a fresh run stands at step 0."""
-        position = self.checkpoints.restore(self.decoder, self.optimiser, data=self.objective.data_hash)
-        if position is None:
-            threads = self.configuration.threads or usable_cores()
-            return Position(step=0, seconds=0.0, threads=threads, data=self.objective.data_hash)
-        return position
+        data = self.objective.data_hash
+        position = self.checkpoints.restore(self.decoder, self.optimiser, data=data)
+        return position or Position(threads=self.configuration.threads or usable_cores(), data=data)
+
+    def _is_due(self, done: int, *periods: int | None) -> bool:
+        """Whether a period ends with the step just done; all end with the last step."""
+        return done == self.steps or any(period is not None and done % period == 0 for period in periods)
 
     def _step(self, step: int) -> StepResult:
         """One optimiser step over the global batch, in micro-batches; the loss is a mean over the whole of it."""
@@ -193,39 +154,41 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _measure(
-        self, done: int, window: Window, result: StepResult, flops: float, peak: Any
-    ) -> dict[str, float | None]:
-        rate = window.steps * self.configuration.batch_tokens / (time.perf_counter() - window.started)
+    def _measure(self, position: Position) -> dict[str, float | None]:
+        """A line of metrics over the steps since the last one, which begins the next window."""
+        window, position.window = position.window, Window()
+        rate = window.steps * self.configuration.batch_tokens / window.seconds
         loss = window.loss / window.weight
-        return {
-            "tokens": done * self.configuration.batch_tokens,
+        line = {
+            "tokens": position.step * self.configuration.batch_tokens,
             "loss": loss,
-            "perplexity": math.exp(min(loss, 700.0)),
+            "perplexity": math.exp(min(loss, _LARGEST_EXPONENT)),
             "accuracy": window.correct / window.weight,
-            "learning_rate": learning_rate(self.configuration.optimiser, done - 1, self.steps),
-            "gradient_norm": result.gradient_norm,
+            "learning_rate": learning_rate(self.configuration.optimiser, position.step - 1, self.steps),
+            "gradient_norm": window.gradient_norm,
             "tokens_per_second": rate,
-            "mfu": utilisation(rate, flops, peak),
+            "mfu": utilisation(rate, self.flops_per_token, self.peak),
+            "seconds": position.seconds,
         }
+        return line | (self.score_heldout() if self._is_due(position.step, self.configuration.heldout_every) else {})
 
-    def _rate(self, seconds: float) -> float:
-        return self.steps * self.configuration.batch_tokens / seconds
-
-    def _summary(self, last: Mapping[str, float | None], seconds: float, formula: str, mfu: float) -> dict[str, Any]:
+    def _summary(self, position: Position) -> dict[str, Any]:
+        last = read_metrics(self.folder)[-1]
+        tokens = self.steps * self.configuration.batch_tokens
+        rate = tokens / position.seconds
         return {
             "parameters": self.decoder.configuration.num_parameters(),
             "steps": self.steps,
-            "tokens": self.steps * self.configuration.batch_tokens,
+            "tokens": tokens,
             "epochs": round(self.steps * self.configuration.batch_rows / len(self.train_rows), 3),
             "final_loss": last["loss"],
             "final_accuracy": last["accuracy"],
             "heldout_loss": last.get("heldout_loss"),
             "heldout_accuracy": last.get("heldout_accuracy"),
-            "seconds": round(seconds, 1),
-            "tokens_per_second": round(self._rate(seconds), 1),
-            "mfu": round(mfu, 4),
-            "mfu_formula": formula,
+            "seconds": round(position.seconds, 1),
+            "tokens_per_second": round(rate, 1),
+            "mfu": round(utilisation(rate, self.flops_per_token, self.peak), 4),
+            "mfu_formula": explain(self.flops_per_token, self.peak),
         }
 
     def _refuse_loss(self, step: int, value: float, batch: TensorBatch) -> None:
@@ -252,10 +215,6 @@ def _train_rows(objective: Objective) -> PackedRows:
 
 def _names_in(batches: Sequence[Batch]) -> list[str]:
     return [name for batch in batches for name in batch.document_names()]
-
-
-def _is_due(done: int, every: int | None) -> bool:
-    return every is not None and done % every == 0
 
 
 def _listed(names: Sequence[str]) -> str:
