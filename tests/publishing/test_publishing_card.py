@@ -186,6 +186,31 @@ def test_weights_without_any_ancestry_say_so(made, words, tmp_path) -> None:
     assert 'license: "other"\nlicense_name: "Pebble Community Licence"' in card
 
 
+def test_a_base_models_card_continues_text(made, ancestry, words, tmp_path) -> None:
+    from vernacular.evaluation.configuration import EvaluateConfiguration
+    from vernacular.evaluation.evaluation import evaluate
+    from vernacular.inference.model import load
+
+    settings = EvaluateConfiguration(resamples=100)
+    evaluate(settings, load(made / "base"), None, made / "corpus", tmp_path / "scores", instruct=False)
+    publish(PublishConfiguration(**words), made / "base", tmp_path / "scores", ancestry[:4], tmp_path / "out")
+    card = card_of(tmp_path / "out")
+    assert "base model, continues text" in card
+    assert 'print(lm.generate("गाँव के पास एक", max_new_tokens=64))' in card
+    assert "conversational" not in card
+    assert "### Bits per byte of held-out text" in card
+    assert not (tmp_path / "out/plots/scores.png").exists()
+
+
+def test_the_card_says_on_which_side_of_chance_a_score_lies(released: Path) -> None:
+    for line in section(card_of(released), "Evaluation"):
+        if line.startswith("| `endings_choice"):
+            cells = [cell.strip() for cell in line.split("|")]
+            low, high = map(float, cells[7].split(" to "))
+            chance = float(cells[8])
+            assert cells[9] == ("yes" if low > chance else "below" if high < chance else "no")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -26,7 +26,8 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     share, spread = successes / n, _Z95**2 / n
     centre = (share + spread / 2) / (1 + spread)
     half = _Z95 * math.sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At the ends the bounds are 0 and 1 exactly; in floating point they would miss them by a hair.
+    return centre - half if successes > 0 else 0.0, centre + half if successes < n else 1.0
 
 
 def share(values: Sequence[float]) -> Estimate:

@@ -106,7 +106,6 @@ def _environment(ledger: Ledger, facts: Mapping[str, Any]) -> jinja2.Environment
         "yaml": lambda value: Ready(json.dumps(plain(value), ensure_ascii=False)),
         "python": lambda value: Ready(json.dumps(plain(value), ensure_ascii=False)),
         "language": lambda code: "–" if code is None else names.get(plain(code), plain(code)),
-        "yes": lambda value: "yes" if value else "no",
         "plain": plain,
     }
     return environment
