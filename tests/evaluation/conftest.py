@@ -87,9 +87,6 @@ class FakeModel:
         return text + ("<assistant>" if add_generation_prompt else "")
 
 
-Tasks = Callable[..., Path]
-
-
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
     """A folder with one multiple-choice and one free-answer task over the same questions."""
