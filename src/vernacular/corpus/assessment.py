@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from vernacular.corpus.configuration import CurateConfiguration
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_id
-from vernacular.corpus.engine import daft
+from vernacular.corpus.engine import daft, operating_system_error
 from vernacular.corpus.filters import judge
 from vernacular.corpus.identification import Identified, identify
 from vernacular.corpus.languages import canonical_language, scripts_of
@@ -67,10 +67,8 @@ def assess_sources(
             columns = columns.with_column("signature", signature)
         try:
             columns.exclude("shingles").write_parquet(str(table), compression="zstd").collect()
-        except daft.exceptions.DaftCoreException:
-            if tally.error is not None:
-                raise tally.error from None
-            raise
+        except daft.exceptions.DaftCoreException as error:
+            raise tally.error or operating_system_error(error) or error from None
     return tally
 
 

@@ -33,7 +33,7 @@ class Tally:
         self._lock = threading.Lock()
         self.records: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
-        self.error: VernacularError | None = None
+        self.error: VernacularError | OSError | None = None
 
     def add(self, source: str, records: int, size: int) -> None:
         """Count records of a source and their bytes."""
@@ -91,7 +91,7 @@ class _ReadFiles(DataSourceTask):
                 for batch in _batches(file, self._strict, self._bar):
                     self._tally.add(file.source.name, batch.num_rows, pc.sum(batch["bytes_in"]).as_py() or 0)
                     yield RecordBatch.from_arrow_record_batches([batch], RAW_SCHEMA)
-        except VernacularError as error:
+        except (VernacularError, OSError) as error:
             self._tally.error = self._tally.error or error
             raise
 

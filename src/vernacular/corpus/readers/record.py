@@ -50,20 +50,19 @@ def of_text(text: str, line: int | None, *, size: int | None = None, language: s
 def of_fields(
     value: Any, text: str | int, language: str | int | None, name: str | int | None, line: int, size: int
 ) -> Record:
-    """A record of a mapping (or list) with its text under the key `text`; broken if it is not there or no string."""
-    fields = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else None
-    if fields is None:
+    """A record of a mapping with its text under the key `text`; broken if it is not there or no string."""
+    if not isinstance(value, dict):
         return broken(f"expected an object, found {type(value).__name__}", line, size)
-    if text not in fields:
-        return broken(f"no field '{text}'; its fields: {', '.join(map(str, fields)) or 'none'}", line, size)
-    content = fields[text]
+    if text not in value:
+        return broken(f"no field '{text}'; its fields: {', '.join(map(str, value)) or 'none'}", line, size)
+    content = value[text]
     if not isinstance(content, str):
         return broken(f"the field '{text}' is {type(content).__name__}, not text", line, size)
     record = of_text(content, line)
-    if language is not None and fields.get(language) is not None:
-        record.language = str(fields[language])
-    if name is not None and fields.get(name) is not None:
-        record.name = str(fields[name])
+    if language is not None and value.get(language) is not None:
+        record.language = str(value[language])
+    if name is not None and value.get(name) is not None:
+        record.name = str(value[name])
     return record
 
 
