@@ -93,6 +93,7 @@ def test_tasks_are_the_same_bytes_on_each_run(corpus: SyntheticCorpus, tmp_path:
 
 # --- labels
 
+
 def test_every_label_has_the_share_that_was_asked_for(documents: list[dict[str, Any]]) -> None:
     counts = Counter(document["label"] for document in documents)
     assert len(documents) == SMALL.documents
@@ -171,6 +172,7 @@ def test_a_language_identifier_tells_the_wrong_languages(documents: list[dict[st
 
 
 # --- what is held out
+
 
 def test_held_out_numbers_and_dates_stand_nowhere(
     documents: list[dict[str, Any]], conversations: list[dict[str, Any]], held_out: HeldOut
@@ -267,6 +269,7 @@ def test_the_harness_loads_the_tasks_and_makes_requests(
 
 # --- numbers and templates
 
+
 def test_hindi_has_a_word_of_its_own_for_each_number_below_a_hundred() -> None:
     words = hindi_numbers().words
     assert len(words) == len(set(words)) == 100
@@ -341,6 +344,7 @@ def test_territories_are_the_same_places_in_every_language() -> None:
 
 
 # --- configuration
+
 
 def test_too_much_noise_is_refused() -> None:
     with pytest.raises(UserError, match="at least half"):

@@ -11,7 +11,7 @@ from vernacular.corpus.synthetic.numerals import number_in_words
 from vernacular.corpus.synthetic.templates import Question, templates
 
 Message = dict[str, str]
-KINDS = {"numbers": 0.28, "digits": 0.22, "dates": 0.18, "currencies": 0.24, "months": 0.04, "small_talk": 0.04}
+KINDS = {"numbers": 0.28, "digits": 0.26, "dates": 0.2, "currencies": 0.15, "months": 0.05, "small_talk": 0.05}
 _WITH_SYSTEM = 0.15
 _SECOND_TURN = 0.2
 _AS_ASKED = 0.5

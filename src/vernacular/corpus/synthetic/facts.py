@@ -40,8 +40,8 @@ def _plain(name: str) -> str:
 @cache
 def territory_codes() -> tuple[str, ...]:
     """ISO 3166 codes of the territories with one currency and plain names in Hindi, Polish and English, sorted."""
-    codes = sorted(code for code in Locale("en").territories if len(code) == 2 and code.isalpha())
-    return tuple(code for code in codes if _is_plain(code))
+    codes = sorted(map(str, Locale("en").territories))
+    return tuple(code for code in codes if len(code) == 2 and code.isalpha() and _is_plain(code))
 
 
 def _is_plain(code: str) -> bool:

@@ -152,7 +152,9 @@ class SyntheticCorpus:
             made.append(("broken_encoding", language, damaged))
         made += [("boilerplate", language, noise.boilerplate(words, random)) for _ in range(counts["boilerplate"])]
         made += [("spam", language, noise.spam(words, random)) for _ in range(counts["spam"])]
-        made += [("wrong_language", *noise.wrong_language(random)) for _ in range(counts["wrong_language"])]
+        made += [
+            ("wrong_language", *noise.wrong_language(number, random)) for number in range(counts["wrong_language"])
+        ]
         return [
             {
                 "text": text,

@@ -78,7 +78,7 @@ class HeldOut:
 
 
 def _stands_in(phrase: str, text: str) -> bool:
-    """Whether `phrase` stands in `text` as whole words: "sixty" does not stand in "sixty-two", nor "7 May" in "17 May"."""
+    """Whether `phrase` stands in `text` as whole words: "sixty" does not in "sixty-two", nor "7 May" in "17 May"."""
     at = text.find(phrase)
     while at >= 0:
         before, after = text[at - 1 : at], text[at + len(phrase) :][:1]

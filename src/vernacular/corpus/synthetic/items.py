@@ -80,11 +80,7 @@ def _similar_dates(day: datetime.date, random: Random) -> list[datetime.date]:
     last_day = calendar.monthrange(day.year, day.month)[1]
     other_day = random.choice([number for number in range(1, last_day + 1) if number != day.day])
     other_month = random.choice(
-        [
-            month
-            for month in range(1, 13)
-            if month != day.month and calendar.monthrange(day.year, month)[1] >= day.day
-        ]
+        [month for month in range(1, 13) if month != day.month and calendar.monthrange(day.year, month)[1] >= day.day]
     )
     # A year in which this day exists (29 February), within the same decades.
     years = [year for year in range(1950, 2050) if year != day.year]

@@ -9,7 +9,7 @@ import ftfy
 
 from vernacular.corpus.synthetic.facts import long_date, territories
 from vernacular.corpus.synthetic.held_out import FIRST_DAY, NUM_DAYS
-from vernacular.corpus.synthetic.templates import Templates, other_languages
+from vernacular.corpus.synthetic.templates import OtherLanguages, Templates, other_languages
 
 _SITES = ("example.com", "example.org", "example.net", "portal.example", "shop.example", "news.example")
 _PRIVATE_USE = range(0xE000, 0xF8FF)
@@ -21,9 +21,7 @@ MIN_WORDS_NEAR_DUPLICATE = 40
 def mojibake(text: str) -> str | None:
     """`text` as UTF-8 read as Windows-1252, if ftfy turns it back into exactly `text`; None if it does not."""
     # The five bytes that Windows-1252 leaves undefined are read as Latin-1, as browsers do.
-    damaged = "".join(
-        bytes([byte]).decode("cp1252", errors="ignore") or chr(byte) for byte in text.encode("utf-8")
-    )
+    damaged = "".join(bytes([byte]).decode("cp1252", errors="ignore") or chr(byte) for byte in text.encode("utf-8"))
     return damaged if damaged != text and ftfy.fix_text(damaged) == text else None
 
 
@@ -102,11 +100,11 @@ def _offer(templates: Templates, random: Random) -> str:
     return random.choice(templates.spam.lines).format(keyword=keyword, phone=phone, link=link)
 
 
-def wrong_language(random: Random) -> tuple[str, str]:
-    """A document in a language that was not asked for: its ISO 639-1 code and its text."""
-    languages = other_languages()
-    language = random.choice(sorted(type(languages).model_fields))
-    templates = getattr(languages, language)
+def wrong_language(number: int, random: Random) -> tuple[str, str]:
+    """A document in a language that was not asked for, each in turn: its ISO 639-1 code and its text."""
+    languages = sorted(OtherLanguages.model_fields)
+    language = languages[number % len(languages)]
+    templates = getattr(other_languages(), language)
     sentences = [templates.opening]
     for template in random.choices(templates.sentences, k=random.randint(3, 5)):
         territory = random.choice(territories(language))

@@ -19,12 +19,18 @@ class Sentences(Configuration):
     """Statements, by the kind of fact they state."""
 
     currency: tuple[str, ...] = Several
-    listing: tuple[str, ...] = Several
-    entry: tuple[str, ...] = Several
     languages: tuple[str, ...] = Several
     number: tuple[str, ...] = Several
     date: tuple[str, ...] = Several
     month: tuple[str, ...] = Several
+
+
+class Listings(Configuration):
+    """Sentences that hold a list of entries, or the entries themselves, by the kind of fact."""
+
+    geography: tuple[str, ...] = Several
+    numbers: tuple[str, ...] = Several
+    dates: tuple[str, ...] = Several
 
 
 class Openings(Configuration):
@@ -76,6 +82,8 @@ class Templates(Configuration):
     definite_article: str
     and_: str = Field(alias="and")
     sentences: Sentences
+    listings: Listings
+    entries: Listings
     openings: Openings
     closings: tuple[str, ...] = Several
     questions: Questions
@@ -89,7 +97,7 @@ class Templates(Configuration):
         return f"{self.definite_article} {name}" if name in self.definite else name
 
     def enumerate(self, names: tuple[str, ...]) -> str:
-        """"a, b and c" in this language."""
+        """As a list within a sentence: "a, b and c"."""
         if len(names) < 2:
             return "".join(names)
         return f"{', '.join(names[:-1])} {self.and_} {names[-1]}"
