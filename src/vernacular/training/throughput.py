@@ -28,39 +28,45 @@ def training_flops_per_token(configuration: DecoderConfiguration, sequence_lengt
     return 3 * configuration.forward_flops_per_token(sequence_length)
 
 
-def utilisation(tokens_per_second: float, flops_per_token: float, peak: Peak) -> float:
-    """MFU between 0 and 1."""
-    return tokens_per_second * flops_per_token / peak.flops
+def utilisation(tokens_per_second: float, flops_per_token: float, peak: Peak | None) -> float | None:
+    """MFU between 0 and 1; None where the peak is not known."""
+    return None if peak is None else tokens_per_second * flops_per_token / peak.flops
 
 
-def explain(flops_per_token: float, peak: Peak) -> str:
+def explain(flops_per_token: float, peak: Peak | None) -> str:
     """The formula with its figures, for people."""
+    if peak is None:
+        return "no MFU: this device's peak is not in training/hardware.yaml"
     return (
         f"MFU = tokens/s × {flops_per_token / 1e6:.1f} MFLOP/token (3 × forward; causal attention counted half)"
         f" ÷ {peak.flops / 1e9:.0f} GFLOP/s ({peak.source})"
     )
 
 
-def find_peak(precision: str, device: torch.device) -> Peak:
-    """The data sheet's figure for a known GPU; elsewhere the best of a few large matrix products, measured now."""
+def find_peak(precision: str, device: torch.device) -> Peak | None:
+    """The data sheet's figure of a known GPU, or a CPU's speed at large matrix products, measured now; else None."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         table = yaml.safe_load((files("vernacular.training") / "hardware.yaml").read_text(encoding="utf-8"))
         for known, peaks in table.items():
             if known in name:
                 return Peak(peaks[precision], f"data sheet of {known}, {precision}")
-    return Peak(_measure_product(precision, device), f"measured: {precision} product of {_MEASURED_SIDE}² matrices")
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        source = f"measured: {precision} product of {_MEASURED_SIDE}² matrices on one thread × {threads} threads"
+        return Peak(_measure_product(precision) * threads, source)
+    return None
 
 
-def _measure_product(precision: str, device: torch.device) -> float:
-    side, dtype = _MEASURED_SIDE, getattr(torch, precision)
-    left, right = torch.ones(side, side, dtype=dtype, device=device), torch.ones(side, side, dtype=dtype, device=device)
+def _measure_product(precision: str) -> float:
+    """Operations a second of one thread's own time: other programs on the machine do not lower it."""
+    side, threads = _MEASURED_SIDE, torch.get_num_threads()
+    matrix = torch.ones(side, side, dtype=getattr(torch, precision))
+    torch.set_num_threads(1)
     best = float("inf")
     for _ in range(_MEASURED_RUNS):
-        start = time.perf_counter()
-        product = left @ right
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-        del product
+        start = time.thread_time()
+        matrix @ matrix
+        best = min(best, time.thread_time() - start)
+    torch.set_num_threads(threads)
     return 2 * side**3 / best

@@ -159,7 +159,7 @@ class Trainer:
         window, position.window = position.window, Window()
         rate = window.steps * self.configuration.batch_tokens / window.seconds
         loss = window.loss / window.weight
-        line = {
+        line: dict[str, float | None] = {
             "tokens": position.step * self.configuration.batch_tokens,
             "loss": loss,
             "perplexity": math.exp(min(loss, _LARGEST_EXPONENT)),
@@ -176,6 +176,7 @@ class Trainer:
         last = read_metrics(self.folder)[-1]
         tokens = self.steps * self.configuration.batch_tokens
         rate = tokens / position.seconds
+        mfu = utilisation(rate, self.flops_per_token, self.peak)
         return {
             "parameters": self.decoder.configuration.num_parameters(),
             "steps": self.steps,
@@ -187,7 +188,7 @@ class Trainer:
             "heldout_accuracy": last.get("heldout_accuracy"),
             "seconds": round(position.seconds, 1),
             "tokens_per_second": round(rate, 1),
-            "mfu": round(utilisation(rate, self.flops_per_token, self.peak), 4),
+            "mfu": None if mfu is None else round(mfu, 4),
             "mfu_formula": explain(self.flops_per_token, self.peak),
         }
 
