@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+import statistics
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,6 +34,17 @@ class Claim:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", self.ours / self.peer)
+
+
+def rates(amount: float, ours: Callable[[], object], peer: Callable[[], object], tries: int = 5) -> tuple[float, float]:
+    """Amount per second of ours and of the peer's: medians of several runs in turns, so that a busy spell hits both."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(tries):
+        for run, taken in zip((ours, peer), seconds, strict=True):
+            started = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - started)
+    return amount / statistics.median(seconds[0]), amount / statistics.median(seconds[1])
 
 
 def print_claims(claims: Iterable[Claim], description: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from vernacular.foundation.allocator import keep_freed_memory
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json
@@ -17,6 +18,7 @@ from vernacular.inference.answer import Answer, Pieces
 from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
 from vernacular.inference.engine import Engine
 from vernacular.inference.likelihood import likelihoods
+from vernacular.inference.packing import pack_linears
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
 from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, load_decoder, read_config, weights_hash
@@ -47,7 +49,11 @@ def load(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> Loc
             where=folder,
             fix="put the tokenizer the weights were trained with into the folder",
         )
-    return LocalModel(folder, load_decoder(folder, dtype, device), tokenizer, _template(folder), dtype)
+    keep_freed_memory()
+    decoder = load_decoder(folder, dtype, device)
+    if decoder.embedding.weight.device.type == "cpu":
+        pack_linears(decoder)
+    return LocalModel(folder, decoder, tokenizer, _template(folder), dtype)
 
 
 class LocalModel:

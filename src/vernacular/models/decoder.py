@@ -45,16 +45,17 @@ class RotaryPosition:
         self.frequencies = (1.0 / theta**exponent).float()
 
     def angles(self, positions_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine, each float32 [B, 1, T, C]."""
+        """Cosine, and sine with the sign it takes in `rotate`; each float32 [B, 1, T, C]."""
         angles_BTC = positions_BT[..., None].float() * self.frequencies.to(positions_BT.device)
-        angles_B1TC = torch.cat((angles_BTC, angles_BTC), dim=-1)[:, None]
-        return angles_B1TC.cos(), angles_B1TC.sin()
+        sine_BTC = angles_BTC.sin()
+        cosine_BTC = angles_BTC.cos()
+        return torch.cat((cosine_BTC, cosine_BTC), dim=-1)[:, None], torch.cat((-sine_BTC, sine_BTC), dim=-1)[:, None]
 
     @staticmethod
     def rotate(x_BHTC: Tensor, cosine_B1TC: Tensor, sine_B1TC: Tensor) -> Tensor:
         """Rotate each pair (c, c + C/2) by its position's angle."""
-        first, second = x_BHTC.chunk(2, dim=-1)
-        return x_BHTC * cosine_B1TC + torch.cat((-second, first), dim=-1) * sine_B1TC
+        swapped_BHTC = x_BHTC.roll(x_BHTC.shape[-1] // 2, dims=-1)
+        return torch.addcmul(x_BHTC * cosine_B1TC, swapped_BHTC, sine_B1TC)
 
 
 class Attention(nn.Module):
@@ -89,6 +90,9 @@ class Attention(nn.Module):
         k_BKTC = RotaryPosition.rotate(k_BKTC, *angles).to(v_BKTC.dtype)
         if cache is not None:
             k_BKTC, v_BKTC = cache.extend(layer, k_BKTC, v_BKTC)
+        if num_tokens == 1:
+            # One token looks at everything: the query heads of a key head stand for its tokens, so no key is copied.
+            q_BHTC = q_BHTC.view(batch, self.num_key_value_heads, -1, self.head_dim)
         out_BHTC = functional.scaled_dot_product_attention(
             q_BHTC,
             k_BKTC,
@@ -96,8 +100,9 @@ class Attention(nn.Module):
             attn_mask=mask_B1TS,
             is_causal=mask_B1TS is None and num_tokens > 1,
             scale=self.scale,
-            enable_gqa=self.num_heads != self.num_key_value_heads,
+            enable_gqa=num_tokens > 1 and self.num_heads != self.num_key_value_heads,
         )
+        out_BHTC = out_BHTC.reshape(batch, self.num_heads, num_tokens, self.head_dim)
         return self.output(out_BHTC.transpose(1, 2).reshape(batch, num_tokens, -1))
 
 

@@ -1,0 +1,69 @@
+"""Weights folders to measure with: random decoders of known sizes, and a tokenizer trained on made-up words."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import torch
+
+from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.decoder import Decoder
+from vernacular.models.weights import save_weights
+from vernacular.tokens.configuration import TokenizerConfiguration
+from vernacular.tokens.training import train_tokenizer
+
+TRAINED_TOKENS = 2048
+TOKEN_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SIZES = {
+    "7 M parameters": {
+        "vocab_size": 8192,
+        "hidden_size": 256,
+        "num_layers": 6,
+        "num_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 32,
+        "intermediate_size": 704,
+    },
+    "117 M parameters": {
+        "vocab_size": 32768,
+        "hidden_size": 768,
+        "num_layers": 12,
+        "num_heads": 12,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "intermediate_size": 2048,
+    },
+}
+_SYLLABLES = ["ka", "gę", "रा", "த்", "ло", "بي", "ni", "सू", "ość", "ம", "tra", "এ", "wi", "ध", "zh"]
+
+
+def write_weights(folder: Path, size: str, max_positions: int = 1024) -> Path:
+    """Write a decoder of this size and a tokenizer below `folder`; return the weights folder.
+
+    The weights are drawn wide enough for greedy choices to be clear. The end token always scores 0, which is never the
+    best score, so that every answer has its full length.
+    """
+    decoder = Decoder(DecoderConfiguration(**SIZES[size], max_positions=max_positions, initializer_range=0.1))
+    decoder.initialise(seed=0)
+    with torch.no_grad():
+        decoder.head.weight[TOKEN_IDS["eos_token_id"]] = 0
+    weights = folder / "weights"
+    weights.mkdir()
+    save_weights(weights, decoder, token_ids=TOKEN_IDS)
+    _write_documents(folder / "documents" / "documents")
+    train_tokenizer(TokenizerConfiguration(vocab_size=TRAINED_TOKENS), folder / "documents", weights)
+    return weights
+
+
+def _write_documents(folder: Path) -> None:
+    numbers = random.Random(0)
+    texts = [
+        " ".join("".join(numbers.choices(_SYLLABLES, k=numbers.randint(1, 4))) for _ in range(60)) for _ in range(400)
+    ]
+    for split in ("train", "heldout"):
+        (folder / split).mkdir(parents=True)
+        table = {"id": [f"{n:032x}" for n in range(len(texts))], "text": texts, "language": ["und"] * len(texts)}
+        pyarrow.parquet.write_table(pyarrow.table(table), folder / split / "00000.parquet")
