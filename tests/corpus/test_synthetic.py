@@ -18,8 +18,8 @@ import ftfy
 import pytest
 
 from vernacular.corpus.synthetic.configuration import NoiseShares, SyntheticConfiguration
-from vernacular.corpus.synthetic.documents import fill_territory
 from vernacular.corpus.synthetic.facts import territories
+from vernacular.corpus.synthetic.filling import fill_territory
 from vernacular.corpus.synthetic.generator import SyntheticCorpus, generate
 from vernacular.corpus.synthetic.held_out import HeldOut
 from vernacular.corpus.synthetic.noise import break_encoding

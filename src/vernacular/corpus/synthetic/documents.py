@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 from random import Random
 
-from vernacular.corpus.synthetic.facts import Territory, long_date, months, territories, weekday
+from vernacular.corpus.synthetic.facts import Territory, months, territories
+from vernacular.corpus.synthetic.filling import fill_date, fill_territory
 from vernacular.corpus.synthetic.held_out import HeldOut
 from vernacular.corpus.synthetic.numerals import number_in_words
+from vernacular.corpus.synthetic.questions import Asker
 from vernacular.corpus.synthetic.templates import Templates, templates
 
 # Facts about territories must be read many times to be remembered; numbers and dates follow rules, so fewer suffice.
-KINDS = {"geography": 0.2, "numbers": 0.1, "dates": 0.07, "mixed": 0.06}
+# Questions with answers, mixed with statements, teach that what is stated can be asked for.
+KINDS = {"geography": 0.17, "numbers": 0.06, "dates": 0.05, "mixed": 0.04, "quiz": 0.25}
 # Lists say the same in fewer words.
-LISTINGS = {"geography": 0.3, "numbers": 0.15, "dates": 0.12}
+LISTINGS = {"geography": 0.25, "numbers": 0.1, "dates": 0.08}
 _SHORTEST, _LONGEST = 3, 8
 _MAX_CHARACTERS = 560
 _ENTRIES = {"geography": (6, 12), "numbers": (6, 12), "dates": (5, 9)}
@@ -30,6 +32,7 @@ class DocumentWriter:
         self._random = random
         self._territories = territories(language)
         self._months = months(language)
+        self._asker = Asker(language, held_out, random)
         self._deck: list[Territory] = []
 
     def write(self) -> tuple[str, str]:
@@ -53,6 +56,8 @@ class DocumentWriter:
     def _sentence(self, kind: str) -> str:
         if kind == "mixed":
             kind = self._random.choice(("geography", "numbers", "dates", "months"))
+        if kind == "quiz":
+            return " ".join(self._asker.ask(self._asker.choose_kind()))
         sentences = self._templates.sentences
         if kind == "geography":
             with_languages = self._random.random() < _ABOUT_LANGUAGES
@@ -91,20 +96,3 @@ class DocumentWriter:
         number = self._random.randrange(12)
         template = self._random.choice(self._templates.sentences.month)
         return template.format(month=self._months[number], next=self._months[(number + 1) % 12])
-
-
-def fill_territory(template: str, territory: Territory, words: Templates) -> str:
-    """`template` with the names of `territory`, with an article where the language wants one."""
-    name = words.with_article(territory.name)
-    return template.format(
-        territory=name,
-        Territory=name[:1].upper() + name[1:],
-        currency=territory.currency,
-        languages=words.enumerate(territory.languages),
-    )
-
-
-def fill_date(template: str, day: datetime.date, language: str) -> str:
-    """`template` with a day in its forms; a weekday at the beginning is capitalised."""
-    text = template.format(iso=day.isoformat(), date=long_date(day, language), weekday=weekday(day, language))
-    return text[:1].upper() + text[1:]

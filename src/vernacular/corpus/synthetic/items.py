@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import calendar
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
-from vernacular.corpus.synthetic.documents import fill_date, fill_territory
 from vernacular.corpus.synthetic.facts import territories
+from vernacular.corpus.synthetic.filling import fill_date, fill_territory
 from vernacular.corpus.synthetic.held_out import NUMBERS, HeldOut
 from vernacular.corpus.synthetic.numerals import number_in_words
 from vernacular.corpus.synthetic.templates import templates
@@ -100,10 +100,11 @@ def currency_items(language: str, held_out: HeldOut, random: Random) -> list[Ite
     items = []
     for position in held_out.territories:
         territory = everywhere[position]
-        chosen = {territory.currency: territory}
-        while len(chosen) < NUM_CHOICES:
-            other = random.choice(everywhere)
-            chosen.setdefault(other.currency, other)
-        answers = [fill_territory(question.answer, place, words) for place in chosen.values()]
+        currencies = [territory.currency]
+        while len(currencies) < NUM_CHOICES:
+            other = random.choice(everywhere).currency
+            if other not in currencies:
+                currencies.append(other)
+        answers = [fill_territory(question.answer, replace(territory, currency=name), words) for name in currencies]
         items.append(_shuffled(fill_territory(question.asked, territory, words), answers[0], answers[1:], random))
     return items

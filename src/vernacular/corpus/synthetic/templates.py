@@ -40,6 +40,7 @@ class Openings(Configuration):
     numbers: tuple[str, ...] = Several
     dates: tuple[str, ...] = Several
     mixed: tuple[str, ...] = Several
+    quiz: tuple[str, ...] = Several
 
 
 class Question(Configuration):
