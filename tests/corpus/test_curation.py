@@ -155,6 +155,16 @@ def test_the_same_text_in_other_files_gives_the_same_documents(curated: Path, so
         assert ids[0] == ids[1]
 
 
+def test_writing_in_parts_makes_no_difference(
+    curated: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vernacular.corpus.curation as curation
+
+    monkeypatch.setattr(curation, "_BYTES_AT_ONCE", 1000)
+    curate(configuration({"name": "mix", "path": str(sources)}, languages=["pl", "hi"]), tmp_path)
+    assert all_files(tmp_path) == all_files(curated)
+
+
 def test_curating_again_replaces_what_was_there(sources: Path, tmp_path: Path) -> None:
     curate(configuration({"path": str(sources)}, languages=["pl", "hi"]), tmp_path)
     curate(configuration({"path": str(sources)}, languages=["pl"]), tmp_path)

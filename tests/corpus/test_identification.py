@@ -67,9 +67,9 @@ def test_markup_and_links_are_in_no_language() -> None:
 
 
 def test_too_short_is_undecided_unless_the_script_decides() -> None:
-    found = identified(["Tak.", "ஆம்", "2024", ""])
-    assert found.languages == ["und", "ta", "und", "und"]
-    assert found.scripts == ["Latn", "Taml", "Zyyy", "Zyyy"]
+    found = identified(["Tak.", "ஆம்", "2024", "", "ಹೌದು", "ދިވެހި ބަހުން ލިޔެފައިވާ ޖުމްލައެކެވެ"])
+    assert found.languages == ["und", "ta", "und", "und", "kn", "dv"]
+    assert found.scripts == ["Latn", "Taml", "Zyyy", "Zyyy", "Knda", "Thaa"]
 
 
 def test_a_stated_language_stays_unless_the_script_contradicts() -> None:

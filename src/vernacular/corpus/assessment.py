@@ -26,6 +26,8 @@ from vernacular.corpus.sources import SourceFile, total_bytes
 from vernacular.foundation.progress import progress
 
 _ROWS_PER_BATCH = 1024
+# Daft holds a row group in memory until it is full; its defaults (128 MB packed) would need gigabytes.
+_SMALL_FILES = {"parquet_target_row_group_size": 8 << 20, "parquet_target_filesize": 64 << 20}
 
 _ASSESSED = pa.struct(
     [
@@ -66,7 +68,8 @@ def assess_sources(
             )
             columns = columns.with_column("signature", signature)
         try:
-            columns.exclude("shingles").write_parquet(str(table), compression="zstd").collect()
+            with daft.execution_config_ctx(**_SMALL_FILES):
+                columns.exclude("shingles").write_parquet(str(table), compression="zstd").collect()
         except daft.exceptions.DaftCoreException as error:
             raise tally.error or operating_system_error(error) or error from None
     return tally

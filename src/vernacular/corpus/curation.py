@@ -34,7 +34,8 @@ from vernacular.foundation.files import atomic_path, write_json
 from vernacular.foundation.progress import progress
 
 # So many bytes of text are sorted at once when documents are written.
-_BYTES_AT_ONCE = 1 << 30
+_BYTES_AT_ONCE = 256 << 20
+_MOST_PARTS = 1 << 16  # four hexadecimal digits of an id
 
 
 def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
@@ -158,14 +159,13 @@ def _write_documents(work: Path, verdicts: pa.Table, folder: Path, account: Acco
     detail = daft.functions.coalesce(daft.col("detail"), daft.col("because"))
     frame = frame.with_columns({"outcome": outcome, "detail": detail})
     total = frame.select("bytes_out").sum("bytes_out").to_pydict()["bytes_out"][0] or 0
-    parts = 1
-    while parts < 256 and total / parts > _BYTES_AT_ONCE:
-        parts *= 16
-    digits = {1: 0, 16: 1, 256: 2}[parts]
+    parts = min(-(-total // _BYTES_AT_ONCE) or 1, _MOST_PARTS)
     for part in progress(range(parts), doing="writing documents", total=parts, unit="parts"):
-        prefix = f"{part:0{digits}x}" if digits else ""
-        selected = frame.where(daft.col("id").startswith(prefix)) if prefix else frame
-        for batch in selected.sort(["id", "row"]).to_arrow_iter():
+        low, high = (f"{_MOST_PARTS * bound // parts:04x}" for bound in (part, part + 1))
+        within = daft.col("id") >= daft.lit(low)
+        if part + 1 < parts:
+            within &= daft.col("id") < daft.lit(high)
+        for batch in frame.where(within).sort(["id", "row"]).to_arrow_iter():
             table = pa.Table.from_batches([batch])
             account.add(table)
             table = table.append_column("quality", pa.nulls(len(table), pa.float32()))

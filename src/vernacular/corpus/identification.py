@@ -73,17 +73,17 @@ def identify(
     certainty = probabilities[np.arange(len(best)), best].astype(np.float32)
     for index, code in enumerate(codes):
         said = stated[index]
-        only = _only_language(code)
+        entry = scripts().get(code)
         if said and said != UNDETERMINED_LANGUAGE and _may_be_written(said, code):
             languages.append(said)
             certainty[index] = 1.0
-        elif only is not None:
-            languages.append(only)
+        elif entry and len(entry.languages) == 1:
+            languages.append(next(iter(entry.languages)))
             certainty[index] = 1.0
         elif num_letters[index] >= settings.minimum_letters and certainty[index] >= settings.minimum_probability:
             languages.append(model.languages[best[index]])
         else:
-            languages.append(UNDETERMINED_LANGUAGE)
+            languages.append(entry.main if entry and entry.main else UNDETERMINED_LANGUAGE)
     return Identified(languages, codes, certainty)
 
 
@@ -111,12 +111,6 @@ def _may_be_written(language: str, script: str) -> bool:
     """Whether the script is no evidence against the language. A language we know no script of may be in any."""
     known = scripts_of(language)
     return not known or script in known or script == COMMON_SCRIPT
-
-
-@cache
-def _only_language(script: str) -> str | None:
-    entry = scripts().get(script)
-    return next(iter(entry.languages)) if entry and len(entry.languages) == 1 else None
 
 
 def _masked(scores: np.ndarray, codes: list[str], settings: Identification, wanted: frozenset[str]) -> np.ndarray:

@@ -23,12 +23,14 @@ class Script:
     Attributes:
         code: ISO 15924.
         languages: ISO 639 codes of languages written in it.
+        main: the language of undecided text in it, or None; the only language of a script is its main one.
         spaces: whether words are separated by spaces.
         virama: the linker that joins two consonants into one grapheme, or None.
     """
 
     code: str
     languages: frozenset[str]
+    main: str | None = None
     spaces: bool = True
     virama: str | None = None
 
@@ -62,7 +64,13 @@ def canonical_language(code: str | None) -> str:
 def scripts() -> dict[str, Script]:
     """Every script of `data/scripts.yaml` by its code."""
     return {
-        code: Script(code, frozenset(entry["languages"]), spaces=entry.get("spaces", True), virama=entry.get("virama"))
+        code: Script(
+            code,
+            frozenset(entry["languages"]),
+            main=entry.get("main", entry["languages"][0] if len(entry["languages"]) == 1 else None),
+            spaces=entry.get("spaces", True),
+            virama=entry.get("virama"),
+        )
         for code, entry in _read_data("scripts.yaml").items()
     }
 

@@ -23,7 +23,7 @@ from vernacular.corpus.codepoints import (
 )
 from vernacular.corpus.languages import language_data
 from vernacular.corpus.normalisation import LINK, num_mojibake
-from vernacular.corpus.words import Hashes, Words, lines, phrase_hashes
+from vernacular.corpus.words import Hashes, HashSet, Words, lines, phrase_hashes
 
 NGRAM = 5
 # Below these many words repetition, the mean length of words or a lack of stop words says nothing about a text.
@@ -131,7 +131,7 @@ def _top_word(words: Words) -> np.ndarray:
     """float64 [D]: share of the commonest word that is a stop word of no language, and no single letter or digit."""
     hashes = words.hashes
     ends = np.append(hashes.starts[1:], len(words.points.values))
-    chosen = ~np.isin(hashes.values, _all_stop_words()) & (ends - hashes.starts > 2)
+    chosen = ~_all_stop_words().contains(hashes.values) & (ends - hashes.starts > 2)
     telling = Hashes(hashes.values[chosen], hashes.documents[chosen], hashes.starts[chosen])
     return _share(telling.commonest(words.points.num_documents), words.counts)
 
@@ -144,19 +144,22 @@ def _num_distinct(words: Words) -> np.ndarray:
 
 
 def _stop_words(words: Words, languages: list[str]) -> np.ndarray:
-    """float64 [D]: share of words that are stop words of the document's language; NaN if it is short or unknown."""
+    """float64 [D]: share of stop words of the language among words, numbers aside; NaN if short or unknown."""
     shares = np.full(words.points.num_documents, np.nan)
+    spelt = words.points.classes[words.hashes.starts] != DIGIT
+    counts = np.bincount(words.hashes.documents[spelt], minlength=len(shares))
     for language in set(languages) & set(language_data()):
         known = _stop_word_hashes(language)
-        rows = np.array([other == language for other in languages]) & (words.counts >= MINIMUM_WORDS_STOP_WORDS)
+        rows = np.array([other == language for other in languages]) & (counts >= MINIMUM_WORDS_STOP_WORDS)
         if len(known) and rows.any():
-            hits = np.isin(words.hashes.values, known)
-            counts = np.bincount(words.hashes.documents[hits], minlength=len(shares))
-            shares[rows] = _share(counts, words.counts)[rows]
+            mine = rows[words.hashes.documents]
+            documents = words.hashes.documents[mine][known.contains(words.hashes.values[mine])]
+            found = np.bincount(documents, minlength=len(shares))
+            shares[rows] = _share(found, counts)[rows]
     return shares
 
 
-def _share_with_phrases(words: Words, phrases: dict[int, np.ndarray], *, menus: bool = False) -> np.ndarray:
+def _share_with_phrases(words: Words, phrases: dict[int, HashSet], *, menus: bool = False) -> np.ndarray:
     """float64 [D]: share of visible characters in lines (sentences of long lines) with one of the phrases.
 
     Args:
@@ -172,7 +175,7 @@ def _share_with_phrases(words: Words, phrases: dict[int, np.ndarray], *, menus: 
     hits = np.zeros(num_units, dtype=np.int64)
     for size, known in phrases.items():
         grams = words.hashes.ngrams(size)
-        hits += np.bincount(unit_of[grams.starts[np.isin(grams.values, known)]], minlength=num_units)
+        hits += np.bincount(unit_of[grams.starts[known.contains(grams.values)]], minlength=num_units)
     if menus:
         hits += _menus(words, unit_of, num_units)
     visible = points.classes != SPACE
@@ -211,16 +214,16 @@ def _share_of_links(texts: pa.Array) -> np.ndarray:
 
 
 @cache
-def _phrases(kind: str) -> dict[int, np.ndarray]:
+def _phrases(kind: str) -> dict[int, HashSet]:
     # Phrases of every language for every document: pages mix languages, above all in menus and notices.
     return phrase_hashes([phrase for data in language_data().values() for phrase in getattr(data, kind)])
 
 
 @cache
-def _stop_word_hashes(language: str) -> np.ndarray:
-    return phrase_hashes(list(language_data()[language].stop_words)).get(1, np.zeros(0, dtype=np.uint64))
+def _stop_word_hashes(language: str) -> HashSet:
+    return phrase_hashes(list(language_data()[language].stop_words)).get(1, HashSet())
 
 
 @cache
-def _all_stop_words() -> np.ndarray:
-    return np.concatenate([np.zeros(0, dtype=np.uint64), *(_stop_word_hashes(code) for code in language_data())])
+def _all_stop_words() -> HashSet:
+    return HashSet(value for code in language_data() for value in _stop_word_hashes(code))

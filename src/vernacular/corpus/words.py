@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from vernacular.corpus.codepoints import CodePoints
 # Odd multipliers of Knuth's and Steele's; any odd constants with well mixed bits would do.
 _BASE = 0x9E3779B97F4A7C15
 _MIX = 0xBF58476D1CE4E5B9
+_TABLE_BITS = 20
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Hashes:
 
     def repeated(self) -> np.ndarray:
         """bool [W]: whether an equal piece stood earlier in the same document."""
-        order = np.lexsort((np.arange(len(self.values)), self.values, self.documents))
-        values, documents = self.values[order], self.documents[order]
+        keys = self.values ^ mixed(self.documents)
+        order = np.argsort(keys, kind="stable")
         again = np.zeros(len(order), dtype=bool)
-        again[1:] = (values[1:] == values[:-1]) & (documents[1:] == documents[:-1])
+        again[1:] = keys[order][1:] == keys[order][:-1]
         result = np.empty(len(order), dtype=bool)
         result[order] = again
         return result
@@ -101,7 +103,28 @@ def lines(points: CodePoints) -> tuple[Hashes, np.ndarray]:
     return Hashes(values, points.documents[starts], starts), np.bincount(line_of, minlength=len(starts))
 
 
-def phrase_hashes(phrases: list[str]) -> dict[int, np.ndarray]:
+class HashSet:
+    """A set of hashes to look many others up in: a table of their first bits turns almost all away at once."""
+
+    def __init__(self, values: Iterable[int] = ()) -> None:
+        self._values = np.unique(np.fromiter(values, dtype=np.uint64))
+        self._table = np.zeros(1 << _TABLE_BITS, dtype=bool)
+        self._table[self._values >> np.uint64(64 - _TABLE_BITS)] = True
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values.tolist())
+
+    def contains(self, values: np.ndarray) -> np.ndarray:
+        """bool [W]: which of `values` (uint64 [W]) are in the set."""
+        found = self._table[values >> np.uint64(64 - _TABLE_BITS)]
+        found[found] = np.isin(values[found], self._values)
+        return found
+
+
+def phrase_hashes(phrases: list[str]) -> dict[int, HashSet]:
     """Hashes of phrases by their number of words; to be looked up among the n-grams of that size."""
     by_size: dict[int, list[int]] = {}
     if phrases:
@@ -111,7 +134,7 @@ def phrase_hashes(phrases: list[str]) -> dict[int, np.ndarray]:
             grams = words.hashes.ngrams(size)
             whole = words.counts[grams.documents] == size
             by_size[size] = grams.values[whole].tolist()
-    return {size: np.unique(np.array(values, dtype=np.uint64)) for size, values in by_size.items()}
+    return {size: HashSet(values) for size, values in by_size.items()}
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
