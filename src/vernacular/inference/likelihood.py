@@ -1,61 +1,71 @@
 """Log-probabilities of given continuations, fast: a context is read once, whatever the number of its continuations.
 
-Pairs with the same context become one row: the context, then its continuations side by side. Each continuation sees
-the context and itself, and counts its positions from the context's end, so it is read as if it stood alone. Rows of
-similar length make a batch of a set number of tokens.
+Pairs with the same context become one row. Its trunk, the context, is read first, into a cache; then its branches, the
+continuations, side by side: each sees the trunk and itself, and counts its positions from the trunk's end, so it is
+read as if it stood alone. A pair whose context is nobody else's is all trunk. Rows of similar length make a batch of a
+set number of tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vernacular.inference.encoding import TokenPair
+from vernacular.models.cache import ContiguousCache
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Likelihood, Report
 
 TOKENS_PER_BATCH = 4096
 LOGITS_PER_CHUNK = 1 << 24
-CONTINUATION_TOKENS_PER_ROW = 512
+BRANCH_TOKENS_PER_ROW = 512
+
+
+class _Target(NamedTuple):
+    """A token whose log-probability is asked for, and the pair it belongs to."""
+
+    pair: int
+    token: int
 
 
 @dataclass
-class _Row:
-    """A context and some of its continuations, as one sequence.
+class _Part:
+    """Tokens to read, and, by column, which targets a column's scores are asked for."""
 
-    Attributes:
-        ids, positions: the tokens read and their positions.
-        branches: 0 for the context, n for its n-th continuation: a token sees its own branch and branch 0.
-        readers: columns whose scores are needed; each predicts one or more targets.
-        targets: for each reader, what it is asked for: (pair, token).
+    ids: list[int] = field(default_factory=list)
+    asked: dict[int, list[_Target]] = field(default_factory=dict)
+
+    def ask(self, column: int, pair: int, token: int) -> None:
+        self.asked.setdefault(column, []).append(_Target(pair, token))
+
+
+class _Row:
+    """A context and some of its continuations.
+
+    The first token of a continuation is predicted by the context's last; its own last token is never read.
+    `branch_of` gives the continuation, and `depth_of` the place in it, of each token read in `branches`.
     """
 
-    ids: list[int]
-    positions: list[int]
-    branches: list[int]
-    readers: list[int]
-    targets: list[list[tuple[int, int]]]
-    pairs: list[int] = field(default_factory=list)
-
-    @classmethod
-    def of_context(cls, context: Sequence[int]) -> _Row:
-        length = len(context)
-        return cls(list(context), list(range(length)), [0] * length, [length - 1], [[]])
-
-    def add(self, pair: int, continuation: Sequence[int]) -> None:
-        """Append a continuation; its first token is predicted by the context's last, its last one is never read."""
-        start = self.readers[0] + 1
-        self.pairs.append(pair)
-        self.targets[0].append((pair, continuation[0]))
-        for place in range(len(continuation) - 1):
-            self.readers.append(len(self.ids))
-            self.targets.append([(pair, continuation[place + 1])])
-            self.ids.append(continuation[place])
-            self.positions.append(start + place)
-            self.branches.append(len(self.pairs))
+    def __init__(self, context: Sequence[int], continuations: Sequence[tuple[int, Sequence[int]]]) -> None:
+        self.num_pairs = len(continuations)
+        self.trunk, self.branches = _Part(list(context)), _Part()
+        self.branch_of: list[int] = []
+        self.depth_of: list[int] = []
+        last = len(context) - 1
+        for number, (pair, continuation) in enumerate(continuations):
+            self.trunk.ask(last, pair, continuation[0])
+            part = self.branches if self.num_pairs > 1 else self.trunk
+            for depth, (read, target) in enumerate(pairwise(continuation)):
+                part.ask(len(part.ids), pair, target)
+                part.ids.append(read)
+                if part is self.branches:
+                    self.branch_of.append(number)
+                    self.depth_of.append(depth)
 
 
 @torch.inference_mode()
@@ -77,7 +87,7 @@ def likelihoods(
     for batch in _batches(rows, tokens_per_batch):
         _score(decoder, batch, log_probabilities, is_greedy)
         if report is not None:
-            report(sum(len(row.pairs) for row in batch))
+            report(sum(row.num_pairs for row in batch))
     return [Likelihood(*values) for values in zip(log_probabilities.tolist(), is_greedy.tolist(), strict=True)]
 
 
@@ -89,28 +99,34 @@ def _fit(pair: TokenPair, max_positions: int) -> TokenPair:
     return TokenPair(pair.context[-room:], pair.continuation)
 
 
-def _rows(pairs: Sequence[TokenPair]) -> list[_Row]:
-    """One row per context; several where the continuations are many, since attention's cost grows with the square."""
-    rows: list[_Row] = []
-    open_rows: dict[tuple[int, ...], _Row] = {}
-    for number, (context, continuation) in enumerate(pairs):
-        row = open_rows.get(context)
-        most = len(context) + max(CONTINUATION_TOKENS_PER_ROW, len(context))
-        if row is None or len(row.ids) + len(continuation) - 1 > most:
-            row = open_rows[context] = _Row.of_context(context)
-            rows.append(row)
-        row.add(number, continuation)
-    return rows
+def _rows(pairs: Sequence[TokenPair]) -> Iterator[_Row]:
+    """One row per context; several where the continuations are many, since a row is as long as all of them."""
+    by_context: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]] = {}
+    for number, pair in enumerate(pairs):
+        by_context.setdefault(pair.context, []).append((number, pair.continuation))
+    for context, continuations in by_context.items():
+        most = max(BRANCH_TOKENS_PER_ROW, len(context))
+        first, tokens = 0, 0
+        for place, (_, some) in enumerate(continuations):
+            tokens += len(some)
+            if tokens > most and place > first:
+                yield _Row(context, continuations[first:place])
+                first, tokens = place, len(some)
+        yield _Row(context, continuations[first:])
 
 
-def _batches(rows: Sequence[_Row], tokens_per_batch: int) -> Iterator[list[_Row]]:
+def _batches(rows: Iterator[_Row], tokens_per_batch: int) -> Iterator[list[_Row]]:
     """Rows of similar length, longest first, `tokens_per_batch` at most (padding included) unless one row has more."""
     batch: list[_Row] = []
-    for row in sorted(rows, key=lambda row: -len(row.ids)):
-        if batch and (len(batch) + 1) * len(batch[0].ids) > tokens_per_batch:
+    trunk = branches = 0
+    for row in sorted(rows, key=lambda row: (-len(row.trunk.ids), -len(row.branches.ids))):
+        trunk_with = max(trunk, len(row.trunk.ids))
+        branches_with = max(branches, len(row.branches.ids))
+        if batch and (len(batch) + 1) * (trunk_with + branches_with) > tokens_per_batch:
             yield batch
-            batch = []
+            batch, trunk_with, branches_with = [], len(row.trunk.ids), len(row.branches.ids)
         batch.append(row)
+        trunk, branches = trunk_with, branches_with
     if batch:
         yield batch
 
@@ -118,42 +134,69 @@ def _batches(rows: Sequence[_Row], tokens_per_batch: int) -> Iterator[list[_Row]
 def _score(decoder: Decoder, rows: Sequence[_Row], log_probabilities: Tensor, is_greedy: Tensor) -> None:
     """Read one batch and enter its pairs' results."""
     device = decoder.embedding.weight.device
-    hidden_BTD = decoder(
-        _padded([row.ids for row in rows]).to(device),
-        positions_BT=_padded([row.positions for row in rows]).to(device),
-        mask_B1TS=_mask(rows, device),
-    )
-    width = hidden_BTD.shape[1]
-    columns = [number * width + column for number, row in enumerate(rows) for column in row.readers]
-    hidden_ND = hidden_BTD.flatten(0, 1)[torch.tensor(columns, device=device)]
-    targets = [asked for row in rows for asked in row.targets]
+    trunk_BT = _padded([row.trunk.ids for row in rows]).to(device)
+    branches_BT = _padded([row.branches.ids for row in rows]).to(device)
+    cache = None
+    if branches_BT.shape[1]:
+        dtype, capacity = decoder.embedding.weight.dtype, trunk_BT.shape[1] + branches_BT.shape[1]
+        cache = ContiguousCache(decoder.configuration, len(rows), capacity, dtype, device)
+    # Padding stands at the right, where only padding sees it.
+    hidden_BTD = decoder(trunk_BT, cache=cache)
+    hidden, targets = _asked(hidden_BTD, [row.trunk for row in rows])
+    if cache is not None:
+        depths_BT = _padded([row.depth_of for row in rows]).to(device)
+        lengths_B1 = torch.tensor([[len(row.trunk.ids)] for row in rows], device=device)
+        hidden_BTD = decoder(
+            branches_BT,
+            positions_BT=lengths_B1 + depths_BT,
+            mask_B1TS=_mask(rows, trunk_BT.shape[1], lengths_B1),
+            cache=cache,
+        )
+        hidden_of_branches, targets_of_branches = _asked(hidden_BTD, [row.branches for row in rows])
+        hidden, targets = torch.cat((hidden, hidden_of_branches)), targets + targets_of_branches
     chunk = max(1, LOGITS_PER_CHUNK // decoder.configuration.vocab_size)
     for start in range(0, len(targets), chunk):
-        asked = targets[start : start + chunk]
-        reader_M = torch.tensor([place for place, some in enumerate(asked) for _ in some])
-        pair_M = torch.tensor([pair for some in asked for pair, _ in some])
-        token_M = torch.tensor([token for some in asked for _, token in some])
-        logits_NV = decoder.logits(hidden_ND[start : start + chunk])
-        best_M = logits_NV.argmax(dim=-1).cpu()[reader_M] == token_M
-        chosen_M = logits_NV[reader_M.to(device), token_M.to(device)] - logits_NV.logsumexp(-1)[reader_M.to(device)]
-        log_probabilities.index_add_(0, pair_M, chosen_M.double().cpu())
-        is_greedy[pair_M[~best_M]] = False
+        logits_NV = decoder.logits(hidden[start : start + chunk])
+        _enter(logits_NV, targets[start : start + chunk], log_probabilities, is_greedy)
 
 
-def _mask(rows: Sequence[_Row], device: torch.device) -> Tensor | None:
-    """Bool [B, 1, T, T]: earlier tokens of the context and of one's own branch. None where that is plain causal.
+def _asked(hidden_BTD: Tensor, parts: Sequence[_Part]) -> tuple[Tensor, list[list[_Target]]]:
+    """The hidden states [N, D] whose scores are asked for, and what they are asked for."""
+    width = hidden_BTD.shape[1]
+    places = [row * width + column for row, part in enumerate(parts) for column in part.asked]
+    targets = [targets for part in parts for targets in part.asked.values()]
+    return hidden_BTD.flatten(0, 1)[torch.tensor(places, dtype=torch.int64, device=hidden_BTD.device)], targets
 
-    Padding stands at the right, where nothing but padding sees it.
+
+def _enter(
+    logits_NV: Tensor, targets: Sequence[Sequence[_Target]], log_probabilities: Tensor, is_greedy: Tensor
+) -> None:
+    """Add the targets' log-probabilities to their pairs', and mark the pairs with a target that is not the best."""
+    device = logits_NV.device
+    reader_M = torch.tensor([reader for reader, some in enumerate(targets) for _ in some])
+    pair_M = torch.tensor([target.pair for some in targets for target in some])
+    token_M = torch.tensor([target.token for some in targets for target in some])
+    best_M = logits_NV.argmax(dim=-1).cpu()[reader_M] == token_M
+    score_M = logits_NV[reader_M.to(device), token_M.to(device)] - logits_NV.logsumexp(-1)[reader_M.to(device)]
+    log_probabilities.index_add_(0, pair_M, score_M.double().cpu())
+    is_greedy[pair_M[~best_M]] = False
+
+
+def _mask(rows: Sequence[_Row], trunk_width: int, lengths_B1: Tensor) -> Tensor:
+    """Bool [B, 1, branch tokens, trunk and branch tokens]: the trunk, and earlier tokens of one's own branch.
+
+    Padding sees the trunk, so that its softmax is over something.
     """
-    if all(len(row.pairs) == 1 for row in rows):
-        return None
-    branches_BT = _padded([row.branches for row in rows]).to(device)
-    key_B1T, query_BT1 = branches_BT[:, None, :], branches_BT[:, :, None]
-    width = branches_BT.shape[1]
+    device = lengths_B1.device
+    branch_BT = _padded([row.branch_of for row in rows]).to(device)
+    width = branch_BT.shape[1]
     causal_TT = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    return (((key_B1T == 0) | (key_B1T == query_BT1)) & causal_TT)[:, None]
+    own_BTT = (branch_BT[:, None, :] == branch_BT[:, :, None]) & causal_TT
+    trunk_B1S = torch.arange(trunk_width, device=device) < lengths_B1[:, None]
+    return torch.cat((trunk_B1S.expand(-1, width, -1), own_BTT), dim=-1)[:, None]
 
 
 def _padded(lists: Sequence[Sequence[int]]) -> Tensor:
+    """Int64 [B, longest], filled up with zeros."""
     width = max(map(len, lists))
-    return torch.tensor([[*values, *[0] * (width - len(values))] for values in lists])
+    return torch.tensor([[*values, *[0] * (width - len(values))] for values in lists], dtype=torch.int64)

@@ -179,9 +179,10 @@ class LocalModel:
                 windows.append(window)
                 owners.append(number)
         totals = [0.0] * len(texts)
-        for owner, likelihood in zip(owners, likelihoods(self.decoder, windows), strict=True):
+        scored = likelihoods(self.decoder, windows, report=report and _by_share(report, len(windows), len(texts)))
+        for owner, likelihood in zip(owners, scored, strict=True):
             totals[owner] += likelihood.log_probability
-        if report is not None:
+        if report is not None and not windows:
             report(len(texts))
         return [TextLikelihood(total, len(ids)) for total, ids in zip(totals, encoded, strict=True)]
 
@@ -218,6 +219,21 @@ class LocalModel:
         pieces = Pieces(answer)
         for _ in self._engine.steps([answer]):
             yield from pieces.take()
+
+
+def _by_share(report: Report, num_windows: int, num_texts: int) -> Report:
+    """Reports texts in proportion to the windows done: a text's windows are not read one after another."""
+    windows_done = texts_done = 0
+
+    def windows_are_done(number: int) -> None:
+        nonlocal windows_done, texts_done
+        windows_done += number
+        share = windows_done * num_texts // num_windows
+        if share > texts_done:
+            report(share - texts_done)
+            texts_done = share
+
+    return windows_are_done
 
 
 def _windows(ids: Sequence[int], begin_id: int, max_positions: int) -> Iterator[TokenPair]:
