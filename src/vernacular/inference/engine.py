@@ -7,6 +7,7 @@ the padding and each row counts its own positions. Rows that are finished leave 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from vernacular.models.decoder import Decoder
 PROMPT_TOKENS = 8192
 CACHE_BYTES = 2 << 30
 MOST_ROWS = 256
+SMALL_STEP = 32_000_000
+"""Parameters times rows below which a step on a CPU runs on one thread."""
 
 
 class Engine:
@@ -121,6 +124,11 @@ class _Batch:
     @torch.inference_mode()
     def advance(self, tokens_B: Tensor) -> None:
         """One forward pass with each row's newest token."""
+        small = self._decoder.configuration.num_parameters() * len(tokens_B) < SMALL_STEP
+        with _one_thread() if small and tokens_B.device.type == "cpu" else nullcontext():
+            self._advance(tokens_B)
+
+    def _advance(self, tokens_B: Tensor) -> None:
         mask = None if self._seen_B11S is None else self._seen_B11S[..., : self._cache.length + 1]
         hidden_B1D = self._decoder(
             tokens_B[:, None], positions_BT=self._positions_B1, mask_B1TS=mask, cache=self._cache
@@ -136,6 +144,17 @@ class _Batch:
         if self._seen_B11S is not None:
             self._seen_B11S = self._seen_B11S[rows]
         return tokens_B[rows]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """No other threads for a while: in a step of a millisecond they cost more to wake than they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fill_holes(finished: Sequence[bool]) -> list[int]:

@@ -62,7 +62,3 @@ class ContiguousCache:
                 length = self.length
                 self._values[:, :, place, :, :length] = self._values[:, :, row, :, :length]
         self._values = self._values[:, :, : len(rows)]
-
-    def truncate(self, length: int) -> None:
-        """Forget all tokens after the first `length`: a shared prefix is kept, its continuations come and go."""
-        self._lengths = [length] * len(self._lengths)
