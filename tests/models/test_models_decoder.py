@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from vernacular.models.cache import ContiguousCache
@@ -71,12 +72,8 @@ def test_the_seed_decides_the_weights() -> None:
 def test_a_full_cache_refuses() -> None:
     decoder = make_decoder()
     cache = ContiguousCache(decoder.configuration, batch_size=1, capacity=4, dtype=torch.float32)
-    try:
+    with pytest.raises(IndexError, match="holds 4 tokens"):
         decoder(random_ids(1, 5), cache=cache)
-    except IndexError as error:
-        assert "holds 4 tokens" in str(error)
-    else:
-        raise AssertionError("it was overrun")
 
 
 def test_parameters_are_counted_as_the_published_systems_are() -> None:

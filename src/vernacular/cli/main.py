@@ -26,6 +26,11 @@ from vernacular.foundation.errors import MachineError, UserError, VernacularErro
 
 VERBS = ("run", "plan", "inspect", "generate", "chat", "verify", "schema")
 
+# PyTorch's threads wait for each other in a busy loop. Where another program wants the core, that loop starves the very
+# thread it waits for: a training step became 20 times slower (docs/LOG.md). So they wait briefly and then sleep.
+# It must be set before the library is loaded; a value from outside stays.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 

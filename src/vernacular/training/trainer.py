@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vernacular.foundation.allocator import keep_freed_memory
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.machine import usable_cores
 from vernacular.foundation.progress import progress
@@ -63,6 +64,7 @@ class Trainer:
     def fit(self) -> dict[str, Any]:
         """Train to the last step; returns the summary of the run. Weights are left in `self.decoder`."""
         position = self._restore()
+        keep_freed_memory()
         torch.set_num_threads(position.threads)
         if self.configuration.compile:
             for block in self.decoder.blocks:
