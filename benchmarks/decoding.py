@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -35,9 +36,7 @@ def ours(lm: LocalModel, texts: list[str]) -> list[str]:
     return [answer.text for answer in lm.complete(texts, [sampling] * len(texts))]
 
 
-def peers(
-    model: transformers.PreTrainedModel, tokenizer: transformers.PreTrainedTokenizerBase, texts: list[str]
-) -> list[str]:
+def peers(model: Any, tokenizer: transformers.PreTrainedTokenizerBase, texts: list[str]) -> list[str]:
     """The greedy texts of transformers, prompts padded on the left."""
     inputs = tokenizer(texts, return_tensors="pt", padding=True)
     inputs.pop("token_type_ids", None)

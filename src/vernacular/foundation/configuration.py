@@ -117,7 +117,7 @@ def apply_override(value: dict[str, Any], key_path: KeyPath, new: Any) -> dict[s
         copy[head] = apply_override(inner, tuple(rest), new)  # type: ignore[arg-type]
     else:
         copy[head] = new
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 def validate(model: type[Model], value: Any, document: Document | None = None, at: KeyPath = ()) -> Model:
