@@ -179,3 +179,35 @@ def test_foreign_files_are_not_touched(place: Path, run_cli: Any) -> None:
     refused = run_cli("run", "tiny.yaml", "--out", "mine", cwd=place, code=2).stderr
     assert "no stage wrote" in refused
     assert mine.read_text() == "irreplaceable"
+
+
+@pytest.mark.parametrize("kilobytes", [24, 400])
+def test_a_full_disk_is_named_and_leaves_nothing_half_written(kilobytes: int, finished: Path, place: Path) -> None:
+    """A file system of a few kilobytes, in a namespace of its own."""
+    can_mount = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode == 0
+    if not can_mount:
+        pytest.skip("needs user namespaces (unshare -rm), which this machine does not allow")
+    disk = place / f"disk-{kilobytes}"
+    disk.mkdir()
+    script = (
+        f'mount -t tmpfs -o size={kilobytes}k tmpfs "$1" && "$2" -m vernacular.cli.main run tiny.yaml --out "$1"; '
+        'code=$?; find "$1" -type f; exit $code'
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(disk), sys.executable],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "the disk is full" in done.stderr
+    assert "where:" in done.stderr
+    left = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(disk))]
+    stages = {path.relative_to(disk / "tiny").parts[0] for path in left} - {".lock"}
+    for stage in stages:
+        assert disk / "tiny" / stage / "artifact.json" in left or any("checkpoints" in path.parts for path in left), (
+            stage
+        )

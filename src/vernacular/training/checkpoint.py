@@ -18,10 +18,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed import checkpoint as distributed_checkpoint
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from vernacular.foundation.artifact import CHECKPOINTS
-from vernacular.foundation.errors import UserError, machine_errors
+from vernacular.foundation.errors import MachineError, UserError, machine_errors
 from vernacular.foundation.files import fsync_path, read_json, write_json
 from vernacular.training.position import Position, Window
 
@@ -58,7 +59,7 @@ class Checkpoints:
             model_state, optimiser_state = get_state_dict(model, optimiser)
             state: dict[str, Any] = {"model": model_state, "optimiser": optimiser_state}
             writer = distributed_checkpoint.FileSystemWriter(unfinished, sync_files=True)
-            with _one_process():
+            with _one_process(final):
                 distributed_checkpoint.save(state, storage_writer=writer, no_dist=True)
             write_json(unfinished / _POSITION, asdict(position))
             shutil.rmtree(final, ignore_errors=True)
@@ -80,15 +81,33 @@ class Checkpoints:
             )
         model_state, optimiser_state = get_state_dict(model, optimiser)
         state: dict[str, Any] = {"model": model_state, "optimiser": optimiser_state}
-        with _one_process():
+        with machine_errors("reading a checkpoint", latest), _one_process(latest):
             distributed_checkpoint.load(state, checkpoint_id=latest, no_dist=True)
         set_state_dict(model, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])
         return position
 
 
 @contextmanager
-def _one_process() -> Iterator[None]:
-    """Without the library's warning that it assumes what is so: a single process."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        yield
+def _one_process(path: Path) -> Iterator[None]:
+    """The library's work in a single process: without its warning about that, and with the system's errors bare.
+
+    It raises its own `BaseException`, which wraps what went wrong: a full disk, as a rule.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+            yield
+    except CheckpointException as error:
+        for failure, _ in error.failures.values():
+            _raise_system_error(failure)
+        raise MachineError(
+            f"the checkpoint failed: {error}", where=path, fix="remove it to go on from the one before"
+        ) from error
+
+
+def _raise_system_error(error: BaseException | None) -> None:
+    """Raise the operating system's error among those that led to `error`, if there is one."""
+    while error is not None:
+        if isinstance(error, OSError):
+            raise error
+        error = error.__cause__ or error.__context__
