@@ -32,13 +32,13 @@ lint: $(VENV)/ready-dev
 	@$(BIN)/lint-imports --no-logo
 
 test: lint
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow and not gpu"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not gpu"
 
 test-slow: $(VENV)/ready-dev
-	@$(BIN)/python -m pytest -q -n $(WORKERS) -m "slow and not gpu"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "slow and not gpu"
 
 test-all: lint
-	@$(BIN)/python -m pytest -q -n $(WORKERS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 docs: $(VENV)/ready-dev
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
