@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
+from vernacular.models.family import configure
 from vernacular.models.weights import (
     check_has_tokenizer,
     load_decoder,
@@ -26,7 +27,7 @@ from vernacular.models.weights import (
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     shape = ModelShape(hidden_size=32, num_layers=2, num_heads=2, intermediate_size=48)
-    decoder = Decoder(shape.decoder(vocab_size=50, max_positions=32))
+    decoder = Decoder(configure(shape, vocab_size=50, max_positions=32))
     decoder.initialise(seed=0)
     save_weights(tmp_path, decoder, token_ids={"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})
     return tmp_path
@@ -49,7 +50,7 @@ def change_tensors(folder: Path, **changes: torch.Tensor | None) -> None:
     [
         ({"model_type": "lama"}, "unknown model_type 'lama'"),
         ({"attention_bias": True}, "'attention_bias: True' is not supported"),
-        ({"hidden_act": "gelu"}, "silu"),
+        ({"hidden_act": "quick_gelu"}, "silu"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "scaled rotary positions"),
         ({"rope_theta": 7.0}, "rope_parameters says 10000"),
         ({"hidden_size": "gone"}, "'hidden_size' is missing"),

@@ -15,6 +15,7 @@ import tiny
 from tiny_training import SHAPE, settings
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
+from vernacular.models.family import configure
 from vernacular.models.weights import load_decoder
 from vernacular.tokens.packing import PackedRows
 from vernacular.tokens.shards import ShardReader
@@ -74,12 +75,12 @@ def test_packed_rows_have_the_loss_and_gradients_of_their_documents_apart(tokens
     reader = ShardReader.open(tokens, "train")
     rows = PackedRows(reader, 200)
     batch = rows.batch([0])
-    decoder = Decoder(settings().model.decoder(reader.vocab_size, 256))  # type: ignore[union-attr]
+    decoder = Decoder(configure(settings().model, reader.vocab_size, 256))  # type: ignore[arg-type]
     decoder.initialise(0)
 
     packed = next_token_loss(decoder, to_tensors(batch, CPU, document_mask=True), chunk_tokens=64)
     packed.total.backward()
-    gradients = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}  # type: ignore[union-attr]
+    gradients = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}  # type: ignore[arg-type]
     decoder.zero_grad()
 
     total = 0.0
@@ -228,5 +229,5 @@ def test_bfloat16_follows_float32(tmp_path: Path, tokens: Path, tokenizer: Path)
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        settings(**changes).model.decoder(300, 64)  # type: ignore[union-attr]
+    with pytest.raises((ValueError, UserError), match=message):
+        configure(settings(**changes).model, 300, 64)  # type: ignore[arg-type]

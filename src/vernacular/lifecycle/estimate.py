@@ -16,6 +16,7 @@ from vernacular.lifecycle.stages.pretrain import Pretrain
 from vernacular.lifecycle.stages.sft import Sft
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
 from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.family import configure
 
 # Share of this machine's fp32 matrix-product speed that a whole training step reaches. The demo in bfloat16 reached
 # about 0.37 on a busy machine and 0.55 on a quiet one; the lower figure is the safer promise.
@@ -65,7 +66,7 @@ def decoder_shape(recipe: Recipe, name: str, folder: Path) -> DecoderConfigurati
     paths = resolve_inputs(recipe, name, folder)
     if isinstance(stage, Pretrain) and stage.model is not None:
         vocab_size = _vocab_size(recipe, name, folder)
-        return None if vocab_size is None else stage.model.decoder(vocab_size, stage.sequence_length)
+        return None if vocab_size is None else configure(stage.model, vocab_size, stage.sequence_length)
     weights = paths.get("weights")
     if weights is not None and (weights / "config.json").is_file():
         from vernacular.models.weights import read_config

@@ -32,6 +32,8 @@ class ContiguousCache:
         )
         self._values = torch.empty(shape, dtype=dtype, device=device)
         self._lengths = [0] * configuration.num_layers
+        self._positions = torch.empty((batch_size, capacity), dtype=torch.int64, device=device)
+        self._placed = 0
         self.capacity = capacity
 
     @property
@@ -39,12 +41,23 @@ class ContiguousCache:
         """Tokens held per row."""
         return self._lengths[-1]
 
+    @property
+    def positions_BS(self) -> Tensor:
+        """Position of every key held, int64."""
+        return self._positions[:, : self._placed]
+
+    def place(self, positions_BT: Tensor) -> None:
+        """Note the positions of the tokens that every layer is about to add."""
+        end = self._placed + positions_BT.shape[1]
+        self._check(end)
+        self._positions[:, self._placed : end] = positions_BT
+        self._placed = end
+
     def extend(self, layer: int, keys_BKTC: Tensor, values_BKTC: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new tokens' keys and values; return all of them, each [B, K, S, C], as views."""
         start = self._lengths[layer]
         end = start + keys_BKTC.shape[2]
-        if end > self.capacity:
-            raise IndexError(f"the cache holds {self.capacity} tokens; {end} are asked of it")
+        self._check(end)
         buffer = self._values[layer]
         buffer[0, :, :, start:end] = keys_BKTC
         buffer[1, :, :, start:end] = values_BKTC
@@ -61,4 +74,9 @@ class ContiguousCache:
             if place != row:
                 length = self.length
                 self._values[:, :, place, :, :length] = self._values[:, :, row, :, :length]
-        self._values = self._values[:, :, : len(rows)]
+                self._positions[place] = self._positions[row]
+        self._values, self._positions = self._values[:, :, : len(rows)], self._positions[: len(rows)]
+
+    def _check(self, length: int) -> None:
+        if length > self.capacity:
+            raise IndexError(f"the cache holds {self.capacity} tokens; {length} are asked of it")

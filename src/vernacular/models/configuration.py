@@ -8,30 +8,54 @@ from pydantic import Field, model_validator
 
 from vernacular.foundation.configuration import Configuration
 
+Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 
-class DecoderConfiguration(Configuration):
-    """Everything `Decoder` is built from; no field is derived from the family's name."""
+
+class Architecture(Configuration):
+    """What a recipe's shape and a finished decoder's configuration have in common."""
 
     family: str = Field("llama", description="whose published layout the weights folder takes: a file in families/")
-    vocab_size: int = Field(gt=0, description="rows of the embedding table")
     hidden_size: int = Field(gt=0, description="width of the residual stream")
     num_layers: int = Field(gt=0, description="number of blocks")
     num_heads: int = Field(gt=0, description="query heads")
-    num_key_value_heads: int = Field(gt=0, description="key and value heads; divides num_heads")
-    head_dim: int = Field(gt=0, description="width of one head")
-    intermediate_size: int = Field(gt=0, description="inner width of the feed-forward")
-    max_positions: int = Field(gt=0, description="longest sequence, in tokens")
-    norm: Literal["rms"] = Field("rms", description="normalisation block")
+    intermediate_size: int = Field(gt=0, description="inner width of the feed-forward, or of each expert")
+    num_experts: int | None = Field(None, gt=0, description="experts of a mixture; null where there is none")
+    experts_per_token: int | None = Field(None, gt=0, description="experts that read each token")
     norm_epsilon: float = Field(1e-5, gt=0, description="added under the root of the norm")
-    feed_forward: Literal["gated"] = Field("gated", description="feed-forward block: gated = down(act(gate x) · up x)")
-    activation: Literal["silu"] = Field("silu", description="activation inside the feed-forward")
-    position: Literal["rotary"] = Field("rotary", description="how positions enter: rotary = rotate-half RoPE")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary wavelengths")
+    alibi_bias_max: int = Field(8, gt=0, description="exponent of the steepest ALiBi slope")
+    window: int | None = Field(None, gt=0, description="keys a token may look at, itself included; null: all before it")
+    clip_qkv: float | None = Field(None, gt=0, description="bound on queries, keys and values; null: none")
+    embedding_multiplier: float = Field(1.0, gt=0, description="multiplies what is read from the embedding table")
+    attention_multiplier: float | None = Field(
+        None, gt=0, description="multiplies query·key; null: 1 / the root of head_dim"
+    )
+    residual_multiplier: float = Field(1.0, gt=0, description="multiplies what a block adds to the residual stream")
+    logits_scaling: float = Field(1.0, gt=0, description="divides the scores of the next token")
+    router_aux_loss_coef: float = Field(0.001, ge=0, description="weight of the load-balance loss in training")
     tie_embeddings: bool = Field(False, description="whether the output head is the embedding table")
     initializer_range: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
 
+
+class DecoderConfiguration(Architecture):
+    """Everything `Decoder` is built from; no field is derived from the family's name."""
+
+    vocab_size: int = Field(gt=0, description="rows of the embedding table")
+    num_key_value_heads: int = Field(gt=0, description="key and value heads; divides num_heads")
+    head_dim: int = Field(gt=0, description="width of one head")
+    max_positions: int = Field(gt=0, description="longest sequence, in tokens")
+    norm: Literal["rms", "layer"] = Field("rms", description="normalisation block; layer: LayerNorm without bias")
+    feed_forward: Literal["gated", "plain", "experts"] = Field(
+        "gated",
+        description="gated: down(act(gate x) · up x); plain: down(act(up x)); experts: gated ones chosen by a router",
+    )
+    activation: Activation = Field("silu", description="activation inside the feed-forward; gelu is the exact one")
+    position: Literal["rotary", "alibi"] = Field(
+        "rotary", description="rotary: rotate-half RoPE; alibi: a bias that grows with distance"
+    )
+
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _agrees(self) -> Self:
         if self.num_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_key_value_heads {self.num_key_value_heads} does not divide num_heads {self.num_heads}; "
@@ -39,13 +63,26 @@ class DecoderConfiguration(Configuration):
             )
         if self.position == "rotary" and self.head_dim % 2:
             raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
+        if self.feed_forward == "experts":
+            if self.num_experts is None or self.experts_per_token is None:
+                raise ValueError("a mixture of experts needs num_experts and experts_per_token")
+            if self.experts_per_token > self.num_experts:
+                raise ValueError(f"experts_per_token {self.experts_per_token} exceeds num_experts {self.num_experts}")
+        elif self.num_experts is not None:
+            raise ValueError(f"num_experts is {self.num_experts}, but the feed-forward is {self.feed_forward}")
         return self
 
     def num_parameters(self) -> int:
-        """Weights in the decoder: `V·h·(1 or 2) + L(2·h·H·d + 2·h·K·d + 3·h·ff + 2h) + h`."""
-        h, q, kv = self.hidden_size, self.num_heads * self.head_dim, self.num_key_value_heads * self.head_dim
-        block = 2 * h * q + 2 * h * kv + 3 * h * self.intermediate_size + 2 * h
-        return self.embedding_parameters() + self.num_layers * block + h
+        """Weights in the decoder, all experts counted.
+
+        `V·h·(1 or 2) + L(2·h·H·d + 2·h·K·d + feed-forward + 2h) + h`, the feed-forward being `3·h·ff` (gated),
+        `2·h·ff` (plain) or `E·(3·h·ff + h)` (experts and their router).
+        """
+        return self._parameters(self.num_experts)
+
+    def num_active_parameters(self) -> int:
+        """Weights that one token is multiplied with or read from: of the experts only those chosen for it."""
+        return self._parameters(self.experts_per_token)
 
     def embedding_parameters(self) -> int:
         """Weights in the embedding table and, where it is not tied, the output head."""
@@ -54,32 +91,37 @@ class DecoderConfiguration(Configuration):
     def forward_flops_per_token(self, context_length: int) -> float:
         """Multiply-adds of one token's forward pass, counted as two operations each.
 
-        `2·(matrix weights) + 4·L·H·d·(context/2)`: the matrices include the output head but not the embedding
-        look-up; causal attention sees half of the context on average.
+        `2·(active matrix weights) + 4·L·H·d·(context/2)`: the matrices include the output head but not the embedding
+        look-up; causal attention sees half of the context on average, and no more than the window.
         """
-        matrices = self.num_parameters() - self.embedding_parameters() + self.vocab_size * self.hidden_size
-        attention = 4 * self.num_layers * self.num_heads * self.head_dim * context_length / 2
-        return 2 * matrices + attention
+        matrices = self.num_active_parameters() - self.embedding_parameters() + self.vocab_size * self.hidden_size
+        seen = context_length / 2
+        if self.window is not None and self.window < context_length:
+            # The first tokens see up to the window, a triangle; all others a full window.
+            seen = self.window * (1 - self.window / (2 * context_length))
+        return 2 * matrices + 4 * self.num_layers * self.num_heads * self.head_dim * seen
 
     def cache_bytes_per_token(self, bytes_per_value: int) -> int:
         """Bytes that one token's keys and values take in the cache."""
         return 2 * self.num_layers * self.num_key_value_heads * self.head_dim * bytes_per_value
 
+    def _parameters(self, experts: int | None) -> int:
+        h, q, kv = self.hidden_size, self.num_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        matrices = 2 if self.feed_forward == "plain" else 3
+        feed_forward = matrices * h * self.intermediate_size * (experts or 1) + h * (self.num_experts or 0)
+        block = 2 * h * q + 2 * h * kv + feed_forward + 2 * h
+        return self.embedding_parameters() + self.num_layers * block + h
 
-class ModelShape(Configuration):
-    """The shape a recipe asks for; the vocabulary and the defaults that follow from the width are filled in."""
 
-    hidden_size: int = Field(gt=0, description="width of the residual stream")
-    num_layers: int = Field(gt=0, description="number of blocks")
-    num_heads: int = Field(gt=0, description="query heads")
+class ModelShape(Architecture):
+    """The shape a recipe asks for; the blocks are the family's, and what follows from the width is filled in.
+
+    `vernacular.models.family.configure` makes the decoder's configuration of it.
+    """
+
     num_key_value_heads: int | None = Field(None, gt=0, description="key and value heads (default: num_heads)")
     head_dim: int | None = Field(None, gt=0, description="width of one head (default: hidden_size / num_heads)")
-    intermediate_size: int = Field(gt=0, description="inner width of the feed-forward")
-    family: str = Field("llama", description="whose published layout the weights take")
-    norm_epsilon: float = Field(1e-5, gt=0, description="added under the root of the norm")
-    rope_theta: float = Field(10000.0, gt=0, description="base of the rotary wavelengths")
-    tie_embeddings: bool = Field(False, description="whether the output head is the embedding table")
-    initializer_range: float = Field(0.02, gt=0, description="standard deviation of the initial weights")
+    activation: Activation | None = Field(None, description="activation of the feed-forward (default: the family's)")
 
     @model_validator(mode="after")
     def _head_dim_known(self) -> Self:
@@ -89,13 +131,3 @@ class ModelShape(Configuration):
                 "change one of them or set head_dim"
             )
         return self
-
-    def decoder(self, vocab_size: int, max_positions: int) -> DecoderConfiguration:
-        """The decoder of this shape for a vocabulary and a longest sequence."""
-        return DecoderConfiguration(
-            **self.model_dump(exclude={"num_key_value_heads", "head_dim"}),
-            num_key_value_heads=self.num_key_value_heads or self.num_heads,
-            head_dim=self.head_dim or self.hidden_size // self.num_heads,
-            vocab_size=vocab_size,
-            max_positions=max_positions,
-        )

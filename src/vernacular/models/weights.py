@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -47,8 +46,11 @@ def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int]
     write_json(folder / CONFIG, config)
     write_json(folder / GENERATION, {**token_ids, "do_sample": False})
     state = decoder.state_dict()
-    names = load_family(decoder.configuration.family).tensor_names(decoder.configuration)
-    tensors = {theirs: state[ours].detach().to("cpu", torch_dtype(dtype)).contiguous() for ours, theirs in names}
+    published = load_family(decoder.configuration.family).published_tensors(decoder.configuration)
+    tensors = {
+        name: _joined([state[part] for part in ours]).to("cpu", torch_dtype(dtype)).contiguous()
+        for name, ours in published
+    }
     with atomic_path(folder / TENSORS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
 
@@ -101,12 +103,12 @@ def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> D
     decoder = decoder.to_empty(device=device)
     if configuration.tie_embeddings:
         decoder.head.weight = decoder.embedding.weight
-    ours_by_theirs = {theirs: ours for ours, theirs in load_family(configuration.family).tensor_names(configuration)}
+    wanted = dict(load_family(configuration.family).published_tensors(configuration))
     state = decoder.state_dict()
     for file in tensor_files(folder):
-        _fill(state, file, ours_by_theirs, tied=configuration.tie_embeddings)
-    if ours_by_theirs:
-        missing = next(iter(ours_by_theirs))
+        _fill(state, file, wanted, tied=configuration.tie_embeddings)
+    if wanted:
+        missing = next(iter(wanted))
         raise UserError(f"the tensor '{missing}' is missing", where=folder, fix="download or export the weights again")
     return decoder.eval()
 
@@ -127,25 +129,33 @@ def weights_hash(folder: Path) -> str:
     return sha256_json({file.name: sha256_file(file) for file in files})
 
 
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The parts, one below the other."""
+    return parts[0].detach() if len(parts) == 1 else torch.cat([part.detach() for part in parts])
+
+
 @torch.no_grad()
-def _fill(state: Mapping[str, Tensor], file: Path, ours_by_theirs: dict[str, str], *, tied: bool) -> None:
-    """Copy a file's tensors into `state`, taking each copied name out of `ours_by_theirs`."""
+def _fill(state: Mapping[str, Tensor], file: Path, wanted: dict[str, tuple[str, ...]], *, tied: bool) -> None:
+    """Copy a file's tensors into `state`, taking the name of each out of `wanted`."""
     try:
         with safe_open(file, framework="pt") as tensors:
-            for theirs in tensors.keys():  # noqa: SIM118 (not a mapping)
-                if theirs == "lm_head.weight" and tied:
+            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
+                if name == "lm_head.weight" and tied:
                     continue  # Some writers store the tied head a second time.
-                if theirs not in ours_by_theirs:
-                    raise UserError(f"unexpected tensor '{theirs}'", where=file, fix="config.json and tensors disagree")
-                target: Any = state[ours_by_theirs.pop(theirs)]
-                value = tensors.get_tensor(theirs)
-                if value.shape != target.shape:
+                if name not in wanted:
+                    raise UserError(f"unexpected tensor '{name}'", where=file, fix="config.json and tensors disagree")
+                targets = [state[part] for part in wanted.pop(name)]
+                value = tensors.get_tensor(name)
+                rows = [len(target) for target in targets]
+                shape = [sum(rows), *targets[0].shape[1:]]
+                if list(value.shape) != shape:
                     raise UserError(
-                        f"the tensor '{theirs}' is {list(value.shape)}; config.json asks for {list(target.shape)}",
+                        f"the tensor '{name}' is {list(value.shape)}; config.json asks for {shape}",
                         where=file,
                         fix="config.json and tensors disagree",
                     )
-                target.copy_(value)
+                for target, part in zip(targets, value.split(rows), strict=True):
+                    target.copy_(part)
     except SafetensorError as error:
         raise UserError(
             f"the weights file cannot be read: {error}", where=file, fix="it may be truncated; fetch it again"

@@ -8,6 +8,7 @@ from typing import Any
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import sha256_file
 from vernacular.models.decoder import Decoder
+from vernacular.models.family import configure
 from vernacular.models.weights import copy_tokenizer, load_decoder, published_token_ids, save_weights
 from vernacular.tokens.packing import PackedRows
 from vernacular.tokens.shards import INDEX, ShardReader
@@ -78,7 +79,7 @@ def _decoder(configuration: PretrainConfiguration, encoder: Tokenizer, weights: 
         )
     if weights is None:
         assert configuration.model is not None
-        decoder = Decoder(configuration.model.decoder(encoder.vocab_size, configuration.sequence_length))
+        decoder = Decoder(configure(configuration.model, encoder.vocab_size, configuration.sequence_length))
         decoder.initialise(configuration.seed)
         return decoder
     if Tokenizer.load(weights).hash != encoder.hash:

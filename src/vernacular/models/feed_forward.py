@@ -1,0 +1,132 @@
+"""The feed-forward: each token's own update, by one network or by a few of many experts.
+
+Shapes: B batch, T tokens, N = B·T tokens in one row, D hidden, I inner width, E experts, K experts of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vernacular.models.attention import FanOut
+from vernacular.models.configuration import DecoderConfiguration
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_tanh": partial(functional.gelu, approximate="tanh"),
+    "relu": functional.relu,
+}
+
+
+class GatedFeedForward(nn.Module):
+    """`down(act(gate x) · up x)` (arXiv 2002.05202)."""
+
+    def __init__(self, configuration: DecoderConfiguration) -> None:
+        super().__init__()
+        width, inner = configuration.hidden_size, configuration.intermediate_size
+        self.activation = ACTIVATIONS[configuration.activation]
+        self.project = FanOut(width, (("gate", inner), ("up", inner)))
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Each token's own update, [B, T, D]."""
+        gate_BTI, up_BTI = self.project(x_BTD)
+        return self.down(self.activation(gate_BTI) * up_BTI)
+
+
+class PlainFeedForward(nn.Module):
+    """`down(act(up x))`."""
+
+    def __init__(self, configuration: DecoderConfiguration) -> None:
+        super().__init__()
+        width, inner = configuration.hidden_size, configuration.intermediate_size
+        self.activation = ACTIVATIONS[configuration.activation]
+        self.up = nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Each token's own update, [B, T, D]."""
+        return self.down(self.activation(self.up(x_BTD)))
+
+
+class Experts(nn.Module):
+    """Gated feed-forwards side by side: `out_e(act(a) · b)`, where `[a; b] = in_e x`; the first half is the gate."""
+
+    def __init__(self, configuration: DecoderConfiguration) -> None:
+        super().__init__()
+        assert configuration.num_experts is not None
+        experts, width, inner = configuration.num_experts, configuration.hidden_size, configuration.intermediate_size
+        self.activation = ACTIVATIONS[configuration.activation]
+        self.input = nn.Parameter(torch.empty(experts, 2 * inner, width))
+        self.output = nn.Parameter(torch.empty(experts, width, inner))
+
+    def forward(self, x_ND: Tensor, chosen_NK: Tensor, gates_NK: Tensor) -> Tensor:
+        """The chosen experts' answers weighted by their gates, [N, D]. No token is dropped, whatever the balance.
+
+        Args:
+            x_ND: tokens.
+            chosen_NK: each token's experts, int64.
+            gates_NK: their weights.
+        """
+        num_experts, per_token = self.input.shape[0], chosen_NK.shape[1]
+        # M = N·K rows, those of one expert together.
+        order_M = chosen_NK.flatten().argsort(stable=True)
+        counts_E = chosen_NK.flatten().bincount(minlength=num_experts)
+        gate_MI, up_MI = grouped_product(x_ND[order_M // per_token], self.input, counts_E).chunk(2, dim=-1)
+        answers_MD = grouped_product(self.activation(gate_MI) * up_MI, self.output, counts_E)
+        # Back in the tokens' order, so that a token's sum does not depend on who else is there.
+        answers_NKD = answers_MD[order_M.argsort()].unflatten(0, (-1, per_token))
+        return (answers_NKD * gates_NK[..., None].to(answers_NKD.dtype)).sum(dim=1)
+
+
+class ExpertFeedForward(nn.Module):
+    """A router and its experts: softmax in float32 over the best-scored few, and over those only (Granite 3.0)."""
+
+    def __init__(self, configuration: DecoderConfiguration) -> None:
+        super().__init__()
+        assert configuration.num_experts is not None
+        assert configuration.experts_per_token is not None
+        self.experts_per_token = configuration.experts_per_token
+        self.router = nn.Linear(configuration.hidden_size, configuration.num_experts, bias=False)
+        self.experts = Experts(configuration)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Each token's own update, [B, T, D]."""
+        x_ND = x_BTD.flatten(0, -2)
+        best_NK, chosen_NK = self.router(x_ND).float().topk(self.experts_per_token, dim=-1)
+        return self.experts(x_ND, chosen_NK, best_NK.softmax(dim=-1)).view_as(x_BTD)
+
+
+def grouped_product(x_MI: Tensor, weights_EOI: Tensor, counts_E: Tensor) -> Tensor:
+    """Multiply consecutive groups of rows, `counts_E` long, each with its own matrix, transposed: [M, O]."""
+    if x_MI.is_cuda and x_MI.dtype == torch.bfloat16:
+        ends_E = counts_E.cumsum(0, dtype=torch.int32)
+        return functional.grouped_mm(x_MI, weights_EOI.transpose(-2, -1), offs=ends_E)
+    # On a CPU PyTorch's grouped product is slower than this loop (docs/LOG.md).
+    groups = x_MI.split(counts_E.tolist())
+    products = [rows @ weights_EOI[expert].t() for expert, rows in enumerate(groups) if len(rows)]
+    return torch.cat(products)
+
+
+def load_balance(scores_NE: Tensor, experts_per_token: int) -> Tensor:
+    """How unevenly a router spreads tokens: `E · Σ_e f_e · P_e`, which is K where all experts get the same.
+
+    f_e is the share of tokens that chose expert e (the shares sum to K), P_e the mean of its probability over all
+    experts (arXiv 2101.03961, as in Granite's published loss).
+
+    Args:
+        scores_NE: the router's scores before any softmax, padding left out.
+        experts_per_token: K.
+    """
+    probabilities_NE = scores_NE.float().softmax(dim=-1)
+    chosen_NK = probabilities_NE.topk(experts_per_token, dim=-1).indices
+    share_E = chosen_NK.flatten().bincount(minlength=scores_NE.shape[1]).float() / len(scores_NE)
+    return scores_NE.shape[1] * (share_E * probabilities_NE.mean(dim=0)).sum()
+
+
+FEED_FORWARDS = {"gated": GatedFeedForward, "plain": PlainFeedForward, "experts": ExpertFeedForward}
