@@ -1,0 +1,1 @@
+int attend(void){return 0;}

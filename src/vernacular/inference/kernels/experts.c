@@ -1,0 +1,1 @@
+int experts(void){return 0;}

@@ -1,0 +1,198 @@
+"""Linear layers whose weights lie in panels of 64 columns, in float32, bfloat16, 8 or 4 bits.
+
+Each output is summed over the inputs in an order that depends on nothing but the weight's shape and format, so a row's
+result is the same bits whatever rows are multiplied with it, and on however many threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vernacular.foundation.errors import InternalError, unknown_name
+from vernacular.inference.kernels import build
+
+PANEL = 64
+FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
+ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16, "int4": torch.bfloat16}
+_PACKING = {"float32": 1, "bfloat16": 1, "int8": 2, "int4": 4}
+
+
+def group_size(width: int) -> int:
+    """Inputs that share a scale: 128, or 64 or 32 where only they divide the width (32 also where none does)."""
+    return next((size for size in (128, 64) if width % size == 0), 32)
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Integers and their scales: weight ≈ integers · scales.
+
+    Attributes:
+        integers_NK: int8; within ±127 for int8, within -8 … 7 for int4. K is padded with zeros to whole groups.
+        scales: float32; int8: [N], int4: [N, K / group].
+    """
+
+    integers_NK: Tensor
+    scales: Tensor
+
+    def dequantised(self) -> Tensor:
+        """The weights that the integers stand for, float32 [N, K]."""
+        rows, width = self.integers_NK.shape
+        scales = self.scales.view(rows, -1, 1)
+        return (self.integers_NK.view(rows, scales.shape[1], -1).float() * scales).view(rows, width)
+
+
+def quantise(weight_NK: Tensor, format: str) -> Quantised:
+    """Nearest integers under a scale per output (int8) or per output and group of inputs (int4).
+
+    The 8-bit scale takes the largest magnitude to 127; the 4-bit scale takes it to -8, whatever its sign, so that all
+    sixteen values are used.
+    """
+    width = weight_NK.shape[1]
+    group = group_size(width)
+    weight_NK = functional.pad(weight_NK.detach().float(), (0, -width % group))
+    if format == "int8":
+        scales_N1 = weight_NK.abs().amax(dim=1, keepdim=True) / 127
+        integers_NK = (weight_NK / scales_N1.clamp_min(torch.finfo(torch.float32).tiny)).round_()
+        return Quantised(integers_NK.to(torch.int8), scales_N1[:, 0])
+    groups_NGK = weight_NK.view(len(weight_NK), -1, group)
+    extreme_NG1 = groups_NGK.gather(2, groups_NGK.abs().argmax(dim=2, keepdim=True))
+    inverse_NG1 = torch.where(extreme_NG1 == 0, 0.0, -8 / extreme_NG1)
+    integers_NGK = (groups_NGK * inverse_NG1).round_().clamp_(-8, 7)
+    return Quantised(integers_NGK.to(torch.int8).view_as(weight_NK), (extreme_NG1 / -8)[:, :, 0].contiguous())
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight [N, K] in panels, as `struct matrix` of panel.h describes it.
+
+    Attributes:
+        columns: N.
+        width: K.
+        units: K in units of 4 bytes of activations, padded as the format needs.
+        group: units that share a scale (int8 and int4).
+        panels: the weights, uint8.
+        scales: float32, or None.
+    """
+
+    format: str
+    columns: int
+    width: int
+    units: int
+    group: int
+    panels: Tensor
+    scales: Tensor | None
+
+    @classmethod
+    def pack(cls, weight_NK: Tensor, format: str) -> Matrix:
+        """Quantise where the format asks for it, and lay out in panels."""
+        if format not in FORMATS:
+            raise unknown_name("format of weights", format, FORMATS)
+        columns, width = weight_NK.shape
+        num_panels = -(-columns // PANEL)
+        scales, group = None, 0
+        if format in ("int8", "int4"):
+            quantised = quantise(weight_NK, format)
+            rows = quantised.integers_NK
+            scales, group = _panel_scales(quantised.scales, num_panels), group_size(width) // 2
+        else:
+            rows = weight_NK.detach().to(ACTIVATIONS[format])
+        rows = rows.contiguous()
+        units = width if format == "float32" else -(-rows.shape[1] // 2)
+        panels = torch.empty(num_panels * PANEL * units * 4 // _PACKING[format], dtype=torch.uint8)
+        build.library().pack(
+            FORMATS[format],
+            columns,
+            units,
+            rows.data_ptr(),
+            rows.stride(0) * rows.element_size(),
+            rows.shape[1],
+            panels.data_ptr(),
+            build.threads(),
+        )
+        return cls(format, columns, width, units, group, panels, scales)
+
+
+def _panel_scales(scales: Tensor, num_panels: int) -> Tensor:
+    """Scales of each output, [N] or [N, G], as panels hold them: [N / 64, 64] or [N / 64, G, 64]."""
+    padded = functional.pad(scales.t(), (0, num_panels * PANEL - scales.shape[0]))
+    return padded.view(*padded.shape[:-1], num_panels, PANEL).movedim(-2, 0).contiguous()
+
+
+class PackedLinear(nn.Module):
+    """A linear layer without bias: [..., K] to [..., N].
+
+    Activations are float32 for a float32 weight and bfloat16 for every other format; so are the outputs.
+    """
+
+    panels: Tensor
+    scales: Tensor | None
+
+    def __init__(self, weight_NK: Tensor, format: str) -> None:
+        super().__init__()
+        matrix = Matrix.pack(weight_NK, format)
+        self.format, self.in_features, self.out_features = format, matrix.width, matrix.columns
+        self.dtype = ACTIVATIONS[format]
+        self._units, self._group, self._code = matrix.units, matrix.group, FORMATS[format]
+        self._fixed_words = 0 if matrix.scales is None else matrix.units + matrix.units // matrix.group
+        # A row of bfloat16 ends with a whole unit.
+        self._padding = matrix.width % 2 if format == "bfloat16" else 0
+        self.register_buffer("panels", matrix.panels, persistent=False)
+        self.register_buffer("scales", matrix.scales, persistent=False)
+
+    @staticmethod
+    def of(weights: Sequence[Tensor], format: str) -> PackedFanOut:
+        """One product for several weights that read the same input; gives their outputs as a tuple."""
+        return PackedFanOut(weights, format)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x · weightᵀ`; x: [..., K], its last dimension without gaps."""
+        if x.dtype is not self.dtype or x.shape[-1] != self.in_features:
+            raise InternalError(
+                f"a {self.format} layer of {self.in_features} inputs was given {x.dtype} {list(x.shape)}",
+                fix=f"give it {self.dtype} of that width",
+            )
+        if self._padding:
+            x = functional.pad(x, (0, self._padding))
+        rows_RK = x.reshape(-1, x.shape[-1])
+        if rows_RK.stride(1) != 1:
+            rows_RK = rows_RK.contiguous()
+        num_rows = rows_RK.shape[0]
+        y = x.new_empty((*x.shape[:-1], self.out_features))
+        fixed = x.new_empty(num_rows * self._fixed_words, dtype=torch.int32) if self._fixed_words else None
+        build.library().linear(
+            self._code,
+            self.out_features,
+            self._units,
+            self._group,
+            self.panels.data_ptr(),
+            None if self.scales is None else self.scales.data_ptr(),
+            rows_RK.data_ptr(),
+            rows_RK.stride(0),
+            self.in_features,
+            num_rows,
+            y.data_ptr(),
+            None if fixed is None else fixed.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return y
+
+    def extra_repr(self) -> str:
+        """What `print(model)` says of it."""
+        return f"{self.in_features} → {self.out_features}, {self.format}"
+
+
+class PackedFanOut(PackedLinear):
+    """Several weights that read the same input, multiplied as one; forward gives a tuple of [..., N₁], [..., N₂], …"""
+
+    def __init__(self, weights: Sequence[Tensor], format: str) -> None:
+        super().__init__(torch.cat(list(weights)), format)
+        self.sizes = [len(weight) for weight in weights]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """The outputs of each weight, views of one tensor."""
+        return super().forward(x).split(self.sizes, dim=-1)

@@ -1,0 +1,99 @@
+#include "panel.h"
+
+enum { BLOCK = 64 }; /* units of a panel that are multiplied at a time: 16 KiB, so that they stay in the L1 cache */
+
+long panel_bytes(const struct matrix *matrix) {
+    return matrix->units / packing_of((enum format)matrix->format) * PANEL * 4;
+}
+
+/* Fixed point: the largest number of a group uses 15 bits, so a bfloat16 within 2⁻⁷ of it is exact and what is lost of
+   any other is below 2⁻¹⁵ of the largest. Products and sums of integers are exact. */
+void to_fixed_point(const struct matrix *matrix, const uint16_t *x, long width, unit_t *units, float *scales) {
+    const long group = 2 * matrix->group;
+    int16_t *integers = (int16_t *)units;
+    for (long start = 0; start < 2 * matrix->units; start += group, integers += group, x += group) {
+        const long given = width - start < group ? width - start : group;
+        uint16_t largest = 0;
+        for (long i = 0; i < given; i++) {
+            uint16_t magnitude = x[i] & 0x7fff;
+            largest = magnitude > largest ? magnitude : largest;
+        }
+        const int exponent = largest >> 7;
+        if (exponent == 255) *scales++ = NAN; /* an infinity or a NaN reaches every output */
+        else *scales++ = exponent < 15 ? 0 : as_float((uint32_t)(exponent - 14) << 23);
+        const float up = exponent < 15 || exponent == 255 ? 0 : as_float((uint32_t)(268 - exponent) << 23);
+        const float magic = 12582912.0f; /* 1.5 · 2²³: the sum's low bits are the number, rounded to nearest even */
+        for (long i = 0; i < given; i++)
+            integers[i] = up == 0 ? 0 : (int16_t)as_bits(float_of(x[i]) * up + magic);
+        for (long i = given; i < group; i++) integers[i] = 0;
+    }
+}
+
+/* The sums of one block, scaled and added to the totals. */
+INLINE void add_block(const enum format format, const int packing, const int rows, const words *w, long steps,
+                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, floats *totals) {
+    const enum unit unit = format == FLOAT32 ? FLOAT : format == BFLOAT16 ? BFLOAT_PAIR : SHORT_PAIR;
+    floats sum[MAX_ROWS * PANEL_VECTORS];
+    multiply(unit, packing, rows, PANEL_VECTORS, w, PANEL_VECTORS, x, steps, sum);
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
+            floats value = sum[r * PANEL_VECTORS + v];
+            if (format == INT4) value *= ((const floats *)w_scales)[v];
+            if (unit == SHORT_PAIR) value *= all_floats(*x_scales[r]);
+            totals[r * PANEL_VECTORS + v] += value;
+        }
+    }
+}
+
+static void unpack_block(const int packing, const words *packed, long steps, words *out) {
+    for (long s = 0; s < steps; s += packing, packed += PANEL_VECTORS)
+        UNROLL for (int part = 0; part < packing; part++, out += PANEL_VECTORS)
+            UNROLL for (int v = 0; v < PANEL_VECTORS; v++) out[v] = unpack(packing, part, packed[v]);
+}
+
+INLINE void multiply_panel_of(const enum format format, const struct matrix *matrix, long panel,
+                              const struct rows *rows, floats *totals) {
+    const int packing = packing_of(format);
+    const words *w = (const words *)(matrix->panels + panel * panel_bytes(matrix));
+    const long block = packing == 1 ? BLOCK : matrix->group;
+    const long groups = packing == 1 ? 0 : matrix->units / matrix->group;
+    const float *w_scales = format == INT4 ? matrix->scales + panel * groups * PANEL : matrix->scales;
+    words buffer[BLOCK * PANEL_VECTORS];
+
+    for (long i = 0; i < rows->count * PANEL_VECTORS; i++) totals[i] = all_floats(0);
+    for (long start = 0, g = 0; start < matrix->units; start += block, g++) {
+        const long steps = matrix->units - start < block ? matrix->units - start : block;
+        const int unpacked = packing > 1 && rows->count > MAX_ROWS; /* once for all rows, not once for six */
+        if (unpacked) unpack_block(packing, w, steps, buffer);
+        for (long first = 0, count; first < rows->count; first += count) {
+            const unit_t *x[MAX_ROWS];
+            const float *x_scales[MAX_ROWS];
+            count = next_rows(rows->count - first);
+            for (long r = 0; r < count; r++) {
+                x[r] = rows->units[first + r] + start;
+                if (packing > 1) x_scales[r] = rows->scales[first + r] + g;
+            }
+            floats *out = totals + first * PANEL_VECTORS;
+#define ADD_BLOCK(n) \
+    if (unpacked) add_block(format, 1, n, buffer, steps, x, x_scales, w_scales, out); \
+    else add_block(format, packing, n, w, steps, x, x_scales, w_scales, out)
+            WITH_ROWS(count, ADD_BLOCK)
+#undef ADD_BLOCK
+        }
+        w += steps / packing * PANEL_VECTORS;
+        if (format == INT4) w_scales += PANEL;
+    }
+    if (format == INT8) {
+        const floats *scale = (const floats *)(matrix->scales + panel * PANEL);
+        for (long i = 0; i < rows->count * PANEL_VECTORS; i++) totals[i] *= scale[i % PANEL_VECTORS];
+    }
+}
+
+void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
+    switch ((enum format)matrix->format) {
+        case FLOAT32: multiply_panel_of(FLOAT32, matrix, panel, rows, totals); break;
+        case BFLOAT16: multiply_panel_of(BFLOAT16, matrix, panel, rows, totals); break;
+        case INT8: multiply_panel_of(INT8, matrix, panel, rows, totals); break;
+        case INT4: multiply_panel_of(INT4, matrix, panel, rows, totals); break;
+    }
+}

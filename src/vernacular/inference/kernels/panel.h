@@ -1,0 +1,35 @@
+/* A matrix packed in panels of 64 columns, and the product of one panel with some rows. */
+#pragma once
+
+#include "vectors.h"
+
+enum format { FLOAT32, BFLOAT16, INT8, INT4 };
+enum { PANEL = 64, PANEL_VECTORS = PANEL / LANES, TILE = 96 };
+
+/* How many units share a lane. */
+INLINE int packing_of(enum format format) { return format == INT8 ? 2 : format == INT4 ? 4 : 1; }
+
+/* Activations of K numbers times weights [N, K]. As Python's `PackedLinear` lays it out. */
+struct matrix {
+    long format;
+    long columns;       /* N */
+    long units;         /* K in 4-byte units: K for float32, otherwise half of K, padded to whole groups */
+    long group;         /* units that share a scale (int8: of activations; int4: of weights too) */
+    const char *panels; /* [N / 64][units / packing][64] lanes of 4 bytes */
+    const float *scales; /* int8: [N / 64][64]; int4: [N / 64][units / group][64] */
+};
+
+/* Rows that are multiplied together: at most TILE. */
+struct rows {
+    long count;
+    const unit_t *units[TILE];
+    const float *scales[TILE]; /* int8 and int4: one per group of each row */
+};
+
+long panel_bytes(const struct matrix *matrix);
+
+/* A row of bfloat16 as integers of 16 bits: each group of 2·matrix->group numbers has a power of two in common. */
+void to_fixed_point(const struct matrix *matrix, const uint16_t *x, long width, unit_t *units, float *scales);
+
+/* totals[r] = rows[r] · panel, 64 floats a row. */
+void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);

@@ -1,0 +1,135 @@
+/* Vectors of sixteen 4-byte lanes and the one product that every kernel is made of.
+
+   A row of activations is a row of 4-byte units: one float, two bfloat16 or two 16-bit integers. A matrix is laid out so
+   that a vector holds the same unit of sixteen columns. `multiply` then adds, unit by unit in order, to one sum per row
+   and column: what a row receives depends on the number of units and on nothing else, whatever rows stand beside it.
+
+   Written in GCC's vector extension, which GCC and Clang translate for any processor; the products of pairs have a
+   second form where AVX-512 has an instruction for them. */
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { LANES = 16, MAX_ROWS = 6 };
+enum unit { FLOAT, BFLOAT_PAIR, SHORT_PAIR };
+
+typedef float floats __attribute__((vector_size(64), may_alias));
+typedef int32_t ints __attribute__((vector_size(64), may_alias));
+typedef uint32_t words __attribute__((vector_size(64), may_alias));
+typedef int16_t shorts __attribute__((vector_size(64), may_alias));
+typedef uint32_t unit_t __attribute__((may_alias));
+
+INLINE floats all_floats(float x) { return (floats){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+INLINE words all_words(uint32_t x) { return (words){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+INLINE floats select_floats(ints mask, floats yes, floats no) {
+    return (floats)(((ints)yes & mask) | ((ints)no & ~mask));
+}
+INLINE floats max_floats(floats a, floats b) { return select_floats(a > b, a, b); }
+
+INLINE float as_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+INLINE uint32_t as_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* bfloat16 is the upper half of a float; rounding is to nearest, ties to even; a NaN stays one. */
+INLINE words round_to_bfloat(floats x) {
+    words bits = (words)x;
+    words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    words quiet = (bits >> 16) | 0x40;
+    return (words)select_floats(x == x, (floats)rounded, (floats)quiet);
+}
+INLINE uint16_t bfloat_of(float x) {
+    uint32_t bits = as_bits(x);
+    if (x != x) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+INLINE float float_of(uint16_t bfloat) { return as_float((uint32_t)bfloat << 16); }
+
+/* sum + w0·x0 + w1·x1 for the two bfloat16 of each lane. */
+INLINE floats add_bfloat_pair(floats sum, words w, uint32_t x) {
+#if defined(__AVX512BF16__)
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)all_words(x));
+#else
+    sum += (floats)(w << 16) * all_floats(as_float(x << 16));
+    return sum + (floats)(w & 0xffff0000u) * all_floats(as_float(x & 0xffff0000u));
+#endif
+}
+
+/* sum + w0·x0 + w1·x1 for the two 16-bit integers of each lane, exactly. */
+INLINE ints add_short_pair(ints sum, words w, uint32_t x) {
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)w, (__m512i)all_words(x));
+#elif defined(__AVX512BW__)
+    return sum + (ints)_mm512_madd_epi16((__m512i)w, (__m512i)all_words(x));
+#else
+    sum += ((ints)(w << 16) >> 16) * (int32_t)(int16_t)x;
+    return sum + ((ints)w >> 16) * ((int32_t)x >> 16);
+#endif
+}
+
+/* The integers of one part of packed lanes, each half of a lane widened to 16 bits with its sign. */
+INLINE words unpack(const int packing, const int part, words packed) {
+    const int width = 16 / packing;
+    return packing == 1 ? packed : (words)((shorts)packed << (16 - width * (part + 1)) >> (16 - width));
+}
+
+/* out[r][v] = Σ_s w[s][v] · x[r][s], s in order.
+
+   `packing` is how many units a lane of `w` holds: 1 as they are; 2 for bytes and 4 for nibbles of integer pairs, the
+   first in the lowest bits of either half. rows ≤ MAX_ROWS, rows · vectors ≤ 24; all three are constants where it is
+   called, so that the sums stay in registers. */
+INLINE void multiply(const enum unit unit, const int packing, const int rows, const int vectors, const words *w,
+                     long w_stride, const unit_t *const *x, long steps, floats *out) {
+    floats sum[24];
+    ints exact[24];
+    UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = all_floats(0), exact[i] = (ints)all_words(0);
+    for (long s = 0; s < steps; s += packing, w += w_stride) {
+        words packed[4];
+        UNROLL for (int v = 0; v < vectors; v++) packed[v] = w[v];
+        UNROLL for (int part = 0; part < packing; part++) {
+            UNROLL for (int r = 0; r < rows; r++) {
+                const uint32_t value = x[r][s + part];
+                UNROLL for (int v = 0; v < vectors; v++) {
+                    const int i = r * vectors + v;
+                    const words column = unpack(packing, part, packed[v]);
+                    if (unit == FLOAT) sum[i] += (floats)column * all_floats(as_float(value));
+                    else if (unit == BFLOAT_PAIR) sum[i] = add_bfloat_pair(sum[i], column, value);
+                    else exact[i] = add_short_pair(exact[i], column, value);
+                }
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < rows * vectors; i++)
+        out[i] = unit == SHORT_PAIR ? __builtin_convertvector(exact[i], floats) : sum[i];
+}
+
+/* Calls DO(rows) with its argument a constant. */
+#define WITH_ROWS(count, DO) \
+    switch (count) { \
+        case 1: DO(1); break; \
+        case 2: DO(2); break; \
+        case 3: DO(3); break; \
+        case 4: DO(4); break; \
+        case 5: DO(5); break; \
+        default: DO(6); break; \
+    }
+
+/* How many of `left` rows to take next: never more than MAX_ROWS, and no small remainder after large blocks. */
+INLINE long next_rows(long left) {
+    long blocks = (left + MAX_ROWS - 1) / MAX_ROWS;
+    return (left + blocks - 1) / blocks;
+}
