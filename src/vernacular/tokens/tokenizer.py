@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tokenizers
 
 from vernacular.foundation.errors import UserError, nearest
-from vernacular.foundation.files import read_json, sha256_bytes, write_bytes
+from vernacular.foundation.files import sha256_bytes, write_bytes
+from vernacular.tokens.sections import Scheme, prefix_scheme, sealed, without_prefix
+from vernacular.tokens.tokenizer_files import (
+    CONFIG_FILE as CONFIG_FILE,  # it belongs to the surface of this module
+    TOKENIZER_FILE,
+    build_engine,
+    read_contents,
+    read_settings,
+    special_names,
+)
 
-TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-MAP_FILE = "special_tokens_map.json"
+Follows = Literal["nothing", "control", "text"]
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
-_COPIED_FILES = (TOKENIZER_FILE, CONFIG_FILE, MAP_FILE)
 
 
 @dataclass(frozen=True)
@@ -42,45 +48,42 @@ class Tokenizer:
         """Build from the files' contents by name; `tokenizer.json` and `tokenizer_config.json` must be among them."""
         self._contents = contents
         self.where = str(where)
-        self._config = json.loads(contents[CONFIG_FILE])
-        if MAP_FILE in contents:
-            self._config = {**json.loads(contents[MAP_FILE]), **self._config}
-        self._plain = self._engine()
-        self._plain.encode_special_tokens = True
+        self._settings = read_settings(contents)
+        self._engine = build_engine(contents, self._settings, self.where)
+        self._engine.encode_special_tokens = True
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
-        """Read a folder: `tokenizer.json`, `tokenizer_config.json` and, if there, `special_tokens_map.json`."""
-        folder = Path(folder)
-        for name in (TOKENIZER_FILE, CONFIG_FILE):
-            if not (folder / name).is_file():
-                raise UserError(
-                    f"no tokenizer: {name} is missing",
-                    where=folder,
-                    fix="name the folder that a stage `tokenizer` wrote, or put the tokenizer's files there",
-                )
-        present = [name for name in _COPIED_FILES if (folder / name).is_file()]
-        for name in present:
-            read_json(folder / name)  # refuses what is not JSON, naming the line
-        return cls({name: (folder / name).read_bytes() for name in present}, where=folder)
+        """Read a folder: `tokenizer.json`, `tokenizer_config.json` and, if there, `special_tokens_map.json`.
+
+        A SentencePiece `tokenizer.model` stands in for a missing `tokenizer.json`; see `tokens.sentencepiece`.
+        """
+        return cls(read_contents(Path(folder)), where=folder)
 
     def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files, byte for byte as they were read."""
+        """Write the tokenizer's files, byte for byte as they were read (or made of a SentencePiece model)."""
         for name, content in self._contents.items():
             write_bytes(Path(folder) / name, content)
 
-    def _engine(self) -> tokenizers.Tokenizer:
-        try:
-            engine = tokenizers.Tokenizer.from_str(self._contents[TOKENIZER_FILE].decode("utf-8"))
-        except Exception as error:  # the tokenizers library raises nothing narrower
-            raise UserError(f"not a tokenizer of the tokenizers library: {error}", where=self.where) from error
-        engine.no_truncation()
-        engine.no_padding()
-        return engine
-
     @cached_property
     def _reading_special(self) -> tokenizers.Tokenizer:
-        return self._engine()
+        return build_engine(self._contents, self._settings, self.where)
+
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """Reads any text as text. The unknown token stays within reach: it is what unknown characters become."""
+        unknown = getattr(self._engine.model, "unk_token", None) or self.special_names.get("unk_token")
+        return sealed(
+            self._engine, {text: token.id for text, token in self.control_tokens.items() if text != unknown}
+        )
+
+    @cached_property
+    def _prefix_scheme(self) -> Scheme:
+        return prefix_scheme(self._engine)
+
+    @cached_property
+    def _continuing(self) -> tokenizers.Tokenizer:
+        return without_prefix(self._plain)
 
     @cached_property
     def hash(self) -> str:
@@ -90,31 +93,51 @@ class Tokenizer:
     @cached_property
     def vocab_size(self) -> int:
         """Number of tokens, special ones included; every id is below it."""
-        vocabulary = self._plain.get_vocab(with_added_tokens=True)
+        vocabulary = self._engine.get_vocab(with_added_tokens=True)
         return max(vocabulary.values()) + 1
+
+    # ------------------------------------------------------------------------------------------ special tokens
 
     @cached_property
     def control_tokens(self) -> dict[str, ControlToken]:
         """The special tokens by their text."""
         return {
             added.content: ControlToken(added.content, token_id, bool(added.lstrip or added.rstrip))
-            for token_id, added in self._plain.get_added_tokens_decoder().items()
+            for token_id, added in self._engine.get_added_tokens_decoder().items()
             if added.special
         }
 
     @cached_property
+    def control_pattern(self) -> re.Pattern[str] | None:
+        """Matches any control token's text, the longest first, as one group; None where there are none."""
+        longest_first = sorted(self.control_tokens, key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+
+    @cached_property
     def special_names(self) -> dict[str, str]:
         """`bos_token`, `eos_token`, `pad_token`, … as the folder's configuration names them."""
-        return {
-            key: value["content"] if isinstance(value, dict) else value
-            for key, value in self._config.items()
-            if key.endswith("_token") and isinstance(value, str | dict)
-        }
+        return special_names(self._settings)
+
+    @cached_property
+    def begin_ids(self) -> tuple[int, ...]:
+        """What is put before every document and prompt: what a plain `tokenizer(text)` of transformers puts first.
+
+        Empty where nothing is (Granite, Krutrim). Source: the settings `add_bos_token` and `add_eos_token` where one
+        of them is there, else the post-processor of `tokenizer.json`.
+        """
+        if {"add_bos_token", "add_eos_token"} & self._settings.keys():
+            is_put = bool(self._settings.get("add_bos_token")) and "bos_token" in self.special_names
+            return (self.token_id(self._named("bos_token")),) if is_put else ()
+        encoding = next((found for text in "a0 " if 0 in (found := self._engine.encode(text)).special_tokens_mask), None)
+        if encoding is None:
+            return ()
+        marked = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return tuple(token_id for token_id, _ in takewhile(lambda pair: pair[1], marked))
 
     @property
     def begin_token(self) -> str:
-        """Text of the token that begins every document and prompt."""
-        return self._named("bos_token")
+        """Text of the token with `begin_id`."""
+        return self._named("bos_token" if "bos_token" in self.special_names else "eos_token")
 
     @property
     def end_token(self) -> str:
@@ -123,7 +146,10 @@ class Tokenizer:
 
     @cached_property
     def begin_id(self) -> int:
-        """Id of the token that begins every document and prompt."""
+        """Id of the token that stands for an empty context: the begin token, or the end token where none is named.
+
+        It is lm-evaluation-harness's prefix token. `encode(begin=True)` puts `begin_ids`, which may be empty.
+        """
         return self.token_id(self.begin_token)
 
     @cached_property
@@ -136,6 +162,10 @@ class Tokenizer:
         """Id that fills rows up: the pad token, or the end token where none is named. Padding is masked everywhere."""
         return self.token_id(self.special_names.get("pad_token", self.end_token))
 
+    def named_id(self, key: str) -> int | None:
+        """Id of `bos_token`, `eos_token`, `pad_token`, …; None where the tokenizer names none."""
+        return self.token_id(self.special_names[key]) if key in self.special_names else None
+
     def _named(self, key: str) -> str:
         if key not in self.special_names:
             raise UserError(
@@ -147,12 +177,19 @@ class Tokenizer:
 
     def token_id(self, token: str) -> int:
         """Id of a token by its text; one that is not in the vocabulary is refused, naming the nearest special token."""
-        found = self._plain.token_to_id(token)
+        found = self._engine.token_to_id(token)
         if found is None:
             close = nearest(token, self.control_tokens)
             fix = f"did you mean '{close}'?" if close else None
             raise UserError(f"the token '{token}' is not in the vocabulary", where=self.where, fix=fix)
         return int(found)
+
+    def token_text(self, token_id: int) -> str | None:
+        """The token as the vocabulary writes it (bytes in byte-level form), None for an id that stands for none."""
+        found: Any = self._engine.id_to_token(token_id)
+        return found
+
+    # ------------------------------------------------------------------------------------------ there and back
 
     def encode(self, text: str, *, begin: bool = False, end: bool = False, special: bool = False) -> list[int]:
         """As `encode_batch`, for one text."""
@@ -165,34 +202,51 @@ class Tokenizer:
 
         Args:
             texts: any Unicode.
-            begin: put the begin token first, unless the ids already start with it.
+            begin: put `begin_ids` first, unless the ids already start with them.
             end: put the end token last.
             special: read special tokens written in the text as such. Never for text from outside.
 
         Raises:
             UserError: a text holds a lone surrogate, which is no character and has no UTF-8 form.
         """
-        engine = self._reading_special if special else self._plain
-        try:
-            encodings = engine.encode_batch_fast(list(texts), add_special_tokens=False)
-        except TypeError as error:  # what the library makes of a string without a UTF-8 form
-            if not any(_HALF_PAIR.search(text) for text in texts):
-                raise
-            raise UserError(
-                "the text holds half a surrogate pair, which is not a character", fix="repair the text's encoding"
-            ) from error
-        batch: list[list[int]] = [encoding.ids for encoding in encodings]
-        if begin:
-            batch = [ids if ids[:1] == [self.begin_id] else [self.begin_id, *ids] for ids in batch]
+        batch = _encode(self._reading_special if special else self._plain, texts)
+        if begin and self.begin_ids:
+            first = list(self.begin_ids)
+            batch = [ids if ids[: len(first)] == first else first + ids for ids in batch]
         if end:
             batch = [[*ids, self.end_id] for ids in batch]
         return batch
 
+    def encode_parts(self, texts: Sequence[str], follows: Sequence[Follows]) -> list[list[int]]:
+        """Ids of texts that are parts of greater ones.
+
+        Args:
+            texts: any Unicode; special tokens in them are text.
+            follows: what stands before each: `nothing`, a `control` token, or other `text`. A tokenizer that puts a
+                blank before a text (SentencePiece's dummy prefix) puts it as it would in the whole.
+        """
+        if self._prefix_scheme == "none":
+            return _encode(self._plain, texts)
+        with_prefix = ("nothing", "control") if self._prefix_scheme == "always" else ("nothing",)
+        starts = [before in with_prefix for before in follows]
+        encoded = {
+            start: iter(_encode(engine, [text for text, own in zip(texts, starts, strict=True) if own is start]))
+            for start, engine in ((True, self._plain), (False, self._continuing))
+        }
+        return [next(encoded[start]) for start in starts]
+
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of `ids`; special tokens are left out, or written out. Bytes that are no UTF-8 become U+FFFD."""
-        return str(self._plain.decode(list(ids), skip_special_tokens=skip_special))
+        return str(self._engine.decode(list(ids), skip_special_tokens=skip_special))
 
-    def token_text(self, token_id: int) -> str | None:
-        """The token as the vocabulary writes it (bytes in byte-level form), None for an id that stands for none."""
-        found: Any = self._plain.id_to_token(token_id)
-        return found
+
+def _encode(engine: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    try:
+        encodings = engine.encode_batch_fast(list(texts), add_special_tokens=False)
+    except TypeError as error:  # what the library makes of a string without a UTF-8 form
+        if not any(_HALF_PAIR.search(text) for text in texts):
+            raise
+        raise UserError(
+            "the text holds half a surrogate pair, which is not a character", fix="repair the text's encoding"
+        ) from error
+    return [encoding.ids for encoding in encodings]

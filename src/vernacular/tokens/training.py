@@ -20,7 +20,8 @@ from vernacular.tokens.documents import count_documents, document_files, read_do
 from vernacular.tokens.measures import describe_fit, measure_fit
 from vernacular.tokens.pre_tokenizer import split_pattern
 from vernacular.tokens.template import ChatTemplate
-from vernacular.tokens.tokenizer import CONFIG_FILE, TOKENIZER_FILE, Tokenizer
+from vernacular.tokens.tokenizer import Tokenizer
+from vernacular.tokens.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
 
 _MEASURED_BYTES = 4 << 20
 """Bytes of text of each language on which the trained tokenizer is measured."""
