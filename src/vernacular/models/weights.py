@@ -33,13 +33,13 @@ def torch_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int], dtype: str = "float32") -> None:
+def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int | None], dtype: str = "float32") -> None:
     """Write config.json, generation_config.json and model.safetensors into `folder`, each atomically.
 
     Args:
         folder: the weights folder.
         decoder: what to write.
-        token_ids: `bos_token_id`, `eos_token_id` and `pad_token_id`.
+        token_ids: `bos_token_id`, `eos_token_id` and `pad_token_id`, null where there is none.
         dtype: precision of the tensors on disk.
     """
     config = {**to_published(decoder.configuration), **token_ids, "dtype": dtype, "torch_dtype": dtype}
@@ -55,13 +55,9 @@ def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int]
         save_file(tensors, temporary, metadata={"format": "pt"})
 
 
-def published_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
-    """The ids that config.json names: begin, end and padding."""
-    return {
-        "bos_token_id": tokenizer.begin_id,
-        "eos_token_id": tokenizer.end_id,
-        "pad_token_id": tokenizer.pad_id,
-    }
+def published_token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """The ids that config.json names: begin, end and padding; null for one that the tokenizer does not name."""
+    return {f"{name}_id": tokenizer.named_id(name) for name in ("bos_token", "eos_token", "pad_token")}
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:
