@@ -82,7 +82,7 @@ def _scheme_of(part: dict[str, Any]) -> Scheme:
         return "always"
     if part["type"] == "Metaspace":
         scheme = part.get("prepend_scheme") or ("always" if part.get("add_prefix_space", True) else "never")
-        return "none" if scheme == "never" else scheme
+        return "always" if scheme == "always" else "first" if scheme == "first" else "none"
     return "none"
 
 

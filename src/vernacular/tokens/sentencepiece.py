@@ -96,7 +96,8 @@ def _read_model(path: Path) -> Any:
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2  # slow to import, and seldom needed
 
-    proto = sentencepiece_model_pb2.ModelProto()
+    messages: Any = sentencepiece_model_pb2
+    proto = messages.ModelProto()
     try:
         proto.ParseFromString(path.read_bytes())
     except DecodeError as error:
@@ -210,9 +211,10 @@ def _unigram(proto: Any, where: Path) -> models.Unigram:
     for text in reserved:
         unread = [character for character in text if character not in score_of]
         if unread:
-            _refuse(where, f"the piece '{text}' in a Unigram model without a piece '{unread[0]}'", "its letters must be")
+            _refuse(where, f"the Unigram piece '{text}' without a piece '{unread[0]}'", "its letters must be pieces")
     scores = [
-        (piece.piece, piece.score if piece.type == _NORMAL else len(piece.piece) * lowest - 1) for piece in proto.pieces
+        (piece.piece, piece.score if piece.type == _NORMAL else len(piece.piece) * lowest - 1)
+        for piece in proto.pieces
     ]
     return models.Unigram(scores, proto.trainer_spec.unk_id, proto.trainer_spec.byte_fallback)
 

@@ -17,6 +17,8 @@ from vernacular.foundation.files import sha256_bytes, write_bytes
 from vernacular.tokens.sections import Scheme, prefix_scheme, sealed, without_prefix
 from vernacular.tokens.tokenizer_files import (
     CONFIG_FILE as CONFIG_FILE,  # it belongs to the surface of this module
+)
+from vernacular.tokens.tokenizer_files import (
     TOKENIZER_FILE,
     build_engine,
     read_contents,
@@ -128,7 +130,8 @@ class Tokenizer:
         if {"add_bos_token", "add_eos_token"} & self._settings.keys():
             is_put = bool(self._settings.get("add_bos_token")) and "bos_token" in self.special_names
             return (self.token_id(self._named("bos_token")),) if is_put else ()
-        encoding = next((found for text in "a0 " if 0 in (found := self._engine.encode(text)).special_tokens_mask), None)
+        encodings = (self._engine.encode(text) for text in "a0 ")
+        encoding = next((one for one in encodings if 0 in one.special_tokens_mask), None)
         if encoding is None:
             return ()
         marked = zip(encoding.ids, encoding.special_tokens_mask, strict=True)

@@ -78,7 +78,7 @@ def build_engine(contents: Mapping[str, bytes], settings: Mapping[str, Any], whe
     """
     try:
         engine = tokenizers.Tokenizer.from_str(contents[TOKENIZER_FILE].decode("utf-8"))
-    except Exception as error:  # noqa: BLE001 - the tokenizers library raises nothing narrower
+    except Exception as error:  # the tokenizers library raises nothing narrower
         raise UserError(f"not a tokenizer of the tokenizers library: {error}", where=where) from error
     engine.no_truncation()
     engine.no_padding()
