@@ -1,1 +1,253 @@
-int attend(void){return 0;}
+/* Attention over keys and values that lie in pages of 32 tokens.
+
+   A page of keys holds, for each unit of a head (one float or two bfloat16), that unit of its 32 keys; a page of values
+   holds, for each key (or two of them, paired), all numbers of the head. Both are thus matrices that `multiply` takes:
+   scores = query · keys, outputs = probabilities · values. Widths are padded with zeros to whole vectors.
+
+   Every query goes through the pages it can see in order, with a running maximum and sum (arXiv 2112.05682), and a page
+   that it cannot see changes nothing: its result depends on its own sequence up to its own position only, not on the
+   queries it is computed with. */
+#include <stdlib.h>
+
+#include "vectors.h"
+
+enum { PAGE = 32, PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
+
+struct attention {
+    const char *queries, *keys, *values; /* [N, H, C]; [pages, K, PAGE · C padded] twice */
+    char *out;                           /* [N, H, C] */
+    const int32_t *page_table, *sequences, *positions;
+    const float *slopes; /* [H], or null */
+    long query_stride, max_pages, num_tokens, num_heads, num_key_heads, width, window;
+    float scale;
+};
+
+/* Some heads of some tokens of one sequence, and what has been gathered for them so far. */
+struct block {
+    long first_token, num_tokens, key_head, first_head, num_heads;
+    const unit_t *queries[MAX_QUERIES];
+    float largest[MAX_QUERIES];
+    floats sums[MAX_QUERIES];
+    floats out[MAX_QUERIES * MAX_VECTORS];
+    floats probabilities[MAX_QUERIES * PAGE_VECTORS];
+    unit_t query_units[MAX_QUERIES * MAX_WIDTH];
+};
+
+INLINE long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
+INLINE long vectors_of(const struct attention *a) { return padded(a->width) / LANES; }
+
+/* eˣ for x ≤ 0, within 2 units in the last place; 0 below -87. Coefficients: Cephes, expf. */
+INLINE floats exponential(floats x) {
+    const ints normal = x > -87.0f;
+    x = select_floats(normal, x, all_floats(0));
+    const floats magic = all_floats(12582912.0f); /* 1.5 · 2²³ rounds to an integer in the low bits */
+    const floats shifted = x * 1.44269504088896341f + magic;
+    const floats n = shifted - magic;
+    const floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    floats y = all_floats(1.9875691500e-4f);
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * (r * r) + r + 1.0f;
+    const floats power = (floats)(((ints)shifted + (127 - 0x4b400000)) << 23);
+    return select_floats(normal, y * power, all_floats(0));
+}
+
+INLINE float largest_of(floats x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)x);
+#else
+    float largest = x[0];
+    for (int i = 1; i < LANES; i++) largest = x[i] > largest ? x[i] : largest;
+    return largest;
+#endif
+}
+
+/* Scores of one query against a page become probabilities, up to the factor that the running maximum decides. */
+INLINE void weigh(const enum unit unit, const struct attention *a, struct block *b, long row, long first_key,
+                  const floats *scores) {
+    const long token = b->first_token + row / b->num_heads;
+    const int32_t position = a->positions[token];
+    const int32_t oldest = a->window > 0 && position >= a->window ? position - (int32_t)a->window + 1 : 0;
+    const ints count = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const float slope = a->slopes ? a->slopes[b->first_head + row % b->num_heads] : 0;
+    floats *probabilities = b->probabilities + row * PAGE_VECTORS, score[PAGE_VECTORS];
+    ints visible[PAGE_VECTORS];
+    floats most = all_floats(-INFINITY);
+    UNROLL for (int v = 0; v < PAGE_VECTORS; v++) {
+        const ints key = count + (int32_t)(first_key + v * LANES);
+        visible[v] = (key <= position) & (key >= oldest);
+        score[v] = scores[v] * a->scale;
+        if (a->slopes) score[v] += __builtin_convertvector(key - position, floats) * slope;
+        most = max_floats(most, select_floats(visible[v], score[v], all_floats(-INFINITY)));
+    }
+    const float before = b->largest[row], page_largest = largest_of(most);
+    const float largest = page_largest > before ? page_largest : before;
+    if (largest > before && before > -INFINITY) {
+        const floats factor = exponential(all_floats(before - largest));
+        b->sums[row] *= factor;
+        for (long v = 0; v < vectors_of(a); v++) b->out[row * vectors_of(a) + v] *= factor;
+    }
+    b->largest[row] = largest;
+    UNROLL for (int v = 0; v < PAGE_VECTORS; v++) {
+        /* A score that is not a number compares with nothing; it must still reach the output. */
+        floats p = select_floats(score[v] == score[v], exponential(score[v] - largest), score[v]);
+        p = select_floats(visible[v], p, all_floats(0));
+        if (unit == BFLOAT_PAIR) {
+            const words rounded = round_to_bfloat(p);
+            for (int i = 0; i < LANES; i++) ((uint16_t *)probabilities)[v * LANES + i] = (uint16_t)rounded[i];
+            p = (floats)(rounded << 16);
+        } else probabilities[v] = p;
+        b->sums[row] += p;
+    }
+}
+
+/* One page for all rows of a block. */
+INLINE void visit_page(const enum unit unit, const struct attention *a, struct block *b, long first_key,
+                       const words *keys, const words *values) {
+    const long num_rows = b->num_tokens * b->num_heads, vectors = vectors_of(a);
+    const long halves = unit == BFLOAT_PAIR ? 2 : 1;
+    for (long first = 0, count; first < num_rows; first += count) {
+        floats scores[MAX_ROWS * PAGE_VECTORS];
+        count = next_rows(num_rows - first);
+#define SCORE(n) \
+    multiply(unit, 1, n, PAGE_VECTORS, keys, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, scores)
+        WITH_ROWS(count, SCORE)
+        for (long r = 0; r < count; r++) weigh(unit, a, b, first + r, first_key, scores + r * PAGE_VECTORS);
+    }
+    for (long first = 0, count; first < num_rows; first += count) {
+        const unit_t *rows[MAX_ROWS];
+        floats sum[MAX_ROWS * 4];
+        count = next_rows(num_rows - first);
+        for (long r = 0; r < count; r++) rows[r] = (const unit_t *)(b->probabilities + (first + r) * PAGE_VECTORS);
+        for (long v = 0, wide; v < vectors; v += wide) {
+            wide = vectors - v >= 4 ? 4 : vectors - v >= 2 ? 2 : 1;
+#define GATHER_WIDE(n, w) multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, sum)
+#define GATHER(n) \
+    if (wide == 4) GATHER_WIDE(n, 4); \
+    else if (wide == 2) GATHER_WIDE(n, 2); \
+    else GATHER_WIDE(n, 1)
+            WITH_ROWS(count, GATHER)
+            for (long r = 0; r < count; r++)
+                for (long i = 0; i < wide; i++) b->out[(first + r) * vectors + v + i] += sum[r * wide + i];
+        }
+    }
+}
+
+INLINE void begin_block(const enum unit unit, const struct attention *a, struct block *b) {
+    const long size = unit == FLOAT ? 4 : 2, padded_bytes = padded(a->width) * size;
+    for (long row = 0; row < b->num_tokens * b->num_heads; row++) {
+        const long token = b->first_token + row / b->num_heads, head = b->first_head + row % b->num_heads;
+        char *units = (char *)b->query_units + row * padded_bytes;
+        memcpy(units, a->queries + (token * a->query_stride + head * a->width) * size, (size_t)(a->width * size));
+        memset(units + a->width * size, 0, (size_t)(padded_bytes - a->width * size));
+        b->queries[row] = (const unit_t *)units;
+        b->largest[row] = -INFINITY;
+        b->sums[row] = all_floats(0);
+        for (long v = 0; v < vectors_of(a); v++) b->out[row * vectors_of(a) + v] = all_floats(0);
+    }
+}
+
+INLINE void end_block(const enum unit unit, const struct attention *a, const struct block *b) {
+    for (long row = 0; row < b->num_tokens * b->num_heads; row++) {
+        const long token = b->first_token + row / b->num_heads, head = b->first_head + row % b->num_heads;
+        const float *gathered = (const float *)(b->out + row * vectors_of(a));
+        float sum = 0;
+        for (int i = 0; i < LANES; i++) sum += b->sums[row][i];
+        for (long c = 0, at = (token * a->num_heads + head) * a->width; c < a->width; c++) {
+            if (unit == FLOAT) ((float *)a->out)[at + c] = gathered[c] / sum;
+            else ((uint16_t *)a->out)[at + c] = bfloat_of(gathered[c] / sum);
+        }
+    }
+}
+
+/* 0, or 1 where a page that the block can see is missing from the table. */
+INLINE int attend_block(const enum unit unit, const struct attention *a, struct block *b) {
+    const long bytes = PAGE * padded(a->width) * (unit == FLOAT ? 4 : 2);
+    const int32_t *pages = a->page_table + a->sequences[b->first_token] * a->max_pages;
+    long oldest = a->positions[b->first_token], newest = oldest;
+    for (long t = b->first_token; t < b->first_token + b->num_tokens; t++) {
+        newest = a->positions[t] > newest ? a->positions[t] : newest;
+        oldest = a->positions[t] < oldest ? a->positions[t] : oldest;
+    }
+    oldest = a->window > 0 && oldest >= a->window ? oldest - a->window + 1 : 0;
+    begin_block(unit, a, b);
+    for (long p = oldest / PAGE; p <= newest / PAGE; p++) {
+        if (p >= a->max_pages || pages[p] < 0) return 1;
+        const long at = (pages[p] * a->num_key_heads + b->key_head) * bytes;
+        if (p < newest / PAGE && pages[p + 1] >= 0) {
+            const long next = (pages[p + 1] * a->num_key_heads + b->key_head) * bytes;
+            for (long i = 0; i < bytes; i += 64) {
+                __builtin_prefetch(a->keys + next + i);
+                __builtin_prefetch(a->values + next + i);
+            }
+        }
+        visit_page(unit, a, b, p * PAGE, (const words *)(a->keys + at), (const words *)(a->values + at));
+    }
+    end_block(unit, a, b);
+    return 0;
+}
+
+/* q [N, H, C] with `query_stride` numbers from token to token; out [N, H, C]. bfloat: all of them bfloat16, or float.
+   Returns 0; 1 where a page is missing; 2 without memory. */
+int attend(int bfloat, const char *queries, long query_stride, const char *keys, const char *values,
+           const int32_t *page_table, long max_pages, const int32_t *sequences, const int32_t *positions,
+           long num_tokens, long num_heads, long num_key_heads, long width, float scale, long window,
+           const float *slopes, char *out, int threads) {
+    const struct attention a = {queries, keys, values, out, page_table, sequences, positions, slopes, query_stride,
+                                max_pages, num_tokens, num_heads, num_key_heads, width, window, scale};
+    const long group = num_heads / num_key_heads;
+    const long parts = (group + MAX_QUERIES - 1) / MAX_QUERIES, heads = (group + parts - 1) / parts;
+    long *starts = malloc((size_t)(num_tokens + 1) * sizeof *starts), num_blocks = 0;
+    if (!starts) return 2;
+    for (long t = 0; t < num_tokens; t++)
+        if (!num_blocks || sequences[t] != sequences[t - 1] || (t - starts[num_blocks - 1] + 1) * heads > MAX_QUERIES)
+            starts[num_blocks++] = t;
+    starts[num_blocks] = num_tokens;
+
+    int failed = 0;
+    const long split = num_key_heads * parts;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        struct block b;
+#pragma omp for schedule(dynamic, 1) nowait
+        for (long task = num_blocks * split - 1; task >= 0; task--) { /* the last blocks of a prompt see the most */
+            const long block = task / split, part = task % parts;
+            b.first_token = starts[block];
+            b.num_tokens = starts[block + 1] - starts[block];
+            b.key_head = task % split / parts;
+            b.first_head = b.key_head * group + part * heads;
+            b.num_heads = group - part * heads < heads ? group - part * heads : heads;
+            failed |= bfloat ? attend_block(BFLOAT_PAIR, &a, &b) : attend_block(FLOAT, &a, &b);
+        }
+    }
+    free(starts);
+    return failed;
+}
+
+/* Keys and values [N, K, C] of new tokens go to their slots, page · 32 + place in the page. The first key of a page
+   clears its values, so that what an earlier sequence left there cannot reach a later one even as 0 · infinity. */
+int write_pages(int bfloat, const char *new_keys, long key_stride, const char *new_values, long value_stride,
+                char *keys, char *values, const int64_t *slots, long num_tokens, long num_key_heads, long width,
+                int threads) {
+    const long wide = padded(width), size = bfloat ? 2 : 4, bytes = PAGE * wide * size, halves = bfloat ? 2 : 1;
+#pragma omp parallel for num_threads(threads) schedule(static) if (num_tokens * num_key_heads * width > 16384)
+    for (long head = 0; head < num_key_heads; head++) {
+        for (long t = 0; t < num_tokens; t++) {
+            const long place = slots[t] % PAGE, at = (slots[t] / PAGE * num_key_heads + head) * bytes;
+            const char *key = new_keys + (t * key_stride + head * width) * size;
+            const char *value = new_values + (t * value_stride + head * width) * size;
+            if (place == 0) memset(values + at, 0, (size_t)bytes);
+            for (long c = 0; c < wide; c++) {
+                char *k = keys + at + ((c / halves * PAGE + place) * halves + c % halves) * size;
+                char *v = values + at + ((place / halves * wide + c) * halves + place % halves) * size;
+                if (c >= width) memset(k, 0, (size_t)size);
+                else if (bfloat) *(uint16_t *)k = ((const uint16_t *)key)[c], *(uint16_t *)v = ((const uint16_t *)value)[c];
+                else *(float *)k = ((const float *)key)[c], *(float *)v = ((const float *)value)[c];
+            }
+        }
+    }
+    return 0;
+}

@@ -31,6 +31,13 @@ _MATRIX = (_WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, columns, u
 _SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[int]] | type[ctypes._SimpleCData[float]], ...]] = {
     "pack": (_WORD, _WORD, _WORD, _POINTER, _WORD, _WORD, _POINTER, _INT),
     "linear": (*_MATRIX, _POINTER, _WORD, _WORD, _WORD, _POINTER, _POINTER, _INT),
+    "attend": (
+        *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
+        *(_WORD, _WORD, _WORD, _WORD, _REAL, _WORD, _POINTER, _POINTER, _INT),
+    ),
+    "write_pages": (
+        *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),
+    ),
 }
 
 

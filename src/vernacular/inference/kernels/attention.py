@@ -1,0 +1,129 @@
+"""Attention over a paged cache of keys and values, on a CPU.
+
+Shapes: N tokens of many sequences side by side, H query heads, K key/value heads, C head width, S sequences.
+
+A token's result depends on its own sequence up to its own position and on nothing else: not on the tokens in the same
+call, not on how its prompt was cut, not on where its pages lie. It is the same bits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vernacular.foundation.errors import InternalError, UserError
+from vernacular.inference.kernels import build
+
+PAGE_SIZE = 32
+"""Tokens in a page."""
+MAX_WIDTH = 256
+"""The widest head."""
+_LANES = 16
+
+
+def pool(num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Memory for the keys, or the values, of one layer: [pages, K, numbers of a page], in the kernels' own order."""
+    if width > MAX_WIDTH or dtype not in (torch.float32, torch.bfloat16):
+        raise UserError(
+            f"the CPU kernels attend over heads of up to {MAX_WIDTH} numbers in float32 or bfloat16; "
+            f"these have {width} in {dtype}",
+            fix="choose PyTorch's own kernels with `--kernels torch`",
+        )
+    return torch.empty(num_pages, num_key_heads, PAGE_SIZE * (-(-width // _LANES) * _LANES), dtype=dtype)
+
+
+def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N: Tensor) -> None:
+    """Put the keys and values of new tokens in their slots.
+
+    Args:
+        k_pool: keys of the layer, from `pool`.
+        v_pool: values of the layer, from `pool`.
+        k_NKC: keys in the pool's dtype; the heads of a token side by side, tokens any distance apart.
+        v_NKC: values, alike.
+        slots_N: int64; page · PAGE_SIZE + place in the page. The tokens of a page come in order, its first before or
+            with the others: the first clears what the page held.
+    """
+    num_tokens, num_key_heads, width = k_NKC.shape
+    k_NKC, v_NKC = _heads_together(k_NKC), _heads_together(v_NKC)
+    if not k_NKC.dtype == v_NKC.dtype == k_pool.dtype or slots_N.dtype is not torch.int64:
+        raise InternalError(f"keys {k_NKC.dtype}, values {v_NKC.dtype}, pool {k_pool.dtype}, slots {slots_N.dtype}")
+    build.library().write_pages(
+        k_pool.dtype is torch.bfloat16,
+        k_NKC.data_ptr(),
+        k_NKC.stride(0),
+        v_NKC.data_ptr(),
+        v_NKC.stride(0),
+        k_pool.data_ptr(),
+        v_pool.data_ptr(),
+        slots_N.data_ptr(),
+        num_tokens,
+        num_key_heads,
+        width,
+        torch.get_num_threads(),
+    )
+
+
+def attend(
+    q_NHC: Tensor,
+    k_pool: Tensor,
+    v_pool: Tensor,
+    page_table_SP: Tensor,
+    sequence_of_token_N: Tensor,
+    positions_N: Tensor,
+    *,
+    scale: float,
+    window: int = 0,
+    slopes_H: Tensor | None = None,
+) -> Tensor:
+    """What each token gathers from the keys 0 … its position of its sequence, [N, H, C] in q's dtype.
+
+    Args:
+        q_NHC: queries in the pool's dtype; query head h reads key head h // (H / K). Tokens of a sequence that are
+            computed together stand side by side.
+        k_pool: keys of the layer, those of these tokens written before.
+        v_pool: values of the layer.
+        page_table_SP: int32; page p of a sequence holds its positions 32·p to 32·p + 31. Entries that no token of the
+            call can see are not read.
+        sequence_of_token_N: int32, the row of each token's sequence in the table.
+        positions_N: int32, each token's position in its sequence.
+        scale: what scores are multiplied by.
+        window: how many positions a token sees, itself included; 0 for all.
+        slopes_H: float32, ALiBi: slope · (key position - position) is added to the score; None for none.
+
+    Raises:
+        InternalError: a page that a token can see is missing from the table, or a table has the wrong type.
+    """
+    num_tokens, num_heads, width = q_NHC.shape
+    q_NHC = _heads_together(q_NHC)
+    tables_fit = page_table_SP.dtype == sequence_of_token_N.dtype == positions_N.dtype == torch.int32
+    if not tables_fit or q_NHC.dtype is not k_pool.dtype:
+        raise InternalError(f"tables are int32 and queries {k_pool.dtype}; given: {page_table_SP.dtype}, {q_NHC.dtype}")
+    out_NHC = torch.empty((num_tokens, num_heads, width), dtype=q_NHC.dtype)
+    failure = build.library().attend(
+        k_pool.dtype is torch.bfloat16,
+        q_NHC.data_ptr(),
+        q_NHC.stride(0),
+        k_pool.data_ptr(),
+        v_pool.data_ptr(),
+        page_table_SP.data_ptr(),
+        page_table_SP.shape[1],
+        sequence_of_token_N.data_ptr(),
+        positions_N.data_ptr(),
+        num_tokens,
+        num_heads,
+        k_pool.shape[1],
+        width,
+        scale,
+        window,
+        None if slopes_H is None else slopes_H.data_ptr(),
+        out_NHC.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failure:
+        raise InternalError("attention needs a page that is not in the page table" if failure == 1 else "no memory")
+    return out_NHC
+
+
+def _heads_together(x_NHC: Tensor) -> Tensor:
+    """`x`, copied where the heads of a token do not follow one another."""
+    return x_NHC if x_NHC.stride(2) == 1 and x_NHC.stride(1) == x_NHC.shape[2] else x_NHC.contiguous()
