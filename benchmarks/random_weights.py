@@ -36,11 +36,43 @@ SIZES = {
         "head_dim": 64,
         "intermediate_size": 2048,
     },
+    "70M": {
+        "vocab_size": 32000,
+        "hidden_size": 512,
+        "num_layers": 12,
+        "num_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "intermediate_size": 1536,
+    },
+    "350M": {
+        "vocab_size": 32000,
+        "hidden_size": 1024,
+        "num_layers": 24,
+        "num_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 64,
+        "intermediate_size": 2816,
+    },
+    "MoE 85M": {
+        "family": "granitemoe",
+        "feed_forward": "experts",
+        "vocab_size": 32000,
+        "hidden_size": 384,
+        "num_layers": 8,
+        "num_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 48,
+        "intermediate_size": 192,
+        "num_experts": 32,
+        "experts_per_token": 8,
+        "attention_multiplier": 48**-0.5,
+    },
 }
 _SYLLABLES = ["ka", "gę", "रा", "த்", "ло", "بي", "ni", "सू", "ość", "ம", "tra", "এ", "wi", "ध", "zh"]
 
 
-def write_weights(folder: Path, size: str, max_positions: int = 1024) -> Path:
+def write_weights(folder: Path, size: str, max_positions: int = 1024, dtype: str = "float32") -> Path:
     """Write a decoder of this size and a tokenizer below `folder`; return the weights folder.
 
     The weights are drawn wide enough for greedy choices to be clear. The end token always scores 0, which is never the
@@ -52,7 +84,7 @@ def write_weights(folder: Path, size: str, max_positions: int = 1024) -> Path:
         decoder.head.weight[TOKEN_IDS["eos_token_id"]] = 0
     weights = folder / "weights"
     weights.mkdir()
-    save_weights(weights, decoder, token_ids=TOKEN_IDS)
+    save_weights(weights, decoder, token_ids=TOKEN_IDS, dtype=dtype)
     _write_documents(folder / "documents" / "documents")
     train_tokenizer(TokenizerConfiguration(vocab_size=TRAINED_TOKENS), folder / "documents", weights)
     return weights

@@ -1,0 +1,28 @@
+"""Decoding by our engine: `our_worker.py FOLDER DTYPE THREADS`."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from protocol import serve
+
+from vernacular.inference.model import load
+from vernacular.models.language_model import Sampling
+
+
+def main(folder: str, dtype: str, threads: str) -> None:
+    torch.set_num_threads(int(threads))
+    lm = load(folder, dtype=dtype)
+
+    def run(prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
+        answers = [lm.answer(prompt, Sampling(max_new_tokens=new_tokens)) for prompt in prompts]
+        for _ in lm.engine.run(answers):
+            pass
+        return [answer.ids for answer in answers]
+
+    serve(run)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,35 @@
+"""What a worker and the benchmark say to each other: a line of JSON each way. Standard library only.
+
+A worker runs one program's decoding in a process of its own, in whichever environment has that program, so that ours
+and the peers can take turns and each has its own memory to be measured. Told `{"prompts": [[ids]], "new_tokens": n}` it
+answers with the seconds and the processor seconds that it took, the tokens, and its peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+Run = Callable[[list[list[int]], int], list[list[int]]]
+"""Greedy tokens of each prompt: `new_tokens` of them, whatever the model says of ending."""
+
+
+def serve(run: Run) -> None:
+    """Answer requests from standard input until it ends."""
+    # What libraries print must not mix with the answers.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        wall, processor = time.perf_counter(), time.process_time()
+        tokens = run(request["prompts"], request["new_tokens"])
+        answer = {
+            "seconds": time.perf_counter() - wall,
+            "processor_seconds": time.process_time() - processor,
+            "tokens": tokens,
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+        print(json.dumps(answer), file=answers, flush=True)
