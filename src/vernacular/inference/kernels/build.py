@@ -27,10 +27,14 @@ _HERE = Path(__file__).parent
 _OTHERWISE = "or choose PyTorch's own kernels with `--kernels torch`"
 
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
-_MATRIX = (_WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, columns, units, group, panels, scales
+_MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales
 _SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[int]] | type[ctypes._SimpleCData[float]], ...]] = {
     "pack": (_WORD, _WORD, _WORD, _POINTER, _WORD, _WORD, _POINTER, _INT),
-    "linear": (*_MATRIX, _POINTER, _WORD, _WORD, _WORD, _POINTER, _POINTER, _INT),
+    "linear": (*_MATRIX, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _INT),
+    "experts": (
+        *(_WORD, _WORD, _WORD, _POINTER, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _WORD, _WORD),
+        *(_WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _POINTER, _INT),
+    ),
     "attend": (
         *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
         *(_WORD, _WORD, _WORD, _WORD, _REAL, _WORD, _POINTER, _POINTER, _INT),

@@ -1,26 +1,11 @@
 /* y = x · weightᵀ for weights packed in panels. */
 #include "panel.h"
 
-/* Columns of one panel for some rows, as numbers of the activations' type. */
-static void store(const struct matrix *matrix, long panel, const floats *totals, long count, char *y) {
-    const long first = panel * PANEL;
-    const long width = matrix->columns - first < PANEL ? matrix->columns - first : PANEL;
-    for (long r = 0; r < count; r++) {
-        const float *total = (const float *)(totals + r * PANEL_VECTORS);
-        if (matrix->format == FLOAT32) {
-            memcpy((float *)y + r * matrix->columns + first, total, (size_t)width * sizeof(float));
-        } else {
-            uint16_t *out = (uint16_t *)y + r * matrix->columns + first;
-            for (long c = 0; c < width; c++) out[c] = bfloat_of(total[c]);
-        }
-    }
-}
-
 /* x [rows, K] with `x_stride` numbers from row to row, y [rows, N] without gaps; both float for float32 weights and
    bfloat16 for all others. `fixed` holds the rows as integers, then their scales (int8 and int4 only). */
-int linear(long format, long columns, long units, long group, const char *panels, const float *scales, const char *x,
-            long x_stride, long width, long rows, char *y, unit_t *fixed, int threads) {
-    const struct matrix matrix = {format, columns, units, group, panels, scales};
+int linear(long format, long columns, long width, long units, long group, const char *panels, const float *scales,
+           const char *x, long x_stride, long rows, char *y, unit_t *fixed, int threads) {
+    const struct matrix matrix = {format, columns, width, units, group, panels, scales};
     const long size = format == FLOAT32 ? 4 : 2;
     const long num_panels = (columns + PANEL - 1) / PANEL;
     const long num_tiles = (rows + TILE - 1) / TILE;
@@ -32,8 +17,7 @@ int linear(long format, long columns, long units, long group, const char *panels
         if (fixed) {
 #pragma omp for schedule(static)
             for (long r = 0; r < rows; r++)
-                to_fixed_point(&matrix, (const uint16_t *)(x + r * x_stride * size), width, fixed + r * units,
-                               fixed_scales + r * groups);
+                to_fixed_point(&matrix, x + r * x_stride * size, r, (char *)fixed, fixed_scales);
         }
 #pragma omp for schedule(static) nowait
         for (long task = 0; task < num_panels * num_tiles; task++) {
@@ -47,7 +31,8 @@ int linear(long format, long columns, long units, long group, const char *panels
             }
             floats totals[TILE * PANEL_VECTORS];
             multiply_panel(&matrix, panel, &tile, totals);
-            store(&matrix, panel, totals, tile.count, y + first * columns * size);
+            for (long r = 0; r < tile.count; r++)
+                store_panel(&matrix, panel, totals + r * PANEL_VECTORS, y + (first + r) * columns * size);
         }
     }
     return 0;

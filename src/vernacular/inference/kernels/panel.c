@@ -6,25 +6,25 @@ long panel_bytes(const struct matrix *matrix) {
     return matrix->units / packing_of((enum format)matrix->format) * PANEL * 4;
 }
 
-/* Fixed point: the largest number of a group uses 15 bits, so a bfloat16 within 2⁻⁷ of it is exact and what is lost of
-   any other is below 2⁻¹⁵ of the largest. Products and sums of integers are exact. */
-void to_fixed_point(const struct matrix *matrix, const uint16_t *x, long width, unit_t *units, float *scales) {
-    const long group = 2 * matrix->group;
-    int16_t *integers = (int16_t *)units;
+void to_fixed_point(const struct matrix *matrix, const char *row_of_x, long row, char *units, float *scales) {
+    const long group = 2 * matrix->group, width = matrix->width;
+    const uint16_t *x = (const uint16_t *)row_of_x;
+    int16_t *integers = (int16_t *)units + row * 2 * matrix->units;
+    scales += row * (matrix->units / matrix->group);
     for (long start = 0; start < 2 * matrix->units; start += group, integers += group, x += group) {
         const long given = width - start < group ? width - start : group;
         uint16_t largest = 0;
         for (long i = 0; i < given; i++) {
-            uint16_t magnitude = x[i] & 0x7fff;
+            const uint16_t magnitude = x[i] & 0x7fff;
             largest = magnitude > largest ? magnitude : largest;
         }
-        const int exponent = largest >> 7;
-        if (exponent == 255) *scales++ = NAN; /* an infinity or a NaN reaches every output */
-        else *scales++ = exponent < 15 ? 0 : as_float((uint32_t)(exponent - 14) << 23);
-        const float up = exponent < 15 || exponent == 255 ? 0 : as_float((uint32_t)(268 - exponent) << 23);
-        const float magic = 12582912.0f; /* 1.5 · 2²³: the sum's low bits are the number, rounded to nearest even */
+        const int exponent = largest >> 7, infinite = exponent == 255, nothing = exponent < 15;
+        /* An infinity or a NaN reaches every output; numbers below 2⁻¹¹² count as 0. */
+        *scales++ = infinite ? NAN : nothing ? 0 : as_float((uint32_t)(exponent - 14) << 23);
+        const float up = infinite || nothing ? 0 : as_float((uint32_t)(268 - exponent) << 23);
+        const float magic = 12582912.0f; /* 1.5 · 2²³: the low bits of the sum are the nearest integer */
         for (long i = 0; i < given; i++)
-            integers[i] = up == 0 ? 0 : (int16_t)as_bits(float_of(x[i]) * up + magic);
+            integers[i] = (int16_t)as_bits((infinite ? 0 : float_of(x[i])) * up + magic);
         for (long i = given; i < group; i++) integers[i] = 0;
     }
 }
@@ -95,5 +95,20 @@ void multiply_panel(const struct matrix *matrix, long panel, const struct rows *
         case BFLOAT16: multiply_panel_of(BFLOAT16, matrix, panel, rows, totals); break;
         case INT8: multiply_panel_of(INT8, matrix, panel, rows, totals); break;
         case INT4: multiply_panel_of(INT4, matrix, panel, rows, totals); break;
+    }
+}
+
+void store_panel(const struct matrix *matrix, long panel, const floats *totals, char *y) {
+    const long first = panel * PANEL;
+    const long width = matrix->columns - first < PANEL ? matrix->columns - first : PANEL;
+    if (matrix->format == FLOAT32) {
+        memcpy((float *)y + first, totals, (size_t)width * sizeof(float));
+    } else {
+        uint16_t bfloats[PANEL];
+        for (int v = 0; v < PANEL_VECTORS; v++) {
+            const words rounded = round_to_bfloat(totals[v]);
+            for (int i = 0; i < LANES; i++) bfloats[v * LANES + i] = (uint16_t)rounded[i];
+        }
+        memcpy((uint16_t *)y + first, bfloats, (size_t)width * sizeof(uint16_t));
     }
 }

@@ -13,6 +13,7 @@ INLINE int packing_of(enum format format) { return format == INT8 ? 2 : format =
 struct matrix {
     long format;
     long columns;       /* N */
+    long width;         /* K */
     long units;         /* K in 4-byte units: K for float32, otherwise half of K, padded to whole groups */
     long group;         /* units that share a scale (int8: of activations; int4: of weights too) */
     const char *panels; /* [N / 64][units / packing][64] lanes of 4 bytes */
@@ -28,8 +29,13 @@ struct rows {
 
 long panel_bytes(const struct matrix *matrix);
 
-/* A row of bfloat16 as integers of 16 bits: each group of 2·matrix->group numbers has a power of two in common. */
-void to_fixed_point(const struct matrix *matrix, const uint16_t *x, long width, unit_t *units, float *scales);
+/* A row of bfloat16 as integers of 16 bits, to row `row` of `units` and `scales`: each group has a power of two in
+   common. The largest number of a group uses 15 bits, so a bfloat16 within 2⁻⁷ of it is exact and what is lost of any
+   other is at most 2⁻¹⁵ of the largest. Products and sums of the integers are exact. */
+void to_fixed_point(const struct matrix *matrix, const char *x, long row, char *units, float *scales);
 
 /* totals[r] = rows[r] · panel, 64 floats a row. */
 void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
+
+/* One row of the totals, as numbers of the activations' type, to its place in the row `y` of all columns. */
+void store_panel(const struct matrix *matrix, long panel, const floats *totals, char *y);
