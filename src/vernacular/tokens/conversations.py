@@ -12,8 +12,8 @@ from typing import Any
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import sha256_bytes
 from vernacular.foundation.progress import progress
+from vernacular.tokens.messages import ConversationError, Message, check_messages, said
 from vernacular.tokens.shards import NAME_BYTES
-from vernacular.tokens.template import ConversationError, Message, check_messages
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Conversation:
         id: what the file calls it, or the first 32 digits of its line's SHA-256.
         language: code of its language, "und" where the file gives none.
         messages: role and content of each.
+        tools: the tools that its calls are to, None without any.
+        documents: what its answers rest on, None without any.
         weight: factor on the loss of all its tokens (Bielik's weights of trusted and generated answers).
         line: its line in the file, from 1.
     """
@@ -33,6 +35,8 @@ class Conversation:
     messages: list[Message]
     weight: float
     line: int
+    tools: list[Any] | None = None
+    documents: list[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -44,7 +48,7 @@ class Conversation:
     @property
     def text(self) -> str:
         """What was said, a message a line."""
-        return "\n".join(message["content"] for message in self.messages)
+        return "\n".join(map(said, self.messages))
 
 
 def read_conversations(path: Path, reject: Callable[[int, UserError], None]) -> Iterator[Conversation]:
@@ -83,6 +87,8 @@ def parse_conversation(line: bytes, number: int) -> Conversation:
         messages=record["messages"],
         weight=_weight(record),
         line=number,
+        tools=_list(record, "tools"),
+        documents=_list(record, "documents"),
     )
 
 
@@ -90,6 +96,13 @@ def _string(record: dict[str, Any], key: str, otherwise: str) -> str:
     value = record.get(key, otherwise)
     if not isinstance(value, str) or not value:
         raise ConversationError(f"'{key}' is not a text: {value!r}")
+    return value
+
+
+def _list(record: dict[str, Any], key: str) -> list[Any] | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, list):
+        raise ConversationError(f"'{key}' is not a list: {value!r:.80}")
     return value
 
 

@@ -213,8 +213,7 @@ def _unigram(proto: Any, where: Path) -> models.Unigram:
         if unread:
             _refuse(where, f"the Unigram piece '{text}' without a piece '{unread[0]}'", "its letters must be pieces")
     scores = [
-        (piece.piece, piece.score if piece.type == _NORMAL else len(piece.piece) * lowest - 1)
-        for piece in proto.pieces
+        (piece.piece, piece.score if piece.type == _NORMAL else len(piece.piece) * lowest - 1) for piece in proto.pieces
     ]
     return models.Unigram(scores, proto.trainer_spec.unk_id, proto.trainer_spec.byte_fallback)
 

@@ -1,37 +1,35 @@
 """The chat template: one object writes conversations for training, evaluation, serving and export.
 
 It is a Jinja template with the surroundings that transformers gives it, so that both write the same text. It is not
-trusted: what the messages say is followed through the rendering with a placeholder for each message, so that text of
-a user never turns into a control token, and the loss mask is proven on each conversation, or the template is refused.
+trusted: what the messages say is followed through the rendering with placeholders, so that text of a user never turns
+into a control token, and the loss mask is proven on each conversation, or the template is refused.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
+import yaml
+from jinja2 import meta
 
 from vernacular.foundation.errors import UserError, unknown_name
-from vernacular.foundation.files import read_json, sha256_bytes, write_text
+from vernacular.foundation.files import sha256_bytes, write_text
+from vernacular.tokens.following import PLACEHOLDER, Rendering, follow
 from vernacular.tokens.jinja import template_environment
-from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
+from vernacular.tokens.messages import ASSISTANT, ConversationError, Message, check_messages, said
+from vernacular.tokens.tokenizer import Follows, Tokenizer
+from vernacular.tokens.tokenizer_files import CONFIG_FILE, folder_settings, special_names
 
 TEMPLATE_FILE = "chat_template.jinja"
-ROLES = ("system", "user", "assistant", "tool")
-Message = Mapping[str, str]
-
-# Private-use characters round a number: no template writes them by itself, and trimming leaves them alone.
-_PLACEHOLDER = "\ue000{}\ue001"
-_PLACEHOLDERS = re.compile("\ue000([0-9]+)\ue001")
-
-
-class ConversationError(UserError):
-    """A conversation is at fault, not the template: a run may set it aside and go on."""
+TOOLS_TEMPLATE_FILE = "additional_chat_templates/tool_use.jinja"
+_STAND_IN = PLACEHOLDER.format(0)
+_QUESTION = {"role": "user", "content": "?"}
 
 
 class Piece(NamedTuple):
@@ -45,47 +43,84 @@ class Piece(NamedTuple):
     weight: float
 
 
-class _Rendered(NamedTuple):
-    """A rendered conversation and where each message's text stands in it, in characters."""
-
-    text: str
-    spans: list[tuple[int, int]]
-
-
 class ChatTemplate:
-    """A chat template and the special tokens it may name (`bos_token`, …)."""
+    """A chat template and the special tokens it may name (`bos_token`, …).
 
-    def __init__(self, source: str, *, special_names: Mapping[str, str] | None = None, name: str = "template") -> None:
+    Args:
+        source: the Jinja template.
+        special_names: the special tokens by the names templates give them.
+        name: where it comes from, for errors.
+        tool_use: another template, for conversations with tools; some folders have two.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        special_names: Mapping[str, str] | None = None,
+        name: str = "template",
+        tool_use: str | None = None,
+    ) -> None:
         self.source = source
         self.name = name
+        self.tool_use = tool_use
         self._special_names = dict(special_names or {})
-        try:
-            self._template = template_environment().from_string(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"not a Jinja template: {error.message}", where=f"{name}:{error.lineno}") from error
+        self._template = _compiled(source, name)
+        self._template_with_tools = (
+            _compiled(tool_use, f"{name} (tool_use)") if tool_use is not None else self._template
+        )
 
     @classmethod
     def default(cls) -> ChatTemplate:
         """`<|begin|>`, then `<|role|>TEXT<|end|>` for each message; `<|assistant|>` invites the answer."""
-        source = (files("vernacular.tokens") / "data" / "default.jinja").read_text(encoding="utf-8")
-        return cls(source, name="the default template")
+        return cls.named("default")
+
+    @classmethod
+    def named(cls, name: str, special_names: Mapping[str, str] | None = None) -> ChatTemplate:
+        """A template of a published model: `granite-3.0`, `krutrim-1`, `krutrim-2`, `bielik-instruct`; or `default`.
+
+        Param-1's is not public: its folder must bring its own.
+
+        Args:
+            name: the name.
+            special_names: the special tokens of the tokenizer it is for (`Tokenizer.special_names`), where they are
+                not the published ones. Krutrim-1's card does not say its end token, so there it is needed.
+        """
+        folder = files("vernacular.tokens") / "templates"
+        known = yaml.safe_load((folder / "special_tokens.yaml").read_text(encoding="utf-8"))
+        if name not in known:
+            raise unknown_name("chat template", name, known)
+        names = {**known[name], **(special_names or {})}
+        source = (folder / f"{name}.jinja").read_text(encoding="utf-8")
+        needed = meta.find_undeclared_variables(template_environment().parse(source)) & {"bos_token", "eos_token"}
+        for missing in sorted(needed - names.keys()):
+            raise UserError(
+                f"the chat template '{name}' writes the tokenizer's {missing}, which is not given",
+                where=f"chat template '{name}'",
+                fix=f"give special_names of the tokenizer, with its {missing}",
+            )
+        return cls(source, special_names=names, name=f"the chat template '{name}'")
 
     @classmethod
     def load(cls, folder: str | Path) -> ChatTemplate:
-        """Read a folder's template: `chat_template.jinja`, or `chat_template` in its `tokenizer_config.json`."""
+        """Read a folder's template: `chat_template.jinja`, or `chat_template` in its `tokenizer_config.json`.
+
+        The latter is a text, or a list of {"name", "template"} with a `default` and perhaps a `tool_use`. Beside
+        `chat_template.jinja`, a second one for tools is `additional_chat_templates/tool_use.jinja`.
+        """
         folder = Path(folder)
-        config = read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
-        special_names = {
-            key: value["content"] if isinstance(value, dict) else value
-            for key, value in config.items()
-            if key.endswith("_token") and isinstance(value, str | dict)
-        }
-        path = folder / TEMPLATE_FILE
+        settings = folder_settings(folder)
+        names = special_names(settings)
+        path, tools_path = folder / TEMPLATE_FILE, folder / TOOLS_TEMPLATE_FILE
         if path.is_file():
-            return cls(path.read_text(encoding="utf-8"), special_names=special_names, name=str(path))
-        if isinstance(config.get("chat_template"), str):
-            name = f"{folder / CONFIG_FILE} (chat_template)"
-            return cls(config["chat_template"], special_names=special_names, name=name)
+            tool_use = tools_path.read_text(encoding="utf-8") if tools_path.is_file() else None
+            return cls(path.read_text(encoding="utf-8"), special_names=names, name=str(path), tool_use=tool_use)
+        where = f"{folder / CONFIG_FILE} (chat_template)"
+        found = _templates_by_name(settings.get("chat_template"), where)
+        if "default" in found:
+            return cls(found["default"], special_names=names, name=where, tool_use=found.get("tool_use"))
+        if found:
+            raise UserError(f"none of the chat templates ({', '.join(found)}) is named 'default'", where=where)
         raise UserError(
             f"no chat template: neither {TEMPLATE_FILE} nor the key chat_template in {CONFIG_FILE} is there",
             where=folder,
@@ -93,40 +128,120 @@ class ChatTemplate:
         )
 
     def save(self, folder: str | Path) -> None:
-        """Write `chat_template.jinja`."""
+        """Write `chat_template.jinja` and, if there is one for tools, that one too."""
         write_text(Path(folder) / TEMPLATE_FILE, self.source)
+        if self.tool_use is not None:
+            write_text(Path(folder) / TOOLS_TEMPLATE_FILE, self.tool_use)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the template's source."""
-        return sha256_bytes(self.source.encode("utf-8"))
+        """SHA-256 of the template's source; of both sources, one after the other, where there are two."""
+        sources = self.source if self.tool_use is None else f"{self.source}\0{self.tool_use}"
+        return sha256_bytes(sources.encode("utf-8"))
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-        """The conversation as text, control tokens written out. For reading and hashing; `encode` gives the ids.
+    # ------------------------------------------------------------------------------------------ how it writes
 
-        Raises:
-            UserError: a message is malformed, its role unknown, or the template refuses the conversation.
-        """
-        check_messages(messages)
+    @cached_property
+    def openings(self) -> tuple[str, ...]:
+        """How a rendered conversation starts, up to its first message's text: with a system message, and without."""
+        answer = {"role": "assistant", "content": "!"}
+        system, user = {"role": "system", "content": _STAND_IN}, {"role": "user", "content": _STAND_IN}
+        written = [self._probe([system, _QUESTION, answer]), self._probe([user, answer])]
+        starts = [text.partition(_STAND_IN)[0] for text in written if text is not None and _STAND_IN in text]
+        return tuple(dict.fromkeys(start for start in starts if start.strip()))
+
+    @cached_property
+    def tool_call_marker(self) -> str | None:
+        """What the assistant writes before the JSON of its tool calls; None where the template knows none."""
+        return self._between_prompt_and("assistant_tool_call")
+
+    @cached_property
+    def _blank(self) -> str:
+        """The blank that some templates leave to the assistant to write before its text (`[/INST] TEXT`), or none."""
+        return " " if self._between_prompt_and("assistant") == " " else ""
+
+    @cached_property
+    def _tool_role(self) -> str | None:
+        """The role under which this template writes what a tool answered."""
+        for role in ("tool", "tool_response"):
+            text = self._probe([_QUESTION, {"role": role, "content": _STAND_IN}])
+            if text is not None and _STAND_IN in text:
+                return role
+        return None
+
+    def _between_prompt_and(self, role: str) -> str | None:
+        prompt = self._probe([_QUESTION], add_generation_prompt=True)
+        text = self._probe([_QUESTION, {"role": role, "content": _STAND_IN}])
+        if prompt is None or text is None or _STAND_IN not in text or not text.startswith(prompt):
+            return None
+        return text.removeprefix(prompt).partition(_STAND_IN)[0]
+
+    def _probe(self, messages: list[dict[str, Any]], add_generation_prompt: bool = False) -> str | None:
         try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
+            return self._write(messages, None, None, add_generation_prompt)
+        except ConversationError:
+            return None
+
+    def _write(self, messages: list[dict[str, Any]], tools: Any, documents: Any, add_generation_prompt: bool) -> str:
+        template = self._template_with_tools if tools is not None else self._template
+        try:
+            return template.render(
+                messages=messages,
+                tools=tools,
+                documents=documents,
                 add_generation_prompt=add_generation_prompt,
                 **self._special_names,
             )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise ConversationError(f"the template refuses the conversation: {error}", where=self.name) from error
 
-    def encode(
-        self, tokenizer: Tokenizer, messages: Sequence[Message], add_generation_prompt: bool = False
-    ) -> list[int]:
-        """Ids of the rendered conversation. Control tokens come from the template, never from a message's text."""
-        rendered = self._follow(messages, add_generation_prompt)
-        return encode_pieces(tokenizer, [list(self._pieces(tokenizer, rendered, messages))])[0][0]
+    # ------------------------------------------------------------------------------------------ conversations
 
-    def encode_for_training(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], list[float]]:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
+        """The conversation as text, control tokens written out. For reading and hashing; `encode` gives the ids.
+
+        Args:
+            messages: {"role", "content"}, or an assistant's with `tool_calls` in OpenAI's shape.
+            add_generation_prompt: end with what invites the assistant's answer.
+            tools: the tools that may be called, as JSON schemas.
+            documents: what the answer shall rest on; each {"text", …}.
+
+        Raises:
+            UserError: a message is malformed, its role unknown, the template refuses the conversation, or it has no
+                place for tools, tool calls or documents that are given.
+        """
+        asked, tools, documents = self._prepared(messages, tools, documents)
+        return self._write(asked, tools, documents, add_generation_prompt)
+
+    def encode(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """Ids of the rendered conversation. Control tokens come from the template, never from a given text."""
+        asked, tools, documents = self._prepared(messages, tools, documents)
+        rendered = self._follow(asked, tools, documents, add_generation_prompt)
+        return encode_pieces(tokenizer, [list(self._pieces(tokenizer, rendered, asked))])[0][0]
+
+    def encode_for_training(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> tuple[list[int], list[float]]:
         """Ids of a conversation and the loss weight of each as a target.
 
         The weight is 1 on each assistant message's text and on the end token after it, 0 elsewhere.
@@ -135,36 +250,48 @@ class ChatTemplate:
             UserError: the conversation does not end with an assistant's message, one of them is empty, or the
                 template cannot be masked (see `training_pieces`).
         """
-        return encode_pieces(tokenizer, [self.training_pieces(tokenizer, messages)])[0]
+        return encode_pieces(tokenizer, [self.training_pieces(tokenizer, messages, tools=tools, documents=documents)])[
+            0
+        ]
 
-    def training_pieces(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> list[Piece]:
+    def training_pieces(
+        self,
+        tokenizer: Tokenizer,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[Piece]:
         """The conversation in pieces with their loss weights, proven to be what generation will see.
 
         For each assistant message, the prompt (the messages before it, rendered with the generation prompt) must be
-        how the whole conversation begins; the message's text must follow at once, and the end token after it.
+        how the whole conversation begins; the message's text must follow at once, and the end token after it. Between
+        prompt and text only a blank or, for tool calls, their marker may stand; it is trained on like the text.
         """
-        rendered = self._follow(messages, add_generation_prompt=False)
-        if not messages or messages[-1]["role"] != "assistant":
+        asked, tools, documents = self._prepared(messages, tools, documents)
+        rendered = self._follow(asked, tools, documents, add_generation_prompt=False)
+        if not asked or asked[-1]["role"] not in ASSISTANT:
             raise ConversationError(
                 "the conversation does not end with a message of the assistant", fix="drop the messages after its last"
             )
-        for number, (message, (start, stop)) in enumerate(zip(messages, rendered.spans, strict=True)):
-            if message["role"] != "assistant":
+        for start, stop, number in rendered.spans:
+            if number is None or asked[number]["role"] not in ASSISTANT:
                 continue
             if start == stop:
                 raise ConversationError(
                     f"message {number + 1}, of the assistant, is empty", fix="give it text, or leave it out"
                 )
-            prompt = self.render(messages[:number], add_generation_prompt=True)
-            if rendered.text[:start] != prompt:
+            begun = rendered.text[: start - len(self._lead(asked[number]))]
+            prompt = self._write(asked[:number], tools, documents, add_generation_prompt=True)
+            if begun != prompt:
                 raise self._unmaskable(
                     f"the prompt for message {number + 1} ({_tail(prompt)}) is not how the conversation begins before"
-                    f" that message ({_tail(rendered.text[:start])})"
+                    f" that message ({_tail(begun)})"
                 )
             if not rendered.text.startswith(tokenizer.end_token, stop):
                 after = rendered.text[stop : stop + 20]
                 raise self._unmaskable(f"message {number + 1} is followed by {after!r}, not by {tokenizer.end_token}")
-        return list(self._pieces(tokenizer, rendered, messages))
+        return list(self._pieces(tokenizer, rendered, asked))
 
     def _unmaskable(self, reason: str) -> UserError:
         return UserError(
@@ -174,46 +301,68 @@ class ChatTemplate:
             " and the end token exactly what follows it",
         )
 
-    def _follow(self, messages: Sequence[Message], add_generation_prompt: bool) -> _Rendered:
-        """Render, and find each message's text by rendering once more with placeholders in place of the texts."""
-        text = self.render(messages, add_generation_prompt)
-        stand_ins = [{**message, "content": _PLACEHOLDER.format(n)} for n, message in enumerate(messages)]
-        literals = _PLACEHOLDERS.split(self.render(stand_ins, add_generation_prompt))
-        if literals[1::2] != [str(number) for number in range(len(messages))]:
-            raise UserError(
-                "the template does not write each message's text once, in order, so its text cannot be followed",
-                where=self.name,
-                fix="write every message's content exactly once",
-            )
-        spans: list[tuple[int, int]] = []
-        position = 0
-        for number, (literal, message) in enumerate(zip(literals[0:-1:2], messages, strict=True)):
-            start = position + len(literal)
-            following = literals[2 * number + 2]
-            for written in (message["content"], message["content"].strip()):
-                if text.startswith(literal + written + following, position):
-                    break
-            else:
-                raise UserError(
-                    f"the template alters the text of message {number + 1} by more than trimming its ends",
-                    where=self.name,
-                    fix="write the content as it is",
-                )
-            position = start + len(written)
-            spans.append((start, position))
-        if len(text) != position + len(literals[-1]):
-            raise UserError("the template writes more for these texts than for others", where=self.name)
-        return _Rendered(text, spans)
+    # ------------------------------------------------------------------------------------------ within
 
-    def _pieces(self, tokenizer: Tokenizer, rendered: _Rendered, messages: Sequence[Message]) -> Iterator[Piece]:
-        """Cut at control tokens written by the template, and where an assistant's text begins and ends.
+    def _prepared(
+        self, messages: Sequence[Message], tools: Any, documents: Any
+    ) -> tuple[list[dict[str, Any]], Any, Any]:
+        """Messages in the roles this template knows, each with its text as content; tools and documents as JSON data."""
+        check_messages(messages)
+        asked = [self._in_its_words(message, number) for number, message in enumerate(messages, start=1)]
+        tools, documents = _as_data(tools, "tools"), _as_data(documents, "documents")
+        for what, given in (("tools", tools), ("documents", documents)):
+            if given is None:
+                continue
+            parts = {"tools": tools, "documents": documents, what: None}
+            without = self._write(asked, parts["tools"], parts["documents"], False)
+            if self._write(asked, tools, documents, False) == without:
+                raise UserError(
+                    f"the template has no place for {what}",
+                    where=self.name,
+                    fix=f"leave {what} out, or use a model whose template writes them",
+                )
+        return asked, tools, documents
+
+    def _in_its_words(self, message: Message, number: int) -> dict[str, Any]:
+        rest = {
+            key: _as_data(value, f"message {number}")
+            for key, value in message.items()
+            if key not in ("role", "content", "tool_calls")
+        }
+        role = message["role"]
+        if message.get("tool_calls"):
+            role = "assistant_tool_call"
+        if role == "assistant_tool_call" and self.tool_call_marker is None:
+            raise ConversationError(
+                f"the template has no place for the tool calls of message {number}",
+                where=self.name,
+                fix="leave them out, or use a model whose template writes tool calls",
+            )
+        if role == "tool" and self._tool_role is not None:
+            role = self._tool_role
+        return {**rest, "role": role, "content": said(message, number)}
+
+    def _follow(self, asked: Sequence[Message], tools: Any, documents: Any, add_generation_prompt: bool) -> Rendering:
+        def write(messages: list[dict[str, Any]], tools: Any, documents: Any) -> str:
+            return self._write(messages, tools, documents, add_generation_prompt)
+
+        return follow(write, asked, tools, documents, self.name)
+
+    def _lead(self, message: Message) -> str:
+        """What the assistant writes itself between the prompt and the message's text."""
+        return (self.tool_call_marker or "") if message["role"] == "assistant_tool_call" else self._blank
+
+    def _pieces(self, tokenizer: Tokenizer, rendered: Rendering, asked: Sequence[Message]) -> Iterator[Piece]:
+        """Cut at control tokens written by the template, and where the assistant begins and ends to write.
 
         The latter cut makes the prompt's ids the same in training as in generation, whatever the template writes
         before the text. Other texts are encoded together with the template's words round them, as transformers does.
         """
         pending, position, weight = "", 0, 0.0
-        for message, (start, stop) in zip([*messages, None], [*rendered.spans, (len(rendered.text),) * 2], strict=True):
-            for part, is_control in _cut_at_controls(tokenizer, rendered.text[position:start]):
+        for start, stop, number in [*rendered.spans, (len(rendered.text), len(rendered.text), None)]:
+            is_answer = number is not None and asked[number]["role"] in ASSISTANT
+            lead = self._lead(asked[number]) if is_answer and number is not None else ""
+            for part, is_control in _cut_at_controls(tokenizer, rendered.text[position : start - len(lead)]):
                 if not is_control:
                     pending += part
                     continue
@@ -222,13 +371,19 @@ class ChatTemplate:
                 yield Piece(part, True, weight)
                 pending, weight = "", 0.0
             position = stop
-            if message is not None and message["role"] == "assistant":
-                if pending:
-                    yield Piece(pending, False, 0.0)
-                pending, weight = "", 1.0
-                yield Piece(rendered.text[start:stop], False, 1.0)
-            else:
+            if not is_answer:
                 pending += rendered.text[start:stop]
+                continue
+            if pending:
+                yield Piece(pending, False, 0.0)
+            pending = ""
+            for part, is_control in _cut_at_controls(tokenizer, lead):
+                if is_control:
+                    yield Piece(part, True, 1.0)
+                else:
+                    pending += part
+            yield Piece(pending + rendered.text[start:stop], False, 1.0)
+            pending, weight = "", 1.0
         if pending:
             yield Piece(pending, False, 0.0)
 
@@ -237,8 +392,16 @@ def encode_pieces(
     tokenizer: Tokenizer, conversations: Sequence[Sequence[Piece]]
 ) -> list[tuple[list[int], list[float]]]:
     """Ids and loss weights of conversations in pieces, all texts encoded in one batch on all cores."""
-    texts = [piece.text for pieces in conversations for piece in pieces if not piece.is_control]
-    encoded = iter(tokenizer.encode_batch(texts))
+    texts: list[str] = []
+    follows: list[Follows] = []
+    for pieces in conversations:
+        before: Follows = "nothing"
+        for piece in pieces:
+            if not piece.is_control:
+                texts.append(piece.text)
+                follows.append(before)
+            before = "control" if piece.is_control else "text"
+    encoded = iter(tokenizer.encode_parts(texts, follows))
     result = []
     for pieces in conversations:
         ids: list[int] = []
@@ -251,33 +414,46 @@ def encode_pieces(
     return result
 
 
-def check_messages(messages: Sequence[Message]) -> None:
-    """Refuse messages that are not {"role", "content"} with a known role and real text."""
-    for number, message in enumerate(messages, start=1):
-        if not isinstance(message, Mapping):
-            raise ConversationError(f"message {number} is not a mapping with role and content")
-        for key in ("role", "content"):
-            if not isinstance(message.get(key), str):
-                raise ConversationError(f"message {number} has no text under '{key}'", fix=f'give it a "{key}"')
-        if message["role"] not in ROLES:
-            problem = unknown_name("role", message["role"], ROLES)
-            raise ConversationError(f"{problem.message} in message {number}", fix=problem.fix)
-        try:
-            message["content"].encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ConversationError(
-                f"message {number} holds half a surrogate pair, which is not a character",
-                fix="repair the text's encoding",
-            ) from error
+def _compiled(source: str, name: str) -> jinja2.Template:
+    try:
+        return template_environment().from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise UserError(f"not a Jinja template: {error.message}", where=f"{name}:{error.lineno}") from error
+
+
+def _templates_by_name(written: Any, where: str) -> dict[str, str]:
+    """The key `chat_template`: a text, a list of {"name", "template"}, or nothing."""
+    if written is None:
+        return {}
+    if isinstance(written, str):
+        return {"default": written}
+    try:
+        return {str(one["name"]): str(one["template"]) for one in written}
+    except (TypeError, KeyError) as error:
+        raise UserError(
+            "chat_template is neither a text nor a list of named ones",
+            where=where,
+            fix='write a text, or [{"name": "default", "template": …}, …]',
+        ) from error
+
+
+def _as_data(given: Any, what: str) -> Any:
+    """JSON data, and nothing else, goes to the template; an empty list counts as none."""
+    try:
+        data = json.loads(json.dumps(given, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConversationError(
+            f"{what}: not JSON data: {error}", fix="give lists, mappings, texts and numbers"
+        ) from error
+    return None if data == [] else data
 
 
 def _cut_at_controls(tokenizer: Tokenizer, literal: str) -> Iterator[tuple[str, bool]]:
-    controls = tokenizer.control_tokens
-    longest_first = sorted(controls, key=len, reverse=True)
-    cut = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", literal) if controls else [literal]
+    pattern = tokenizer.control_pattern
+    cut = pattern.split(literal) if pattern is not None else [literal]
     for number, part in enumerate(cut):
         is_control = number % 2 == 1
-        if is_control and controls[part].swallows_blanks:
+        if is_control and tokenizer.control_tokens[part].swallows_blanks:
             raise UserError(
                 f"the special token {part} swallows the blanks beside it, so the text round it would not come back",
                 where=f"{tokenizer.where}/tokenizer.json (added_tokens)",

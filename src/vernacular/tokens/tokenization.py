@@ -15,8 +15,9 @@ from vernacular.tokens.configuration import ConversationsConfiguration, Tokenize
 from vernacular.tokens.conversations import Conversation, read_conversations
 from vernacular.tokens.documents import count_documents, document_files, read_documents
 from vernacular.tokens.measures import TextCounts, describe_fit
+from vernacular.tokens.messages import ConversationError
 from vernacular.tokens.shard_writer import ShardWriter, write_index
-from vernacular.tokens.template import ChatTemplate, ConversationError, encode_pieces
+from vernacular.tokens.template import ChatTemplate, encode_pieces
 from vernacular.tokens.tokenizer import Tokenizer
 
 _CONVERSATIONS_PER_BATCH = 512
@@ -127,7 +128,11 @@ def _encode(
     pieces = []
     for conversation in read_conversations(path, quarantine.reject):
         try:
-            pieces.append(template.training_pieces(tokenizer, conversation.messages))
+            pieces.append(
+                template.training_pieces(
+                    tokenizer, conversation.messages, tools=conversation.tools, documents=conversation.documents
+                )
+            )
         except ConversationError as error:
             quarantine.reject(conversation.line, error)
             continue

@@ -75,9 +75,7 @@ class Tokenizer:
     def _plain(self) -> tokenizers.Tokenizer:
         """Reads any text as text. The unknown token stays within reach: it is what unknown characters become."""
         unknown = getattr(self._engine.model, "unk_token", None) or self.special_names.get("unk_token")
-        return sealed(
-            self._engine, {text: token.id for text, token in self.control_tokens.items() if text != unknown}
-        )
+        return sealed(self._engine, {text: token.id for text, token in self.control_tokens.items() if text != unknown})
 
     @cached_property
     def _prefix_scheme(self) -> Scheme:
