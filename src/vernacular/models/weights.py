@@ -5,24 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import atomic_path, read_json, sha256_file, sha256_json, write_json
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import from_published, load_family, to_published
+from vernacular.models.tensor_files import SHARD_BYTES, TensorFacts, open_tensors, tensor_files, write_tensors
 from vernacular.tokens.tokenizer import Tokenizer
 
 CONFIG = "config.json"
-TENSORS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 GENERATION = "generation_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+TIED_HEAD = "lm_head.weight"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -33,7 +33,14 @@ def torch_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int | None], dtype: str = "float32") -> None:
+def save_weights(
+    folder: Path,
+    decoder: Decoder,
+    *,
+    token_ids: Mapping[str, int | None],
+    dtype: str = "float32",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
     """Write config.json, generation_config.json and model.safetensors into `folder`, each atomically.
 
     Args:
@@ -41,18 +48,17 @@ def save_weights(folder: Path, decoder: Decoder, *, token_ids: Mapping[str, int 
         decoder: what to write.
         token_ids: `bos_token_id`, `eos_token_id` and `pad_token_id`, null where there is none.
         dtype: precision of the tensors on disk.
+        shard_bytes: above it, the tensors are written in shards with an index.
     """
     config = {**to_published(decoder.configuration), **token_ids, "dtype": dtype, "torch_dtype": dtype}
     write_json(folder / CONFIG, config)
     write_json(folder / GENERATION, {**token_ids, "do_sample": False})
     state = decoder.state_dict()
     published = load_family(decoder.configuration.family).published_tensors(decoder.configuration)
-    tensors = {
-        name: _joined([state[part] for part in ours]).to("cpu", torch_dtype(dtype)).contiguous()
-        for name, ours in published
-    }
-    with atomic_path(folder / TENSORS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    parts = {name: [state[part] for part in ours] for name, ours in published}
+    shapes = {name: (sum(map(len, tensors)), *tensors[0].shape[1:]) for name, tensors in parts.items()}
+    facts = [TensorFacts(name, torch_dtype(dtype), shape) for name, shape in shapes.items()]
+    write_tensors(folder, facts, lambda name: _joined(parts[name]), shard_bytes)
 
 
 def published_token_ids(tokenizer: Tokenizer) -> dict[str, int | None]:
@@ -91,32 +97,42 @@ def read_config(folder: Path) -> DecoderConfiguration:
 def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> Decoder:
     """Build the decoder of a weights folder and fill it, tensor by tensor.
 
+    Nothing is drawn or allocated twice, and one file is mapped at a time: the peak is the weights and one shard.
     A missing, surplus or misshapen tensor is refused by name; so is a truncated file.
     """
     configuration = read_config(folder)
-    with torch.device("meta"):
-        decoder = Decoder(configuration).to(torch_dtype(dtype))
-    decoder = decoder.to_empty(device=device)
-    if configuration.tie_embeddings:
-        decoder.head.weight = decoder.embedding.weight
+    with Unfilled(torch_dtype(dtype), torch.device(device)):
+        decoder = Decoder(configuration)
     wanted = dict(load_family(configuration.family).published_tensors(configuration))
     state = decoder.state_dict()
     for file in tensor_files(folder):
         _fill(state, file, wanted, tied=configuration.tie_embeddings)
     if wanted:
-        missing = next(iter(wanted))
-        raise UserError(f"the tensor '{missing}' is missing", where=folder, fix="download or export the weights again")
+        raise missing_tensor(next(iter(wanted)), folder)
     return decoder.eval()
 
 
-def tensor_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files, one or sharded."""
-    is_sharded = (folder / INDEX).is_file()
-    names = sorted(set(read_json(folder / INDEX)["weight_map"].values())) if is_sharded else [TENSORS]
-    for name in names:
-        if not (folder / name).is_file():
-            raise UserError(f"the weights file {name} is missing", where=folder, fix="download or export it again")
-    return [folder / name for name in names]
+class Unfilled(TorchFunctionMode):
+    """While it is active, modules get parameters of one dtype on one device, whose values are left as they are.
+
+    Building on the meta device first, the usual way, costs a second: it imports PyTorch's compiler.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self._placed = {"dtype": dtype, "device": device}
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave initialisation out; place what is made without a dtype of its own."""
+        kwargs = kwargs or {}
+        if function in _INITIALISATIONS:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        if function in (torch.empty, torch.ones) and kwargs.get("dtype") is None:
+            kwargs = {**kwargs, **self._placed}
+        return function(*args, **kwargs)
+
+
+_INITIALISATIONS = (nn.init.kaiming_uniform_, nn.init.normal_)
 
 
 def weights_hash(folder: Path) -> str:
@@ -133,26 +149,34 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 @torch.no_grad()
 def _fill(state: Mapping[str, Tensor], file: Path, wanted: dict[str, tuple[str, ...]], *, tied: bool) -> None:
     """Copy a file's tensors into `state`, taking the name of each out of `wanted`."""
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a mapping)
-                if name == "lm_head.weight" and tied:
-                    continue  # Some writers store the tied head a second time.
-                if name not in wanted:
-                    raise UserError(f"unexpected tensor '{name}'", where=file, fix="config.json and tensors disagree")
-                targets = [state[part] for part in wanted.pop(name)]
-                value = tensors.get_tensor(name)
-                rows = [len(target) for target in targets]
-                shape = [sum(rows), *targets[0].shape[1:]]
-                if list(value.shape) != shape:
-                    raise UserError(
-                        f"the tensor '{name}' is {list(value.shape)}; config.json asks for {shape}",
-                        where=file,
-                        fix="config.json and tensors disagree",
-                    )
-                for target, part in zip(targets, value.split(rows), strict=True):
-                    target.copy_(part)
-    except SafetensorError as error:
+    with open_tensors(file) as tensors:
+        for facts in tensors.facts():
+            if facts.name == TIED_HEAD and tied:
+                continue  # Some writers store the tied head a second time.
+            if facts.name not in wanted:
+                raise surplus_tensor(facts.name, file)
+            targets = [state[part] for part in wanted.pop(facts.name)]
+            rows = [len(target) for target in targets]
+            check_shape(facts, (sum(rows), *targets[0].shape[1:]), file)
+            for target, part in zip(targets, tensors.read(facts.name).split(rows), strict=True):
+                target.copy_(part)
+
+
+def missing_tensor(name: str, where: Path) -> UserError:
+    """The error for a tensor that no file of the folder has."""
+    return UserError(f"the tensor '{name}' is missing", where=where, fix="download or export the weights again")
+
+
+def surplus_tensor(name: str, where: Path) -> UserError:
+    """The error for a tensor that the configuration has no place for."""
+    return UserError(f"unexpected tensor '{name}'", where=where, fix="config.json and tensors disagree")
+
+
+def check_shape(facts: TensorFacts, shape: Sequence[int], where: Path) -> None:
+    """Refuse a tensor that is not of the shape that the configuration asks for."""
+    if facts.shape != tuple(shape):
         raise UserError(
-            f"the weights file cannot be read: {error}", where=file, fix="it may be truncated; fetch it again"
-        ) from error
+            f"the tensor '{facts.name}' is {list(facts.shape)}; config.json asks for {list(shape)}",
+            where=where,
+            fix="config.json and tensors disagree",
+        )
