@@ -51,7 +51,9 @@ def has_documents(tokens: Path, split: str) -> bool:
 def next_token_loss(decoder: Decoder, batch: TensorBatch, *, chunk_tokens: int) -> Loss:
     """Weighted cross-entropy of each token's successor."""
     hidden_BTD = decoder(batch.ids_BT, positions_BT=batch.positions_BT, mask_B1TS=batch.mask_B1TT)
-    total, correct = chunked_cross_entropy(
+    # The scores are `head · hidden / scaling`; dividing the hidden states does the same without a pass over the scores.
+    hidden_BTD = hidden_BTD / decoder.configuration.logits_scaling
+    total, correct, _ = chunked_cross_entropy(
         hidden_BTD.flatten(0, 1),
         decoder.head.weight,
         batch.targets_BT.flatten(),
