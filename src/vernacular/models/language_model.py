@@ -14,16 +14,33 @@ Report = Callable[[int], None]
 
 
 class Sampling(Configuration):
-    """How the next token is chosen. Order, as everywhere: temperature, top-k, top-p, softmax, draw."""
+    """How the next token is chosen.
+
+    Order, as in transformers: repetition penalty, temperature, top-k, top-p, min-p, softmax, draw.
+    """
 
     max_new_tokens: int = Field(128, gt=0, description="most tokens to add to the prompt")
     temperature: float = Field(0.0, ge=0, description="0 = greedy; else the scores are divided by it")
     top_k: int | None = Field(None, gt=0, description="keep the k most probable tokens")
     top_p: float | None = Field(None, gt=0, le=1, description="keep the fewest tokens whose probabilities reach p")
+    min_p: float | None = Field(
+        None, ge=0, le=1, description="drop tokens less probable than p times the most probable one"
+    )
+    repetition_penalty: float = Field(
+        1.0,
+        gt=0,
+        description="makes tokens of the prompt and the answer less likely: positive scores are divided by it, negative "
+        "ones multiplied",
+    )
     seed: int = Field(
         0, description="seed of the draws; the same seed gives the same text whatever else is in the batch"
     )
     stop: tuple[str, ...] = Field((), description="strings that end the answer; they are not part of it")
+    log_probabilities: int | None = Field(
+        None, ge=0, description="give each token's log-probability, and those of the n most probable ones in its place"
+    )
+    json_schema: str | None = Field(None, description="JSON schema, as JSON text, that the answer is to follow")
+    grammar: str | None = Field(None, description="grammar that the answer is to follow, in llguidance's Lark")
 
 
 class Likelihood(NamedTuple):
@@ -40,12 +57,32 @@ class TextLikelihood(NamedTuple):
     num_tokens: int
 
 
+class TokenLogProbability(NamedTuple):
+    """A token of an answer, and what the model, before any setting, made of its place.
+
+    Attributes:
+        token: its id.
+        text: what it decodes to by itself; U+FFFD for a part of a character.
+        log_probability: natural logarithm of its probability.
+        best: the most probable tokens in its place: id, text, log-probability.
+    """
+
+    token: int
+    text: str
+    log_probability: float
+    best: tuple[tuple[int, str, float], ...]
+
+
+StoppedBy = Literal["end", "stop", "length", "cancelled"]
+
+
 class Generation(NamedTuple):
     """An answer: its text, its tokens, and why it ended."""
 
     text: str
     ids: tuple[int, ...]
-    stopped_by: Literal["end", "stop", "length"]
+    stopped_by: StoppedBy
+    log_probabilities: tuple[TokenLogProbability, ...] | None = None
 
 
 @runtime_checkable
