@@ -1,0 +1,58 @@
+"""The bytes that each token of a vocabulary stands for."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from vernacular.foundation.errors import UserError
+from vernacular.tokens.tokenizer import Tokenizer
+
+_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
+_BLANK = "\u2581"
+
+
+@lru_cache(maxsize=4)
+def token_bytes(tokenizer: Tokenizer) -> tuple[bytes, ...]:
+    """UTF-8 bytes by token id; nothing for control tokens and for ids that stand for no token.
+
+    A token may hold a part of a character: byte-level tokenizers cut where they like.
+
+    Raises:
+        UserError: the vocabulary is written neither byte by byte (GPT-2's alphabet) nor as SentencePiece writes it.
+    """
+    texts = [tokenizer.token_text(token_id) for token_id in range(tokenizer.vocab_size)]
+    controls = set(tokenizer.control_tokens)
+    plain = {text for text in texts if text is not None and text not in controls}
+    if all(letter in plain for letter in _byte_of()):
+        read = _byte_level
+    elif any(_BLANK in text for text in plain):
+        read = _sentencepiece
+    else:
+        raise UserError(
+            "the vocabulary is written neither byte by byte nor as SentencePiece writes it, so the bytes of a token "
+            "are not known",
+            where=tokenizer.where,
+            fix="use a byte-level or a SentencePiece tokenizer, or do without a schema or grammar",
+        )
+    return tuple(b"" if text is None or text in controls else read(text) for text in texts)
+
+
+@lru_cache(maxsize=1)
+def _byte_of() -> dict[str, int]:
+    """GPT-2's alphabet: printable Latin-1 letters stand for themselves, the others for those from U+0100 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+def _byte_level(text: str) -> bytes:
+    alphabet = _byte_of()
+    if all(letter in alphabet for letter in text):
+        return bytes(alphabet[letter] for letter in text)
+    return text.encode("utf-8")  # a token that was added to the vocabulary is written as it is
+
+
+def _sentencepiece(text: str) -> bytes:
+    fallback = _FALLBACK.fullmatch(text)
+    return bytes([int(fallback[1], 16)]) if fallback else text.replace(_BLANK, " ").encode("utf-8")
