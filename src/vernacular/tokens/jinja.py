@@ -10,6 +10,7 @@ import json
 from typing import Any, NoReturn
 
 import jinja2
+import jinja2.utils
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -29,6 +30,36 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Namespace(jinja2.utils.Namespace):
+    """`namespace(…)`, which takes no names with an underscore in front: they would lead out of the sandbox."""
+
+    def __init__(*args: Any, **attributes: Any) -> None:  # `self` may be one of the attributes
+        given = dict(*args[1:], **attributes)
+        for name in given:
+            _check_name(name)
+        jinja2.utils.Namespace.__init__(args[0], given)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+class _Dict:
+    """`dict(…)` and `dict.fromkeys(…)`, without the attributes of Python's own class."""
+
+    def __call__(self, *args: Any, **items: Any) -> dict[Any, Any]:
+        return dict(*args, **items)
+
+    def fromkeys(self, *args: Any) -> dict[Any, Any]:
+        """As Python's."""
+        return dict.fromkeys(*args)
+
+
+def _check_name(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"a namespace takes no name with an underscore in front: {name!r}")
+
+
 def template_environment() -> ImmutableSandboxedEnvironment:
     """The environment in which chat templates are compiled: no access to files, modules or attributes of Python."""
     environment = ImmutableSandboxedEnvironment(
@@ -37,6 +68,8 @@ def template_environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = _now
+    environment.globals["namespace"] = _Namespace
+    environment.globals["dict"] = _Dict()
     return environment
 
 

@@ -8,11 +8,11 @@ into a control token, and the loss mask is proven on each conversation, or the t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import yaml
@@ -20,27 +20,16 @@ from jinja2 import meta
 
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import sha256_bytes, write_text
-from vernacular.tokens.following import PLACEHOLDER, Rendering, follow
+from vernacular.tokens.dialect import Dialect
+from vernacular.tokens.following import Rendering, follow
 from vernacular.tokens.jinja import template_environment
 from vernacular.tokens.messages import ASSISTANT, ConversationError, Message, check_messages, said
-from vernacular.tokens.tokenizer import Follows, Tokenizer
+from vernacular.tokens.pieces import Piece, cut_pieces, encode_pieces
+from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.tokens.tokenizer_files import CONFIG_FILE, folder_settings, special_names
 
 TEMPLATE_FILE = "chat_template.jinja"
 TOOLS_TEMPLATE_FILE = "additional_chat_templates/tool_use.jinja"
-_STAND_IN = PLACEHOLDER.format(0)
-_QUESTION = {"role": "user", "content": "?"}
-
-
-class Piece(NamedTuple):
-    """A stretch of a rendered conversation: a control token, or text that is encoded by itself.
-
-    `weight` is the loss weight of its tokens as targets.
-    """
-
-    text: str
-    is_control: bool
-    weight: float
 
 
 class ChatTemplate:
@@ -141,46 +130,19 @@ class ChatTemplate:
 
     # ------------------------------------------------------------------------------------------ how it writes
 
-    @cached_property
+    @property
     def openings(self) -> tuple[str, ...]:
         """How a rendered conversation starts, up to its first message's text: with a system message, and without."""
-        answer = {"role": "assistant", "content": "!"}
-        system, user = {"role": "system", "content": _STAND_IN}, {"role": "user", "content": _STAND_IN}
-        written = [self._probe([system, _QUESTION, answer]), self._probe([user, answer])]
-        starts = [text.partition(_STAND_IN)[0] for text in written if text is not None and _STAND_IN in text]
-        return tuple(dict.fromkeys(start for start in starts if start.strip()))
+        return self._dialect.openings
 
-    @cached_property
+    @property
     def tool_call_marker(self) -> str | None:
         """What the assistant writes before the JSON of its tool calls; None where the template knows none."""
-        return self._between_prompt_and("assistant_tool_call")
+        return self._dialect.tool_call_marker
 
     @cached_property
-    def _blank(self) -> str:
-        """The blank that some templates leave to the assistant to write before its text (`[/INST] TEXT`), or none."""
-        return " " if self._between_prompt_and("assistant") == " " else ""
-
-    @cached_property
-    def _tool_role(self) -> str | None:
-        """The role under which this template writes what a tool answered."""
-        for role in ("tool", "tool_response"):
-            text = self._probe([_QUESTION, {"role": role, "content": _STAND_IN}])
-            if text is not None and _STAND_IN in text:
-                return role
-        return None
-
-    def _between_prompt_and(self, role: str) -> str | None:
-        prompt = self._probe([_QUESTION], add_generation_prompt=True)
-        text = self._probe([_QUESTION, {"role": role, "content": _STAND_IN}])
-        if prompt is None or text is None or _STAND_IN not in text or not text.startswith(prompt):
-            return None
-        return text.removeprefix(prompt).partition(_STAND_IN)[0]
-
-    def _probe(self, messages: list[dict[str, Any]], add_generation_prompt: bool = False) -> str | None:
-        try:
-            return self._write(messages, None, None, add_generation_prompt)
-        except ConversationError:
-            return None
+    def _dialect(self) -> Dialect:
+        return Dialect(lambda messages, prompt: self._write(messages, None, None, prompt))
 
     def _write(self, messages: list[dict[str, Any]], tools: Any, documents: Any, add_generation_prompt: bool) -> str:
         template = self._template_with_tools if tools is not None else self._template
@@ -232,7 +194,7 @@ class ChatTemplate:
         """Ids of the rendered conversation. Control tokens come from the template, never from a given text."""
         asked, tools, documents = self._prepared(messages, tools, documents)
         rendered = self._follow(asked, tools, documents, add_generation_prompt)
-        return encode_pieces(tokenizer, [list(self._pieces(tokenizer, rendered, asked))])[0][0]
+        return encode_pieces(tokenizer, [list(cut_pieces(tokenizer, rendered, asked, self._dialect.lead))])[0][0]
 
     def encode_for_training(
         self,
@@ -281,7 +243,7 @@ class ChatTemplate:
                 raise ConversationError(
                     f"message {number + 1}, of the assistant, is empty", fix="give it text, or leave it out"
                 )
-            begun = rendered.text[: start - len(self._lead(asked[number]))]
+            begun = rendered.text[: start - len(self._dialect.lead(asked[number]))]
             prompt = self._write(asked[:number], tools, documents, add_generation_prompt=True)
             if begun != prompt:
                 raise self._unmaskable(
@@ -291,7 +253,7 @@ class ChatTemplate:
             if not rendered.text.startswith(tokenizer.end_token, stop):
                 after = rendered.text[stop : stop + 20]
                 raise self._unmaskable(f"message {number + 1} is followed by {after!r}, not by {tokenizer.end_token}")
-        return list(self._pieces(tokenizer, rendered, asked))
+        return list(cut_pieces(tokenizer, rendered, asked, self._dialect.lead))
 
     def _unmaskable(self, reason: str) -> UserError:
         return UserError(
@@ -306,7 +268,7 @@ class ChatTemplate:
     def _prepared(
         self, messages: Sequence[Message], tools: Any, documents: Any
     ) -> tuple[list[dict[str, Any]], Any, Any]:
-        """Messages in the roles this template knows, each with its text as content; tools and documents as JSON data."""
+        """Messages in the roles that this template knows, with their texts as content; all the rest as JSON data."""
         check_messages(messages)
         asked = [self._in_its_words(message, number) for number, message in enumerate(messages, start=1)]
         tools, documents = _as_data(tools, "tools"), _as_data(documents, "documents")
@@ -338,8 +300,8 @@ class ChatTemplate:
                 where=self.name,
                 fix="leave them out, or use a model whose template writes tool calls",
             )
-        if role == "tool" and self._tool_role is not None:
-            role = self._tool_role
+        if role == "tool" and self._dialect.tool_role is not None:
+            role = self._dialect.tool_role
         return {**rest, "role": role, "content": said(message, number)}
 
     def _follow(self, asked: Sequence[Message], tools: Any, documents: Any, add_generation_prompt: bool) -> Rendering:
@@ -347,71 +309,6 @@ class ChatTemplate:
             return self._write(messages, tools, documents, add_generation_prompt)
 
         return follow(write, asked, tools, documents, self.name)
-
-    def _lead(self, message: Message) -> str:
-        """What the assistant writes itself between the prompt and the message's text."""
-        return (self.tool_call_marker or "") if message["role"] == "assistant_tool_call" else self._blank
-
-    def _pieces(self, tokenizer: Tokenizer, rendered: Rendering, asked: Sequence[Message]) -> Iterator[Piece]:
-        """Cut at control tokens written by the template, and where the assistant begins and ends to write.
-
-        The latter cut makes the prompt's ids the same in training as in generation, whatever the template writes
-        before the text. Other texts are encoded together with the template's words round them, as transformers does.
-        """
-        pending, position, weight = "", 0, 0.0
-        for start, stop, number in [*rendered.spans, (len(rendered.text), len(rendered.text), None)]:
-            is_answer = number is not None and asked[number]["role"] in ASSISTANT
-            lead = self._lead(asked[number]) if is_answer and number is not None else ""
-            for part, is_control in _cut_at_controls(tokenizer, rendered.text[position : start - len(lead)]):
-                if not is_control:
-                    pending += part
-                    continue
-                if pending:
-                    yield Piece(pending, False, 0.0)
-                yield Piece(part, True, weight)
-                pending, weight = "", 0.0
-            position = stop
-            if not is_answer:
-                pending += rendered.text[start:stop]
-                continue
-            if pending:
-                yield Piece(pending, False, 0.0)
-            pending = ""
-            for part, is_control in _cut_at_controls(tokenizer, lead):
-                if is_control:
-                    yield Piece(part, True, 1.0)
-                else:
-                    pending += part
-            yield Piece(pending + rendered.text[start:stop], False, 1.0)
-            pending, weight = "", 1.0
-        if pending:
-            yield Piece(pending, False, 0.0)
-
-
-def encode_pieces(
-    tokenizer: Tokenizer, conversations: Sequence[Sequence[Piece]]
-) -> list[tuple[list[int], list[float]]]:
-    """Ids and loss weights of conversations in pieces, all texts encoded in one batch on all cores."""
-    texts: list[str] = []
-    follows: list[Follows] = []
-    for pieces in conversations:
-        before: Follows = "nothing"
-        for piece in pieces:
-            if not piece.is_control:
-                texts.append(piece.text)
-                follows.append(before)
-            before = "control" if piece.is_control else "text"
-    encoded = iter(tokenizer.encode_parts(texts, follows))
-    result = []
-    for pieces in conversations:
-        ids: list[int] = []
-        weights: list[float] = []
-        for piece in pieces:
-            piece_ids = [tokenizer.control_tokens[piece.text].id] if piece.is_control else next(encoded)
-            ids += piece_ids
-            weights += [piece.weight] * len(piece_ids)
-        result.append((ids, weights))
-    return result
 
 
 def _compiled(source: str, name: str) -> jinja2.Template:
@@ -446,21 +343,6 @@ def _as_data(given: Any, what: str) -> Any:
             f"{what}: not JSON data: {error}", fix="give lists, mappings, texts and numbers"
         ) from error
     return None if data == [] else data
-
-
-def _cut_at_controls(tokenizer: Tokenizer, literal: str) -> Iterator[tuple[str, bool]]:
-    pattern = tokenizer.control_pattern
-    cut = pattern.split(literal) if pattern is not None else [literal]
-    for number, part in enumerate(cut):
-        is_control = number % 2 == 1
-        if is_control and tokenizer.control_tokens[part].swallows_blanks:
-            raise UserError(
-                f"the special token {part} swallows the blanks beside it, so the text round it would not come back",
-                where=f"{tokenizer.where}/tokenizer.json (added_tokens)",
-                fix="set lstrip and rstrip of the token to false",
-            )
-        if part:
-            yield part, is_control
 
 
 def _tail(text: str) -> str:

@@ -16,8 +16,9 @@ from vernacular.tokens.conversations import Conversation, read_conversations
 from vernacular.tokens.documents import count_documents, document_files, read_documents
 from vernacular.tokens.measures import TextCounts, describe_fit
 from vernacular.tokens.messages import ConversationError
+from vernacular.tokens.pieces import encode_pieces
 from vernacular.tokens.shard_writer import ShardWriter, write_index
-from vernacular.tokens.template import ChatTemplate, encode_pieces
+from vernacular.tokens.template import ChatTemplate
 from vernacular.tokens.tokenizer import Tokenizer
 
 _CONVERSATIONS_PER_BATCH = 512
