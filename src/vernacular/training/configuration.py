@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, model_validator
 from vernacular.foundation.configuration import Configuration
 from vernacular.models.configuration import ModelShape
 from vernacular.tokens.configuration import ConversationsConfiguration
+from vernacular.training.optimisation import OptimiserConfiguration
 
 # What a setting marked so says is watched or kept, never what is learned: changing it trains nothing anew.
 _NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
@@ -21,26 +22,6 @@ class WandbConfiguration(Configuration):
     mode: Literal["online", "offline"] = Field("online", description="offline writes below logs/ and sends nothing")
 
 
-class OptimiserConfiguration(Configuration):
-    """AdamW (arXiv 1711.05101). Matrices decay; norms do not."""
-
-    learning_rate: float = Field(gt=0, description="peak learning rate")
-    warmup_steps: int = Field(0, ge=0, description="steps over which the rate rises linearly from 0 to its peak")
-    final_learning_rate: float = Field(0.0, ge=0, description="rate at the last step")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="from the peak to the final rate")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the gradient's mean")
-    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the squared gradient's mean")
-    epsilon: float = Field(1e-8, gt=0, description="added to the root of the squared gradient's mean")
-    weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay of the matrices")
-    clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null = no clipping")
-
-    @model_validator(mode="after")
-    def _floor_below_peak(self) -> Self:
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError("final_learning_rate is above learning_rate; lower it")
-        return self
-
-
 class TrainingConfiguration(Configuration):
     """What all objectives share."""
 
@@ -51,7 +32,7 @@ class TrainingConfiguration(Configuration):
     micro_batch_tokens: int | None = Field(
         None, gt=0, description="tokens per forward pass; smaller saves memory (default: batch_tokens)"
     )
-    optimiser: OptimiserConfiguration = Field(description="AdamW and its schedule")
+    optimiser: OptimiserConfiguration = Field(description="the optimiser and its rate over the run")
     document_mask: bool = Field(True, description="whether tokens see only their own document within a packed row")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: matrix products in bfloat16; weights, gradients and loss stay float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vernacular.training.configuration import OptimiserConfiguration
+from vernacular.training.optimisation import OptimiserConfiguration
 
 
 def build_optimiser(model: nn.Module, configuration: OptimiserConfiguration) -> torch.optim.AdamW:

@@ -26,7 +26,7 @@ from vernacular.training.metrics import Metrics, read_metrics
 from vernacular.training.objectives.objective import Objective
 from vernacular.training.optimiser import build_optimiser, set_learning_rate
 from vernacular.training.position import Position, StepResult, Window
-from vernacular.training.schedule import learning_rate
+from vernacular.training.schedule import Course, learning_rate
 from vernacular.training.throughput import explain, find_peak, training_flops_per_token, utilisation
 
 _NAMED_DOCUMENTS = 8
@@ -58,6 +58,7 @@ class Trainer:
         self.heldout_rows = objective.rows("heldout")
         self.order = Order(len(self.train_rows), configuration.batch_rows, configuration.seed)
         self.steps = configuration.num_steps(len(self.train_rows))
+        self.course = Course(self.steps, configuration.batch_rows, configuration.batch_tokens)
         self.flops_per_token = training_flops_per_token(decoder.configuration, configuration.sequence_length)
         self.peak = find_peak(configuration.precision, self.device)
 
@@ -121,7 +122,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), self.configuration.optimiser.clip or math.inf).item()
         if not math.isfinite(norm):
             self._refuse_gradient(step, _names_in(batches))
-        set_learning_rate(self.optimiser, learning_rate(self.configuration.optimiser, step, self.steps))
+        set_learning_rate(self.optimiser, learning_rate(self.configuration.optimiser, step, self.course))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return StepResult(loss_sum / weight, correct_sum / weight, weight, norm)
@@ -166,7 +167,7 @@ class Trainer:
             "loss": loss,
             "perplexity": math.exp(min(loss, _LARGEST_EXPONENT)),
             "accuracy": window.correct / window.weight,
-            "learning_rate": learning_rate(self.configuration.optimiser, position.step - 1, self.steps),
+            "learning_rate": learning_rate(self.configuration.optimiser, position.step - 1, self.course),
             "gradient_norm": window.gradient_norm,
             "tokens_per_second": rate,
             "mfu": utilisation(rate, self.flops_per_token, self.peak),
