@@ -10,7 +10,7 @@ import torch
 import tiny
 from vernacular.foundation.errors import UserError
 from vernacular.inference.answer import Answer
-from vernacular.inference.engine import Engine
+from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.model import LocalModel, load
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Sampling
@@ -78,11 +78,11 @@ def test_a_row_that_leaves_does_not_change_the_others(lm: LocalModel) -> None:
     assert found == [naive_greedy(lm.decoder, a.prompt, n) for a, n in zip(answers, lengths, strict=True)]
 
 
-@pytest.mark.parametrize("limits", [{"most_rows": 2}, {"prompt_tokens": 20}, {"cache_bytes": 1}])
+@pytest.mark.parametrize("limits", [{"most_rows": 2}, {"tokens_per_step": 5}, {"cache_bytes": 1 << 16}])
 def test_the_size_of_the_batches_does_not_show(lm: LocalModel, limits: dict[str, int]) -> None:
     sampling = Sampling(max_new_tokens=20, temperature=0.9, top_k=50, seed=11)
     whole = finish(Engine(lm.decoder), answers_to(lm, PROMPTS, sampling))
-    assert finish(Engine(lm.decoder, **limits), answers_to(lm, PROMPTS, sampling)) == whole
+    assert finish(Engine(lm.decoder, EngineSettings(**limits)), answers_to(lm, PROMPTS, sampling)) == whole
 
 
 def test_draws_do_not_depend_on_the_batch(lm: LocalModel) -> None:

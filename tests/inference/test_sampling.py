@@ -14,7 +14,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, 2.0]])
 
 
 def kept(sampling: Sampling, logits: torch.Tensor = LOGITS) -> list[int]:
-    return probabilities(logits, sampling)[0].nonzero()[:, 0].tolist()
+    return probabilities(logits, [sampling])[0].nonzero()[:, 0].tolist()
 
 
 def test_top_k_keeps_the_best_and_their_equals() -> None:

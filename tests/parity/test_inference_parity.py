@@ -96,6 +96,8 @@ def test_greedy_text_is_that_of_transformers(lm: LocalModel, theirs: Any, folder
         {"temperature": 1.0, "top_p": 0.8},
         {"temperature": 1.5, "top_k": 20, "top_p": 0.5},
         {"temperature": 0.3, "top_k": 300, "top_p": 0.99},
+        {"temperature": 0.9, "min_p": 0.1},
+        {"temperature": 2.0, "top_k": 60, "top_p": 0.9, "min_p": 0.3},
     ],
     ids=str,
 )
@@ -108,7 +110,7 @@ def test_cut_offs_are_those_of_transformers_in_its_order(settings: dict[str, Any
     config = GenerationConfig(do_sample=True, **{"top_k": 0, **settings})
     processors = theirs._get_logits_processor(generation_config=config, input_ids_seq_length=1)
     expected_BV = processors(torch.zeros(16, 1, dtype=torch.int64), scores_BV.clone()).softmax(-1)
-    found_BV = probabilities(scores_BV, Sampling(**settings))
+    found_BV = probabilities(scores_BV, [Sampling(**settings)] * len(scores_BV))
     assert torch.equal(found_BV > 0, expected_BV > 0)
     assert torch.allclose(found_BV, expected_BV, atol=1e-6)
 

@@ -1,173 +1,174 @@
-"""The engine: prompts of unequal length in, one forward pass per new token, each row on its own from there.
+"""The engine: requests in, one forward pass per step over whatever is to be computed, answers out.
 
-Prompts are padded on the left, so that all rows' newest tokens stand in the same column of the cache; a mask hides
-the padding and each row counts its own positions. Rows that are finished leave the batch at once.
+The scheduler says who gets how many tokens, the runner computes them; the engine stands between the two and hands
+answers their tokens.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from pydantic import Field
 
+from vernacular.foundation.configuration import Configuration
 from vernacular.inference.answer import Answer
-from vernacular.inference.sampling import choose
-from vernacular.models.cache import ContiguousCache
+from vernacular.inference.paged_memory import PagedMemory
+from vernacular.inference.pages import PAGE_TOKENS, Pages, pages_for
+from vernacular.inference.runner import Runner
+from vernacular.inference.scheduler import Request, Scheduler
 from vernacular.models.decoder import Decoder
 
-PROMPT_TOKENS = 8192
 CACHE_BYTES = 2 << 30
-MOST_ROWS = 256
-SMALL_STEP = 32_000_000
-"""Parameters times rows below which a step on a CPU runs on one thread."""
+TOKENS_PER_STEP = {"cpu": 512}
+TOKENS_PER_STEP_OF_A_GPU = 8192
+MEMORY_OF_LINUX = Path("/proc/meminfo")
+
+
+class EngineSettings(Configuration):
+    """How much an engine takes on at once."""
+
+    cache_bytes: int | None = Field(
+        None, gt=0, description="memory for keys and values (default: 2 GiB, or half of what the machine has free)"
+    )
+    tokens_per_step: int | None = Field(
+        None, gt=0, description="most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"
+    )
+    most_rows: int = Field(256, gt=0, description="most requests that are answered at once; others wait")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What an engine is doing, and has done since it was made."""
+
+    running: int
+    waiting: int
+    pages_used: int
+    pages_total: int
+    prompt_tokens: int
+    generated_tokens: int
+    prefix_hit_tokens: int
+    preemptions: int
 
 
 class Engine:
-    """Answers many prompts with one decoder.
+    """Answers many prompts with one decoder. Not thread-safe: one thread owns it.
 
     Args:
         decoder: in evaluation mode, on its device.
-        prompt_tokens: most tokens of prompts, padding included, in one forward pass.
-        cache_bytes: most memory for one batch's keys and values. One prompt that needs more still gets it.
-        most_rows: most prompts in one batch.
+        settings: how much to take on at once.
+        kernels: "native", our own, on a CPU; "torch", PyTorch's, anywhere.
     """
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        *,
-        prompt_tokens: int = PROMPT_TOKENS,
-        cache_bytes: int = CACHE_BYTES,
-        most_rows: int = MOST_ROWS,
-    ) -> None:
-        self._decoder = decoder
-        self._prompt_tokens = prompt_tokens
-        self._cache_tokens = cache_bytes // decoder.configuration.cache_bytes_per_token(_bytes_per_value(decoder))
-        self._most_rows = most_rows
+    def __init__(self, decoder: Decoder, settings: EngineSettings | None = None, *, kernels: str = "torch") -> None:
+        settings = settings or EngineSettings()
+        weight, configuration = decoder.embedding.weight, decoder.configuration
+        cache_bytes = settings.cache_bytes or min(CACHE_BYTES, _free_bytes(weight.device) // 2)
+        bytes_per_page = configuration.cache_bytes_per_token(weight.element_size()) * PAGE_TOKENS
+        # More pages than all rows at their longest could fill would never be used.
+        most_pages = settings.most_rows * pages_for(configuration.max_positions)
+        self._pages = Pages(max(1, min(cache_bytes // bytes_per_page, most_pages)))
+        self._scheduler = Scheduler(
+            self._pages,
+            tokens_per_step=settings.tokens_per_step
+            or TOKENS_PER_STEP.get(weight.device.type, TOKENS_PER_STEP_OF_A_GPU),
+            most_rows=settings.most_rows,
+            window=configuration.window,
+        )
+        memory = PagedMemory(configuration, self._pages.total, weight.dtype, weight.device, kernels)
+        self._runner = Runner(decoder, memory)
+        self._requests: dict[int, Request] = {}
+        self._answers: dict[int, Answer] = {}
+        self._prompt_tokens = self._generated_tokens = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._answers
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts for whoever watches."""
+        return Statistics(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            pages_used=self._pages.total - self._pages.num_free,
+            pages_total=self._pages.total,
+            prompt_tokens=self._prompt_tokens,
+            generated_tokens=self._generated_tokens,
+            prefix_hit_tokens=self._scheduler.num_hit_tokens,
+            preemptions=self._scheduler.num_preemptions,
+        )
+
+    def submit(self, answer: Answer) -> None:
+        """Queue an answer. Raises UserError where it needs more pages than there are."""
+        request = self._scheduler.submit(answer)
+        self._requests[id(answer)] = request
+        self._answers[request.number] = answer
+        self._prompt_tokens += len(answer.prompt)
+
+    def step(self) -> list[Answer]:
+        """One forward pass; the answers that received a token in it, finished ones included."""
+        step = self._scheduler.plan()
+        if not step:
+            return []
+        writing = [chunk.request for chunk in step if chunk.draws]
+        answers = [self._answers[request.number] for request in writing]
+        try:
+            drawn = self._runner.run(step, answers)
+        except BaseException:
+            self._abandon()
+            raise
+        self._scheduler.advance(step)
+        self._generated_tokens += len(drawn)
+        for request, answer, (token, scores) in zip(writing, answers, drawn, strict=True):
+            request.tokens.append(token)
+            if answer.push(token, scores):
+                self._remove(answer)
+        return answers
+
+    def cancel(self, answer: Answer) -> None:
+        """Finish an answer where it stands; its pages are free at once. A finished one is left as it is."""
+        if id(answer) in self._requests:
+            self._remove(answer)
+            answer.cancel()
 
     def run(self, answers: Sequence[Answer]) -> Iterator[Answer]:
-        """Finish all answers, yielding each as it is finished."""
-        for batch in self._batches(answers):
-            for finished in self.steps(batch):
-                yield from finished
+        """Finish all answers, yielding each as it is finished. Those not finished when it is closed are cancelled."""
+        pending = {id(answer): answer for answer in answers}
+        try:
+            for answer in answers:
+                self.submit(answer)
+            while pending:
+                # Once idle, what is left was finished by another caller's steps.
+                stepped = self.step() if not self.is_idle else list(pending.values())
+                for answer in stepped:
+                    if answer.stopped_by is not None and pending.pop(id(answer), None) is not None:
+                        yield answer
+        finally:
+            for answer in pending.values():
+                self.cancel(answer)
 
-    def steps(self, answers: Sequence[Answer]) -> Iterator[list[Answer]]:
-        """Finish answers as one batch; after each new token, yield those finished by it."""
-        running = list(answers)
-        batch = _Batch(self._decoder, running)
-        while True:
-            tokens_B = batch.choose(running)
-            finished = [answer.push(token) for answer, token in zip(running, tokens_B.tolist(), strict=True)]
-            yield [answer for answer, done in zip(running, finished, strict=True) if done]
-            if any(finished):
-                kept = _fill_holes(finished)
-                if not kept:
-                    return
-                running = [running[row] for row in kept]
-                tokens_B = batch.keep(kept, tokens_B)
-            batch.advance(tokens_B)
+    def _remove(self, answer: Answer) -> None:
+        request = self._requests.pop(id(answer))
+        del self._answers[request.number]
+        self._scheduler.remove(request)
 
-    def _batches(self, answers: Sequence[Answer]) -> Iterator[list[Answer]]:
-        """Batches of prompts of similar length, longest first: if memory does not suffice, that shows at once."""
-        batch: list[Answer] = []
-        capacity = 0
-        for answer in sorted(answers, key=lambda answer: (-len(answer.prompt), -answer.limit)):
-            capacity_with = max(capacity, _capacity([*batch[:1], answer]))
-            rows = len(batch) + 1
-            prompt_tokens = rows * len((batch or [answer])[0].prompt)
-            fits = prompt_tokens <= self._prompt_tokens and rows * capacity_with <= self._cache_tokens
-            if batch and not (fits and rows <= self._most_rows):
-                yield batch
-                batch, capacity_with = [], _capacity([answer])
-            batch.append(answer)
-            capacity = capacity_with
-        if batch:
-            yield batch
+    def _abandon(self) -> None:
+        """A step broke off: what it was to compute is not there, so nothing that counts on it may stay."""
+        for answer in list(self._answers.values()):
+            self.cancel(answer)
+        self._pages.forget()
 
 
-class _Batch:
-    """The tensors of the rows that are being answered together."""
-
-    @torch.inference_mode()
-    def __init__(self, decoder: Decoder, answers: Sequence[Answer]) -> None:
-        self._decoder = decoder
-        device = decoder.embedding.weight.device
-        lengths = [len(answer.prompt) for answer in answers]
-        longest = max(lengths)
-        ids_BT = torch.tensor([[0] * (longest - len(answer.prompt)) + list(answer.prompt) for answer in answers])
-        padding_B1 = longest - torch.tensor(lengths)[:, None]
-        capacity = _capacity(answers)
-        self._positions_B1 = torch.tensor(lengths, device=device)[:, None]
-        self._seen_B11S: Tensor | None = None
-        mask_B1TS, positions_BT = None, None
-        if min(lengths) < longest:
-            seen_BS = torch.arange(capacity) >= padding_B1
-            self._seen_B11S = seen_BS[:, None, None, :].to(device)
-            positions_BT = (torch.arange(longest) - padding_B1).clamp_min(0).to(device)
-            # A padding token looks at itself, since a softmax over nothing is not a number.
-            causal_TS = torch.ones(longest, longest, dtype=torch.bool).tril()
-            mask_B1TS = (causal_TS & seen_BS[:, None, :longest] | torch.eye(longest, dtype=torch.bool))[:, None]
-            mask_B1TS = mask_B1TS.to(device)
-        self._cache = ContiguousCache(
-            decoder.configuration, len(answers), capacity, decoder.embedding.weight.dtype, device
-        )
-        hidden_BTD = decoder(ids_BT.to(device), positions_BT=positions_BT, mask_B1TS=mask_B1TS, cache=self._cache)
-        self._logits_BV = decoder.logits(hidden_BTD[:, -1])
-
-    @torch.inference_mode()
-    def choose(self, answers: Sequence[Answer]) -> Tensor:
-        """Each row's next token, int64 [B]."""
-        return choose(self._logits_BV, [answer.sampling for answer in answers], [answer.random for answer in answers])
-
-    @torch.inference_mode()
-    def advance(self, tokens_B: Tensor) -> None:
-        """One forward pass with each row's newest token."""
-        small = self._decoder.configuration.num_parameters() * len(tokens_B) < SMALL_STEP
-        with _one_thread() if small and tokens_B.device.type == "cpu" else nullcontext():
-            self._advance(tokens_B)
-
-    def _advance(self, tokens_B: Tensor) -> None:
-        mask = None if self._seen_B11S is None else self._seen_B11S[..., : self._cache.length + 1]
-        hidden_B1D = self._decoder(
-            tokens_B[:, None], positions_BT=self._positions_B1, mask_B1TS=mask, cache=self._cache
-        )
-        self._positions_B1 += 1
-        self._logits_BV = self._decoder.logits(hidden_B1D[:, -1])
-
-    @torch.inference_mode()
-    def keep(self, rows: list[int], tokens_B: Tensor) -> Tensor:
-        """Go on with these rows only, in this order; return their newest tokens."""
-        self._cache.keep(rows)
-        self._positions_B1 = self._positions_B1[rows]
-        if self._seen_B11S is not None:
-            self._seen_B11S = self._seen_B11S[rows]
-        return tokens_B[rows]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """No other threads for a while: in a step of a millisecond they cost more to wake than they do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _fill_holes(finished: Sequence[bool]) -> list[int]:
-    """The unfinished rows, the last ones moved into the places of finished ones: so few rows of the cache move."""
-    remaining = [row for row, done in enumerate(finished) if not done]
-    spare = [row for row in remaining if row >= len(remaining)]
-    return [row if not finished[row] else spare.pop() for row in range(len(remaining))]
-
-
-def _capacity(answers: Sequence[Answer]) -> int:
-    """Columns of the cache: the longest prompt, and the longest answer without its last token, which is never read."""
-    return max(len(answer.prompt) for answer in answers) + max(answer.limit for answer in answers) - 1
-
-
-def _bytes_per_value(decoder: Decoder) -> int:
-    return decoder.embedding.weight.element_size()
+def _free_bytes(device: torch.device) -> int:
+    """Memory that can be had."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if MEMORY_OF_LINUX.exists():
+        lines = dict(line.split(":") for line in MEMORY_OF_LINUX.read_text(encoding="ascii").splitlines())
+        return int(lines["MemAvailable"].removesuffix("kB")) << 10
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from vernacular.foundation.allocator import keep_freed_memory
 from vernacular.foundation.configuration import validate
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import read_json
 from vernacular.inference.answer import Answer, Pieces
+from vernacular.inference.constraint import make_constraint
 from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
-from vernacular.inference.engine import Engine
+from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
 from vernacular.inference.packing import pack_linears
+from vernacular.inference.paged_memory import KERNELS, Kernels
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
 from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, load_decoder, read_config, weights_hash
@@ -26,20 +28,37 @@ from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
 from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
 
 BACKEND = "vernacular"
+FORMATS = ("float32", "bfloat16", "int8", "int4")
+QUANTISED = ("int8", "int4")
 
 
-def load(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> LocalModel:
+def load(
+    folder: str | Path,
+    dtype: str = "float32",
+    device: str = "cpu",
+    *,
+    kernels: Kernels | None = None,
+    engine: EngineSettings | None = None,
+) -> LocalModel:
     """Load a weights folder: config.json, safetensors, tokenizer, and, for chats, a chat template.
 
     Args:
         folder: the folder, in Hugging Face layout.
-        dtype: precision of the arithmetic, "float32" or "bfloat16".
+        dtype: of the weights: "float32", "bfloat16", "int8" or "int4". The arithmetic around whole numbers of 8 or 4
+            bits is in bfloat16; they need the native kernels.
         device: where it runs, as torch names it: "cpu", "cuda", "cuda:1".
+        kernels: "native", our own, on a CPU (the default there), or "torch", PyTorch's, anywhere.
+        engine: how much is answered at once.
 
     Raises:
-        UserError: a part is missing, truncated, or does not belong to the others.
+        UserError: a part is missing, truncated, or does not belong to the others; or the dtype does not go with the
+            device or the kernels.
+        MachineError: the native kernels cannot be compiled here.
     """
     folder = Path(folder)
+    if dtype not in FORMATS:
+        raise unknown_name("dtype", dtype, FORMATS)
+    kernels = _choose_kernels(kernels, dtype, device)
     vocab_size = read_config(folder).vocab_size
     check_has_tokenizer(folder)
     tokenizer = Tokenizer.load(folder)
@@ -50,24 +69,50 @@ def load(folder: str | Path, dtype: str = "float32", device: str = "cpu") -> Loc
             fix="put the tokenizer the weights were trained with into the folder",
         )
     keep_freed_memory()
-    decoder = load_decoder(folder, dtype, device)
-    if decoder.embedding.weight.device.type == "cpu":
+    decoder = load_decoder(folder, "float32" if dtype == "float32" else "bfloat16", device)
+    if kernels == "native":
         pack_linears(decoder)
-    return LocalModel(folder, decoder, tokenizer, _template(folder), dtype)
+    return LocalModel(
+        folder, decoder, tokenizer, _template(folder), dtype, engine=Engine(decoder, engine, kernels=kernels)
+    )
+
+
+def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels:
+    is_cpu = torch.device(device).type == "cpu"
+    if kernels is None:
+        kernels = "native" if is_cpu else "torch"
+    if kernels not in KERNELS:
+        raise unknown_name("kernels", kernels, KERNELS)
+    if kernels == "native" and not is_cpu:
+        raise UserError("the native kernels run on a CPU", where="kernels", fix="choose device cpu or kernels torch")
+    if dtype in QUANTISED:
+        raise UserError(
+            f"{dtype} needs the native kernels, which run on a CPU",
+            where="dtype",
+            fix="choose device cpu and kernels native, or dtype bfloat16",
+        )
+    return kernels
 
 
 class LocalModel:
     """Our own decoder as a `LanguageModel`, with the surface for people: `generate`, `chat`, `logits`."""
 
     def __init__(
-        self, folder: Path, decoder: Decoder, tokenizer: Tokenizer, template: ChatTemplate | None, dtype: str
+        self,
+        folder: Path,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        dtype: str,
+        *,
+        engine: Engine,
     ) -> None:
         self.folder = folder
         self.decoder = decoder
         self.tokenizer = tokenizer
         self.template = template
         self.dtype = dtype
-        self._engine = Engine(decoder)
+        self.engine = engine
         self._end_ids = _end_ids(folder, tokenizer)
 
     @cached_property
@@ -97,7 +142,7 @@ class LocalModel:
 
         Args:
             prompt: the text to continue.
-            **sampling: the fields of `Sampling`: max_new_tokens, temperature, top_k, top_p, seed, stop.
+            **sampling: the fields of `Sampling`: max_new_tokens, temperature, top_k, top_p, min_p, seed, stop, ….
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
         settings = _sampling(sampling)
@@ -109,20 +154,19 @@ class LocalModel:
 
         What the messages say is never read as a control token.
         """
-        answer = self._answer(self._encode_chat(messages), _sampling(sampling))
-        (finished,) = self._engine.run([answer])
-        return finished.text
+        answer = self.answer(self.encode_chat(messages), _sampling(sampling))
+        (finished,) = self.engine.run([answer])
+        return _checked(finished).text
 
     def stream(self, prompt: str, sampling: Sampling | None = None, **settings: Any) -> Iterator[str]:
         """As `generate` for one prompt, in pieces that never cut a grapheme cluster."""
-        (ids,) = encode_prompts(self.tokenizer, [prompt])
-        return self._stream(ids, sampling or _sampling(settings))
+        return self._stream(self.encode_prompt(prompt), sampling or _sampling(settings))
 
     def stream_chat(
         self, messages: Sequence[Message], sampling: Sampling | None = None, **settings: Any
     ) -> Iterator[str]:
         """As `chat`, in pieces that never cut a grapheme cluster."""
-        return self._stream(self._encode_chat(messages), sampling or _sampling(settings))
+        return self._stream(self.encode_chat(messages), sampling or _sampling(settings))
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int] | Tensor) -> Tensor:
@@ -142,8 +186,9 @@ class LocalModel:
     ) -> list[Generation]:
         """Continue each prompt; the begin token is put first unless the prompt starts with it."""
         encoded = encode_prompts(self.tokenizer, prompts)
-        answers = [self._answer(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True)]
-        for _ in self._engine.run(answers):
+        answers = [self.answer(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True)]
+        for answer in self.engine.run(answers):
+            _checked(answer)
             if report is not None:
                 report(1)
         return [answer.generation() for answer in answers]
@@ -190,6 +235,49 @@ class LocalModel:
         """The conversation as the chat template writes it; refused where the weights have no template."""
         return self._need_template().render(messages, add_generation_prompt=add_generation_prompt)
 
+    # ------------------------------------------------------------------------------------------ for a server
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Tokens of a prompt; the begin token is put first unless the prompt starts with it."""
+        (ids,) = encode_prompts(self.tokenizer, [text])
+        return ids
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
+        """Tokens of a conversation, up to where the assistant answers; what it says is never a control token."""
+        return self._need_template().encode(
+            self.tokenizer, messages, tools=tools, documents=documents, add_generation_prompt=True
+        )
+
+    def answer(self, ids: Sequence[int], sampling: Sampling, *, follow: bool = False) -> Answer:
+        """A request for `engine.submit`: how to go on after the tokens; `follow` where its text is read on the way.
+
+        Raises:
+            UserError: the prompt is too long, or the schema or the grammar cannot be followed.
+        """
+        constraint = None
+        if sampling.json_schema is not None or sampling.grammar is not None:
+            constraint = make_constraint(
+                self.tokenizer,
+                sampling,
+                vocab_size=self.decoder.configuration.vocab_size,
+                end_ids=self._end_ids,
+            )
+        return Answer(
+            ids,
+            sampling,
+            max_positions=self.max_positions,
+            end_ids=self._end_ids,
+            tokenizer=self.tokenizer,
+            follow=follow,
+            constraint=constraint,
+        )
+
     # ------------------------------------------------------------------------------------------ within
 
     def _need_template(self) -> ChatTemplate:
@@ -201,24 +289,29 @@ class LocalModel:
             )
         return self.template
 
-    def _encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        return self._need_template().encode(self.tokenizer, messages, add_generation_prompt=True)
-
-    def _answer(self, ids: Sequence[int], sampling: Sampling, *, follow: bool = False) -> Answer:
-        return Answer(
-            ids,
-            sampling,
-            max_positions=self.max_positions,
-            end_ids=self._end_ids,
-            tokenizer=self.tokenizer,
-            follow=follow,
-        )
-
     def _stream(self, ids: Sequence[int], sampling: Sampling) -> Iterator[str]:
-        answer = self._answer(ids, sampling, follow=True)
+        answer = self.answer(ids, sampling, follow=True)
         pieces = Pieces(answer)
-        for _ in self._engine.steps([answer]):
+        self.engine.submit(answer)
+        try:
+            while answer.stopped_by is None:
+                self.engine.step()
+                yield from pieces.take()
             yield from pieces.take()
+        finally:
+            self.engine.cancel(answer)
+        _checked(answer)
+
+
+def _checked(answer: Answer) -> Answer:
+    """The answer; refused where it could not follow its form to the end."""
+    if answer.constraint is not None and answer.constraint.problem is not None:
+        raise UserError(
+            f"the answer could not follow its schema or grammar to the end: {answer.constraint.problem}",
+            where="json_schema" if answer.sampling.json_schema is not None else "grammar",
+            fix="simplify it",
+        )
+    return answer
 
 
 def _by_share(report: Report, num_windows: int, num_texts: int) -> Report:

@@ -1,0 +1,137 @@
+"""One step of the engine on the device: a plan becomes tensors, one forward pass, and a token for each row. No policy.
+
+Shapes: N tokens of all chunks side by side, B rows that draw, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vernacular.inference.answer import Answer, TokenScores
+from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placement
+from vernacular.inference.sampling import choose, penalise
+from vernacular.inference.scheduler import Chunk
+from vernacular.models.decoder import Decoder
+
+SMALL_STEP = 32_000_000
+"""Parameters times tokens below which a step on a CPU runs on one thread."""
+
+
+class Drawn(NamedTuple):
+    """A row's next token, and its scores where they are asked for."""
+
+    token: int
+    scores: TokenScores | None
+
+
+class Runner:
+    """Computes steps.
+
+    Args:
+        decoder: in evaluation mode, on its device.
+        memory: where keys and values are.
+    """
+
+    def __init__(self, decoder: Decoder, memory: PagedMemory) -> None:
+        self._decoder = decoder
+        self._memory = memory
+        self._device = decoder.embedding.weight.device
+        self._num_parameters = decoder.configuration.num_active_parameters()
+
+    @torch.inference_mode()
+    def run(self, step: Sequence[Chunk], answers: Sequence[Answer]) -> list[Drawn]:
+        """Compute the chunks; return the next token of each chunk that draws one.
+
+        Args:
+            step: chunks of different requests, their pages taken.
+            answers: of the chunks that draw, in their order.
+        """
+        num_tokens = sum(chunk.num_tokens for chunk in step)
+        small = self._device.type == "cpu" and self._num_parameters * num_tokens < SMALL_STEP
+        with _one_thread() if small else nullcontext():
+            logits_BV = self._logits(step)
+            return [] if logits_BV is None else self._draw(logits_BV, answers)
+
+    def _logits(self, step: Sequence[Chunk]) -> Tensor | None:
+        """Scores of the next token after each chunk that draws, float32 [B, V]; None where none does."""
+        ids = [token for chunk in step for token in chunk.request.tokens[chunk.start : chunk.start + chunk.num_tokens]]
+        counts = [chunk.num_tokens for chunk in step]
+        placement = Placement.of(
+            [chunk.start for chunk in step],
+            counts,
+            [np.frombuffer(chunk.request.pages, dtype=np.int32) for chunk in step],
+            self._device,
+        )
+        hidden_1ND = self._decoder(
+            torch.tensor([ids], device=self._device),
+            positions_BT=placement.positions_N[None],
+            attend=PagedAttend(self._memory, placement),
+        )
+        last = [end - 1 for chunk, end in zip(step, np.cumsum(counts).tolist(), strict=True) if chunk.draws]
+        if not last:
+            return None
+        every = len(last) == len(ids)
+        return self._decoder.logits(hidden_1ND[0] if every else hidden_1ND[0, torch.tensor(last, device=self._device)])
+
+    def _draw(self, logits_BV: Tensor, answers: Sequence[Answer]) -> list[Drawn]:
+        scores_BV = self._penalised(logits_BV, answers)
+        for row, answer in enumerate(answers):
+            if answer.constraint is not None:
+                if scores_BV is logits_BV:
+                    scores_BV = logits_BV.clone()
+                allowed_V = torch.from_numpy(answer.constraint.allowed()).to(self._device)
+                scores_BV[row].masked_fill_(~allowed_V, -torch.inf)
+        samplings = [answer.sampling for answer in answers]
+        tokens_B = choose(scores_BV, samplings, [answer.random for answer in answers])
+        scores = token_scores(logits_BV, tokens_B, [sampling.log_probabilities for sampling in samplings])
+        return [Drawn(token, score) for token, score in zip(tokens_B.tolist(), scores, strict=True)]
+
+    def _penalised(self, logits_BV: Tensor, answers: Sequence[Answer]) -> Tensor:
+        penalties = [answer.sampling.repetition_penalty for answer in answers]
+        if all(penalty == 1 for penalty in penalties):
+            return logits_BV
+        seen_BV = np.zeros(logits_BV.shape, dtype=np.bool_)
+        for row, answer in enumerate(answers):
+            if penalties[row] != 1:
+                seen_BV[row, list(answer.prompt)] = True
+                seen_BV[row, answer.ids] = True
+        return penalise(logits_BV, torch.from_numpy(seen_BV).to(self._device), penalties)
+
+
+def token_scores(logits_BV: Tensor, tokens_B: Tensor, numbers: Sequence[int | None]) -> list[TokenScores | None]:
+    """Log-probability of each row's token, and the row's number of best ones; None where the number is None.
+
+    Args:
+        logits_BV: float32 scores as the model gives them, before any setting.
+        tokens_B: the tokens that were chosen.
+        numbers: how many of the best tokens each row asks for.
+    """
+    rows = [row for row, number in enumerate(numbers) if number is not None]
+    found: list[TokenScores | None] = [None] * len(numbers)
+    if not rows:
+        return found
+    log_probabilities_RV = logits_BV[rows].log_softmax(dim=-1)
+    own = log_probabilities_RV.gather(1, tokens_B[rows][:, None])[:, 0].tolist()
+    most = min(max(numbers[row] or 0 for row in rows), logits_BV.shape[1])
+    best_RK, ids_RK = (part.tolist() for part in log_probabilities_RV.topk(most, dim=-1))
+    for place, row in enumerate(rows):
+        best = list(zip(ids_RK[place], best_RK[place], strict=True))[: numbers[row]]
+        found[row] = TokenScores(own[place], tuple(best))
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """No other threads for a while: in a step of a millisecond they cost more to wake than they do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
