@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             fsync_path(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """A hidden folder beside `path`; on leaving without an error it takes `path`'s name, and place if there is one."""
+    path = Path(path)
+    with machine_errors("writing", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        workspace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            (new := workspace / "new").mkdir()
+            yield new
+            if path.exists():
+                os.replace(path, workspace / "old")
+            os.replace(new, path)
+            fsync_path(path.parent)
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
 
 
 def fsync_path(path: Path) -> None:
