@@ -94,7 +94,7 @@ INLINE void visit_page(const enum unit unit, const struct attention *a, struct b
         floats scores[MAX_ROWS * PAGE_VECTORS];
         count = next_rows(num_rows - first);
 #define SCORE(n) \
-    multiply(unit, 1, n, PAGE_VECTORS, keys, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, scores)
+    multiply(unit, 1, n, PAGE_VECTORS, keys, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, (const char *)keys, scores)
         WITH_ROWS(count, SCORE)
         for (long r = 0; r < count; r++) weigh(unit, a, b, first + r, first_key, scores + r * PAGE_VECTORS);
     }
@@ -105,7 +105,7 @@ INLINE void visit_page(const enum unit unit, const struct attention *a, struct b
         for (long r = 0; r < count; r++) rows[r] = (const unit_t *)(b->probabilities + (first + r) * PAGE_VECTORS);
         for (long v = 0, wide; v < vectors; v += wide) {
             wide = vectors - v >= 4 ? 4 : vectors - v >= 2 ? 2 : 1;
-#define GATHER_WIDE(n, w) multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, sum)
+#define GATHER_WIDE(n, w) multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, (const char *)values, sum)
 #define GATHER(n) \
     if (wide == 4) GATHER_WIDE(n, 4); \
     else if (wide == 2) GATHER_WIDE(n, 2); \

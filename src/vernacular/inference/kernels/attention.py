@@ -8,11 +8,13 @@ call, not on how its prompt was cut, not on where its pages lie. It is the same 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from vernacular.foundation.errors import InternalError, UserError
-from vernacular.inference.kernels import build
+from vernacular.inference.kernels import build, memory
 
 PAGE_SIZE = 32
 """Tokens in a page."""
@@ -29,7 +31,8 @@ def pool(num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype) -> 
             f"these have {width} in {dtype}",
             fix="choose PyTorch's own kernels with `--kernels torch`",
         )
-    return torch.empty(num_pages, num_key_heads, PAGE_SIZE * (-(-width // _LANES) * _LANES), dtype=dtype)
+    shape = (num_pages, num_key_heads, PAGE_SIZE * (-(-width // _LANES) * _LANES))
+    return memory.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
 
 
 def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vernacular.foundation.errors import InternalError, unknown_name
-from vernacular.inference.kernels import build
+from vernacular.inference.kernels import build, memory
 
 PANEL = 64
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
@@ -103,7 +103,7 @@ class Matrix:
             rows = weight_NK.detach().to(ACTIVATIONS[format])
         rows = rows.contiguous()
         units = width if format == "float32" else -(-rows.shape[1] // 2)
-        panels = torch.empty(num_panels * PANEL * units * 4 // _PACKING[format], dtype=torch.uint8)
+        panels = memory.take(num_panels * PANEL * units * 4 // _PACKING[format])
         build.library().pack(
             FORMATS[format],
             columns,

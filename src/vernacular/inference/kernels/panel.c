@@ -31,10 +31,10 @@ void to_fixed_point(const struct matrix *matrix, const char *row_of_x, long row,
 
 /* The sums of one block, scaled and added to the totals. */
 INLINE void add_block(const enum format format, const int packing, const int rows, const words *w, long steps,
-                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, floats *totals) {
+                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, const char *ahead, floats *totals) {
     const enum unit unit = format == FLOAT32 ? FLOAT : format == BFLOAT16 ? BFLOAT_PAIR : SHORT_PAIR;
     floats sum[MAX_ROWS * PANEL_VECTORS];
-    multiply(unit, packing, rows, PANEL_VECTORS, w, PANEL_VECTORS, x, steps, sum);
+    multiply(unit, packing, rows, PANEL_VECTORS, w, PANEL_VECTORS, x, steps, ahead, sum);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
             floats value = sum[r * PANEL_VECTORS + v];
@@ -45,38 +45,30 @@ INLINE void add_block(const enum format format, const int packing, const int row
     }
 }
 
-static void unpack_block(const int packing, const words *packed, long steps, words *out) {
-    for (long s = 0; s < steps; s += packing, packed += PANEL_VECTORS)
-        UNROLL for (int part = 0; part < packing; part++, out += PANEL_VECTORS)
-            UNROLL for (int v = 0; v < PANEL_VECTORS; v++) out[v] = unpack(packing, part, packed[v]);
-}
-
 INLINE void multiply_panel_of(const enum format format, const struct matrix *matrix, long panel,
                               const struct rows *rows, floats *totals) {
-    const int packing = packing_of(format);
+    const int packing = packing_of(format), integers = packing > 1;
     const words *w = (const words *)(matrix->panels + panel * panel_bytes(matrix));
-    const long block = packing == 1 ? BLOCK : matrix->group;
-    const long groups = packing == 1 ? 0 : matrix->units / matrix->group;
-    const float *w_scales = format == INT4 ? matrix->scales + panel * groups * PANEL : matrix->scales;
-    words buffer[BLOCK * PANEL_VECTORS];
+    const long block = integers ? matrix->group : BLOCK;
+    const float *w_scales = matrix->scales;
+    if (format == INT4) w_scales += panel * (matrix->units / matrix->group) * PANEL;
 
     for (long i = 0; i < rows->count * PANEL_VECTORS; i++) totals[i] = all_floats(0);
     for (long start = 0, g = 0; start < matrix->units; start += block, g++) {
         const long steps = matrix->units - start < block ? matrix->units - start : block;
-        const int unpacked = packing > 1 && rows->count > MAX_ROWS; /* once for all rows, not once for six */
-        if (unpacked) unpack_block(packing, w, steps, buffer);
         for (long first = 0, count; first < rows->count; first += count) {
             const unit_t *x[MAX_ROWS];
             const float *x_scales[MAX_ROWS];
             count = next_rows(rows->count - first);
             for (long r = 0; r < count; r++) {
                 x[r] = rows->units[first + r] + start;
-                if (packing > 1) x_scales[r] = rows->scales[first + r] + g;
+                if (integers) x_scales[r] = rows->scales[first + r] + g;
             }
+            /* While few rows compute on one block, the next comes from memory. */
+            const char *ahead = (const char *)w;
+            if (count < rows->count && first < 2 * count) ahead += steps / packing * (PANEL * 4 + (first > 0) * 128);
             floats *out = totals + first * PANEL_VECTORS;
-#define ADD_BLOCK(n) \
-    if (unpacked) add_block(format, 1, n, buffer, steps, x, x_scales, w_scales, out); \
-    else add_block(format, packing, n, w, steps, x, x_scales, w_scales, out)
+#define ADD_BLOCK(n) add_block(format, packing, n, w, steps, x, x_scales, w_scales, ahead, out)
             WITH_ROWS(count, ADD_BLOCK)
 #undef ADD_BLOCK
         }

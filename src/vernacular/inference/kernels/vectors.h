@@ -112,11 +112,13 @@ INLINE words unpack(const int packing, const int part, words packed) {
    first in the lowest bits of either half. rows ≤ MAX_ROWS, rows · vectors ≤ 24; all three are constants where it is
    called, so that the sums stay in registers. */
 INLINE void multiply(const enum unit unit, const int packing, const int rows, const int vectors, const words *w,
-                     long w_stride, const unit_t *const *x, long steps, floats *out) {
+                     long w_stride, const unit_t *const *x, long steps, const char *ahead, floats *out) {
     floats sum[24];
     ints exact[24];
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = all_floats(0), exact[i] = (ints)all_words(0);
-    for (long s = 0; s < steps; s += packing, w += w_stride) {
+    for (long s = 0; s < steps; s += packing, w += w_stride, ahead += 2 * sizeof *w) {
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + sizeof *w, 0, 2);
         words packed[4];
         UNROLL for (int v = 0; v < vectors; v++) packed[v] = w[v];
         UNROLL for (int part = 0; part < packing; part++) {
