@@ -22,6 +22,7 @@ from vernacular.tokens.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import llguidance
 
+_LONGEST_REASON = 300
 _JSON_STYLE: dict[str, Any] = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
@@ -82,7 +83,7 @@ def make_constraint(
     vocabulary = _vocabulary(tokenizer, vocab_size or tokenizer.vocab_size, ends)
     problem = guidance.LLMatcher.validate_grammar(grammar, vocabulary)
     if problem and not problem.startswith("WARNING"):
-        raise UserError(f"cannot be followed: {_first_line(problem)}", where=where)
+        raise UserError(f"cannot be followed: {_one_line(problem)}", where=where)
     return _Guided(guidance.LLMatcher(vocabulary, grammar, log_level=0), ends, vocabulary.vocab_size)
 
 
@@ -114,7 +115,7 @@ class _Guided:
 
     @property
     def problem(self) -> str | None:
-        return _first_line(self._matcher.get_error()) if self._matcher.is_error() else None
+        return _one_line(self._matcher.get_error()) if self._matcher.is_error() else None
 
 
 def _schema_grammar(schema: str) -> str:
@@ -129,7 +130,7 @@ def _schema_grammar(schema: str) -> str:
     try:
         return str(_library().LLMatcher.grammar_from_json_schema(value, overrides=_JSON_STYLE))
     except ValueError as error:
-        raise UserError(f"cannot be followed: {_first_line(str(error))}", where="json_schema") from error
+        raise UserError(f"cannot be followed: {_one_line(str(error))}", where="json_schema") from error
 
 
 @lru_cache(maxsize=4)
@@ -167,5 +168,6 @@ def _library() -> Any:
     return llguidance
 
 
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+def _one_line(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= _LONGEST_REASON else joined[: _LONGEST_REASON - 1] + "…"

@@ -1,0 +1,72 @@
+"""Answer over HTTP, as OpenAI's API does.
+
+Completions and chats, with streaming, at http://HOST:PORT/v1; /health and /metrics beside them. API keys come from a
+file or from the variable VERNACULAR_API_KEYS (between commas); without any, everybody is let in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+EXAMPLES = """\
+  vernacular serve runs/demo/instruct
+  vernacular serve runs/demo/instruct --port 8080 --dtype bfloat16 --model-name demo
+  vernacular serve runs/demo/instruct --host 0.0.0.0 --api-key-file keys.txt
+  curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
+      -d '{"model": "instruct", "messages": [{"role": "user", "content": "Co słychać?"}]}'
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Weights, address, keys, limits."""
+    from vernacular.inference.serving.settings import ServingSettings
+
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
+    parser.add_argument(
+        "--api-key-file", type=Path, metavar="FILE", help="keys that are let in, one a line (# begins a comment)"
+    )
+    for name, field in ServingSettings.model_fields.items():
+        extra = field.json_schema_extra
+        shown = extra["shown"] if isinstance(extra, dict) else field.default
+        if field.annotation is bool:
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                dest=name,
+                action="store_true",
+                default=argparse.SUPPRESS,
+                help=field.description,
+            )
+            continue
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar="TEXT" if field.annotation is str else "NUMBER",
+            help=f"{field.description} (default: {shown})",
+        )
+    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), bfloat16, int8 or int4")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until told to stop."""
+    from vernacular.foundation.configuration import validate
+    from vernacular.foundation.errors import missing_extra
+    from vernacular.inference.serving.keys import ApiKeys
+    from vernacular.inference.serving.settings import ServingSettings
+
+    given = {name: getattr(arguments, name) for name in ServingSettings.model_fields if hasattr(arguments, name)}
+    settings = validate(ServingSettings, given)
+    keys = ApiKeys.read(arguments.api_key_file, os.environ)
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise missing_extra(error.name or "uvicorn", "serve", "the server") from error
+    from vernacular.inference.model import load
+    from vernacular.inference.serving.server import serve
+
+    serve(load(arguments.weights, dtype=arguments.dtype, device=arguments.device), settings, keys)

@@ -1,0 +1,182 @@
+"""The routes: /v1/completions, /v1/chat/completions, /v1/models, /health, /metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from vernacular.foundation.errors import VernacularError
+from vernacular.inference.model import LocalModel
+from vernacular.inference.serving.errors import ApiError, of_ours
+from vernacular.inference.serving.exchange import Exchange
+from vernacular.inference.serving.gate import Gate, error_response
+from vernacular.inference.serving.jobs import Job, calls_marker, chat_job, completion_job
+from vernacular.inference.serving.keys import ApiKeys
+from vernacular.inference.serving.limits import WaitingRoom, read_json_body, while_connected
+from vernacular.inference.serving.loop import EngineLoop
+from vernacular.inference.serving.metrics import CONTENT_TYPE, Metrics
+from vernacular.inference.serving.record import Record
+from vernacular.inference.serving.responses import ChatWriter, CompletionWriter, Writer
+from vernacular.inference.serving.schema import ChatRequest, CompletionRequest, read_request
+from vernacular.inference.serving.settings import ServingSettings
+from vernacular.inference.serving.streaming import EventStream
+
+ROUTES = ("/v1/completions", "/v1/chat/completions", "/v1/models", "/health", "/health/ready", "/metrics")
+
+
+class Api:
+    """What the routes do.
+
+    Args:
+        lm: who answers.
+        loop: its engine's thread.
+        settings: limits and manners.
+        keys: who is let in.
+    """
+
+    def __init__(self, lm: LocalModel, loop: EngineLoop, settings: ServingSettings, keys: ApiKeys) -> None:
+        self._lm = lm
+        self._loop = loop
+        self._settings = settings
+        self._keys = keys
+        self._room = WaitingRoom(settings.max_waiting)
+        self._metrics = Metrics(lambda: loop.statistics)
+        self._started = int(time.time())
+        self.model_name = settings.model_name or lm.folder.resolve().name
+        self.is_stopping = False
+
+    def application(self) -> ASGIApp:
+        """The routes behind the door."""
+        routes = [
+            Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.model),
+            Route("/health", self.health),
+            Route("/health/ready", self.ready),
+            Route("/metrics", self.metrics),
+        ]
+        handlers: dict[Any, Callable[[Request, Any], Response]] = {
+            ApiError: _say,
+            VernacularError: _say_ours,
+            HTTPException: _say_route,
+            Exception: _say_accident,
+        }
+        return Gate(Starlette(routes=routes, exception_handlers=handlers), self._keys, self._metrics, ROUTES)
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    async def completions(self, request: Request) -> Response:
+        """POST /v1/completions."""
+        asked = read_request(CompletionRequest, await read_json_body(request, self._settings.max_body_bytes))
+        self._check_model(asked.model)
+        job = await asyncio.to_thread(completion_job, self._lm, asked)
+        writer = CompletionWriter(self.model_name, self._lm.tokenizer, job.texts if asked.echo else ())
+        return await self._answer(request, asked, job, writer)
+
+    async def chat_completions(self, request: Request) -> Response:
+        """POST /v1/chat/completions."""
+        asked = read_request(ChatRequest, await read_json_body(request, self._settings.max_body_bytes))
+        self._check_model(asked.model)
+        job = await asyncio.to_thread(chat_job, self._lm, asked)
+        writer = ChatWriter(self.model_name, self._lm.tokenizer, calls_marker(self._lm, asked))
+        return await self._answer(request, asked, job, writer)
+
+    async def _answer(
+        self, request: Request, asked: CompletionRequest | ChatRequest, job: Job, writer: Writer
+    ) -> Response:
+        if asked.stream_options is not None and not asked.stream:
+            raise ApiError(400, "stream_options is for streams", code="invalid_value", param="stream_options")
+        record: Record = request.state.record
+        self._room.enter(len(job.answers))
+        exchange = Exchange(job, self._room, self._metrics, record, self._settings)
+        try:
+            exchange.start(self._loop, follow=asked.stream)
+            if asked.stream:
+                await while_connected(request.receive, exchange.accepted())
+                with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+                return EventStream(exchange.events(writer, with_usage=with_usage), exchange.close)
+            generations = await while_connected(request.receive, exchange.generations())
+        except BaseException:
+            exchange.close()
+            raise
+        exchange.close()
+        return JSONResponse(writer.whole(generations, exchange.usage))
+
+    def _check_model(self, name: str) -> None:
+        if name != self.model_name:
+            raise ApiError(
+                404,
+                f"the model '{name}' is not served here; there is '{self.model_name}'",
+                code="model_not_found",
+                param="model",
+            )
+
+    # ------------------------------------------------------------------------------------------ about the server
+
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models."""
+        return JSONResponse({"object": "list", "data": [self._model()]})
+
+    async def model(self, request: Request) -> Response:
+        """GET /v1/models/NAME."""
+        request.state.record.route = "/v1/models"
+        self._check_model(request.path_params["name"])
+        return JSONResponse(self._model())
+
+    async def health(self, request: Request) -> Response:
+        """GET /health: whether the engine lives."""
+        if self._loop.failure is not None:
+            return JSONResponse({"status": "failed", "reason": self._loop.failure}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """GET /health/ready: whether requests are taken: the engine lives, the queue has room, nobody said stop."""
+        full = self._room.waiting >= self._settings.max_waiting
+        if self._loop.failure is not None or self.is_stopping or full:
+            reason = "engine failed" if self._loop.failure else "stopping" if self.is_stopping else "queue full"
+            return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics."""
+        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    def _model(self) -> dict[str, Any]:
+        return {
+            "id": self.model_name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "vernacular",
+            "max_model_len": self._lm.max_positions,
+        }
+
+
+def _say(request: Request, error: ApiError) -> Response:
+    request.state.record.code = error.code
+    return error_response(error)
+
+
+def _say_ours(request: Request, error: VernacularError) -> Response:
+    return _say(request, of_ours(error))
+
+
+def _say_accident(request: Request, error: Exception) -> Response:
+    """The door logs it; its words may quote the request, so they stay here."""
+    name = request.state.record.id
+    return _say(request, ApiError(500, f"an accident of ours; the log names it under {name}", code="internal_error"))
+
+
+def _say_route(request: Request, error: HTTPException) -> Response:
+    code, what = ("method_not_allowed", "method") if error.status_code == 405 else ("unknown_url", "path")
+    message = f"unknown {what}: {request.method} {request.url.path}; there are {', '.join(ROUTES)}"
+    return _say(request, ApiError(error.status_code, message, code=code))

@@ -1,0 +1,95 @@
+"""The server's life: it listens, answers, and when told to stop it finishes what it has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+
+from vernacular.foundation.errors import MachineError
+from vernacular.inference.model import LocalModel
+from vernacular.inference.serving.api import Api
+from vernacular.inference.serving.keys import ApiKeys
+from vernacular.inference.serving.loop import EngineLoop
+from vernacular.inference.serving.record import LOG
+from vernacular.inference.serving.settings import ServingSettings
+
+_BACKLOG = 2048
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def serve(lm: LocalModel, settings: ServingSettings, keys: ApiKeys) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is running, for `settings.grace` seconds at most.
+
+    Raises:
+        MachineError: the address cannot be listened at.
+    """
+    _log_to_stderr()
+    listener = _listen(settings.host, settings.port)
+    loop = EngineLoop(lm.engine)
+    api = Api(lm, loop, settings, keys)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    LOG.info("model=%s listening at http://%s:%s/v1", api.model_name, shown, port)
+    if not keys and settings.host not in _LOCAL:
+        LOG.warning("no API key is asked for, and the address can be reached from other machines")
+    if settings.log_text:
+        LOG.warning("prompts and answers are written into this log")
+    configuration = uvicorn.Config(
+        api.application(),
+        lifespan="off",
+        log_config=None,
+        log_level="critical",  # its errors quote what clients send; the log's lines are ours
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
+    )
+    loop.start()
+    try:
+        asyncio.run(_Server(configuration, api).serve(sockets=[listener]))
+    finally:
+        loop.stop()
+    LOG.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which returns after a signal instead of dying of it; a second signal does not wait."""
+
+    def __init__(self, configuration: uvicorn.Config, api: Api) -> None:
+        super().__init__(configuration)
+        self._api = api
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at the second time, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = self._api.is_stopping = True
+        LOG.info("told to stop (%s)%s", signal.Signals(sig).name, ": at once" if self.force_exit else "")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise MachineError(
+            f"cannot listen: {error.strerror or error}", where=f"{host}:{port}", fix="choose another --host or --port"
+        ) from error
+    return listener
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.handlers = [handler]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
