@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tokenizers
+import tokenizers.models
 
 from vernacular.foundation.errors import UserError, nearest
 from vernacular.foundation.files import sha256_bytes, write_bytes
@@ -74,7 +75,9 @@ class Tokenizer:
     @cached_property
     def _plain(self) -> tokenizers.Tokenizer:
         """Reads any text as text. The unknown token stays within reach: it is what unknown characters become."""
-        unknown = getattr(self._engine.model, "unk_token", None) or self.special_names.get("unk_token")
+        model = self._engine.model
+        of_unigram = self.special_names.get("unk_token") if isinstance(model, tokenizers.models.Unigram) else None
+        unknown = getattr(model, "unk_token", of_unigram)
         return sealed(self._engine, {text: token.id for text, token in self.control_tokens.items() if text != unknown})
 
     @cached_property
@@ -122,12 +125,9 @@ class Tokenizer:
     def begin_ids(self) -> tuple[int, ...]:
         """What is put before every document and prompt: what a plain `tokenizer(text)` of transformers puts first.
 
-        Empty where nothing is (Granite, Krutrim). Source: the settings `add_bos_token` and `add_eos_token` where one
-        of them is there, else the post-processor of `tokenizer.json`.
+        Empty where nothing is (Granite). The post-processor of `tokenizer.json` decides; like transformers, we do not
+        look at the settings `add_bos_token` and `add_eos_token` where there is that file.
         """
-        if {"add_bos_token", "add_eos_token"} & self._settings.keys():
-            is_put = bool(self._settings.get("add_bos_token")) and "bos_token" in self.special_names
-            return (self.token_id(self._named("bos_token")),) if is_put else ()
         encodings = (self._engine.encode(text) for text in "a0 ")
         encoding = next((one for one in encodings if 0 in one.special_tokens_mask), None)
         if encoding is None:

@@ -46,18 +46,20 @@ def read_contents(folder: Path) -> dict[str, bytes]:
 
 
 def read_settings(contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """The settings of `tokenizer_config.json`, over those of `special_tokens_map.json`."""
-    settings = json.loads(contents[CONFIG_FILE])
-    return {**json.loads(contents[MAP_FILE]), **settings} if MAP_FILE in contents else settings
+    """The settings of `tokenizer_config.json` and `special_tokens_map.json`.
+
+    Where both name a token, the configuration counts if it declares `added_tokens_decoder`, else the older map.
+    """
+    settings, named = (json.loads(contents.get(name, b"{}")) for name in (CONFIG_FILE, MAP_FILE))
+    return {**named, **settings} if "added_tokens_decoder" in settings else {**settings, **named}
 
 
 def folder_settings(folder: Path) -> dict[str, Any]:
     """As `read_settings`, of the files that are there."""
-    settings: dict[str, Any] = {}
-    for name in (MAP_FILE, CONFIG_FILE):
-        if (folder / name).is_file():
-            settings.update(read_json(folder / name))
-    return settings
+    present = [name for name in (CONFIG_FILE, MAP_FILE) if (folder / name).is_file()]
+    for name in present:
+        read_json(folder / name)  # refuses what is not JSON, naming the line
+    return read_settings({name: (folder / name).read_bytes() for name in present})
 
 
 def special_names(settings: Mapping[str, Any]) -> dict[str, str]:
