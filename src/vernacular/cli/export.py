@@ -1,0 +1,80 @@
+"""Write weights for others to use: a folder for transformers and vLLM, or a file for llama.cpp.
+
+The folder needs no remote code wherever transformers has the class; where it has not, the output says who reads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vernacular.models.bridge import Bridged
+
+EXAMPLES = """\
+  vernacular export runs/demo/instruct release/demo
+  vernacular export weights/bielik bielik-f16.gguf --format gguf --dtype float16
+  vernacular export weights/granite granite-q8.gguf --format gguf --dtype q8_0
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The weights, the form, and where it goes."""
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; with gguf, the file")
+    parser.add_argument("--format", default="transformers", metavar="NAME", help="transformers (default) or gguf")
+    parser.add_argument(
+        "--dtype",
+        metavar="NAME",
+        help="float32 or bfloat16; gguf: also float16 and q8_0 (default: as the weights are stored)",
+    )
+    parser.add_argument(
+        "--ids-only",
+        action="store_true",
+        help="gguf: write it though llama.cpp cuts text into other tokens; to be fed with token ids only",
+    )
+    add_output_arguments(parser)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `import` and `export` share."""
+    parser.add_argument(
+        "--shard-gb", type=float, default=5.0, metavar="N", help="most gigabytes in a file of weights (default: 5)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT where it is there already")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Export, and say what came out."""
+    shard_bytes = read_shard_bytes(arguments.shard_gb)
+    from vernacular.models.bridge import export_weights
+
+    bridged = export_weights(
+        arguments.weights,
+        arguments.out,
+        arguments.format,
+        dtype=arguments.dtype,
+        shard_bytes=shard_bytes,
+        force=arguments.force,
+        ids_only=arguments.ids_only,
+    )
+    print_bridged(bridged)
+
+
+def read_shard_bytes(gigabytes: float) -> int:
+    """Bytes of so many gigabytes."""
+    from vernacular.foundation.errors import UserError
+
+    if not gigabytes > 0:
+        raise UserError(f"a shard of {gigabytes} GB holds nothing", where="--shard-gb", fix="give more than 0")
+    return int(gigabytes * 1e9)
+
+
+def print_bridged(bridged: Bridged) -> None:
+    """What was written, and the notes about it."""
+    size = sum(path.stat().st_size for path in bridged.files) / 1e9
+    count = f"{len(bridged.files)} files" if len(bridged.files) > 1 else "1 file"
+    print(f"{bridged.folder}: {bridged.family}, {bridged.num_parameters:,} parameters, {count}, {size:.2f} GB")
+    for note in bridged.notes:
+        print(f"note: {note}")

@@ -1,0 +1,307 @@
+"""The bridge: published checkpoints in, our weights out; our weights out for others to use.
+
+A weights folder is a published one in its canonical form: the same tensors under the same names, a `config.json` that
+says all that the arithmetic depends on and nothing else, one chat template in one place, no remote code. So that form
+is also what is handed on: import, export and import again give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.files import atomic_folder, files_under, read_json, sha256_file, write_json
+from vernacular.foundation.progress import progress
+from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.decoder import Decoder
+from vernacular.models.family import PublishedTensor, family_of, from_published, load_family, to_published
+from vernacular.models.published_tokens import published_generation, published_ids, write_template, write_tokenizer
+from vernacular.models.tensor_files import SHARD_BYTES, TensorFacts, TensorFolder, published_files, write_tensors
+from vernacular.models.weights import (
+    CONFIG,
+    GENERATION,
+    TIED_HEAD,
+    Unfilled,
+    check_has_tokenizer,
+    check_shape,
+    missing_tensor,
+    read_config,
+    surplus_tensor,
+    torch_dtype,
+)
+
+PROVENANCE = "provenance.json"
+FORMATS = ("transformers", "gguf")
+_BYTES_WITHOUT_BAR = 1 << 30
+Window = int | Literal["keep"] | None
+
+
+@dataclass(frozen=True)
+class Bridged:
+    """What was written, and what its reader should know.
+
+    Attributes:
+        folder: where.
+        family: the family that config.json names.
+        num_parameters: weights, all experts counted.
+        files: the files written.
+        notes: sentences about what was changed, left out, or needs a particular reader.
+    """
+
+    folder: Path
+    family: str
+    num_parameters: int
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+def import_weights(
+    source: Path,
+    out: Path,
+    *,
+    dtype: str | None = None,
+    window: Window = "keep",
+    template: str | Path | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    force: bool = False,
+) -> Bridged:
+    """Read a published Hugging Face folder and write it as a weights folder.
+
+    Read are safetensors and legacy `.bin` files, single or sharded; the config of any family (`parambharatgen` becomes
+    plain `llama`); `tokenizer.json` or a SentencePiece `tokenizer.model`; the chat template wherever it stands. At most
+    one shard is held in memory. `provenance.json` records the source's files with their SHA-256.
+
+    Args:
+        source: the published folder.
+        out: the folder to write; appears when it is whole.
+        dtype: "float32" or "bfloat16"; None keeps each tensor as it is stored.
+        window: keys a token may look at, None for all before it, "keep" for what config.json says.
+        template: the name of a chat template that Vernacular knows, or a Jinja file; None keeps the folder's own.
+        shard_bytes: most bytes of tensors in a file.
+        force: replace `out` where it exists.
+
+    Raises:
+        UserError: a tensor is missing, surplus or misshapen, a file is truncated or holds more than plain tensors, the
+            config is of no family, quantised, or asks for what our blocks do not compute; or `out` exists.
+    """
+    config, configuration = _read_published(source)
+    configuration = _with_window(configuration, window)
+    notes: list[str] = []
+    _check_out(source, out, force=force)
+    with atomic_folder(out) as folder:
+        tokenizer = write_tokenizer(source, folder, configuration.vocab_size)
+        write_template(source, folder, tokenizer, template)
+        stored = _write_weights(source, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
+        token_ids = published_ids(config, tokenizer, configuration.vocab_size, source / CONFIG)
+        generation, left_out = published_generation(source, token_ids, configuration.vocab_size)
+        notes += left_out
+        write_json(folder / GENERATION, generation)
+        write_json(
+            folder / CONFIG, {**to_published(configuration), **token_ids, "dtype": stored, "torch_dtype": stored}
+        )
+        settings = {"dtype": dtype, "window": window, "template": str(template) if template is not None else None}
+        write_json(folder / PROVENANCE, _provenance(source, str(config["model_type"]), settings))
+    if configuration.family != family_of(config, source / CONFIG):
+        notes.append(f"{config['model_type']} is written as {configuration.family}; no remote code is needed any more")
+    if "auto_map" in config or list(source.glob("*.py")):
+        notes.append("the publisher's code (*.py) was left behind")
+    return _bridged(out, configuration, notes)
+
+
+def export_weights(
+    weights: Path,
+    out: Path,
+    format: str = "transformers",
+    *,
+    dtype: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    force: bool = False,
+    ids_only: bool = False,
+) -> Bridged:
+    """Write a weights folder for others to use.
+
+    Args:
+        weights: a weights folder.
+        out: for `transformers` a folder; for `gguf` a file.
+        format: "transformers": a folder that transformers, vLLM and llama.cpp's converter load, without remote code
+            wherever they have the class; "gguf": one file for llama.cpp.
+        dtype: "float32", "bfloat16", for gguf also "float16" and "q8_0"; None keeps the tensors as they are stored.
+        shard_bytes: most bytes of tensors in a file (transformers).
+        force: replace `out` where it exists.
+        ids_only: gguf: write it even where llama.cpp would cut text into other tokens than our tokenizer does.
+
+    Raises:
+        UserError: the folder is no weights folder, the format cannot say what the model is, or `out` exists.
+    """
+    if format not in FORMATS:
+        raise unknown_name("format", format, FORMATS)
+    configuration = read_config(weights)
+    check_has_tokenizer(weights)
+    if format == "gguf":
+        from vernacular.models.gguf.export import write_gguf  # needs the extra
+
+        notes = write_gguf(weights, out, dtype=dtype, force=force, ids_only=ids_only)
+        return Bridged(out, configuration.family, configuration.num_parameters(), (out,), tuple(notes))
+    config = read_json(weights / CONFIG)
+    _check_out(weights, out, force=force)
+    with atomic_folder(out) as folder:
+        tokenizer = write_tokenizer(weights, folder, configuration.vocab_size)
+        write_template(weights, folder, tokenizer, None)
+        stored = _write_weights(weights, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
+        if (weights / GENERATION).is_file():
+            write_json(folder / GENERATION, read_json(weights / GENERATION))
+        write_json(folder / CONFIG, {**config, "dtype": stored, "torch_dtype": stored})
+    return _bridged(out, configuration, readers_notes(configuration))
+
+
+def readers_notes(configuration: DecoderConfiguration) -> list[str]:
+    """Why transformers' own class does not compute this model, where it does not.
+
+    Its MPT has as many key heads as query heads, a feed-forward four times as wide as the model with the exact GELU,
+    and ALiBi slopes of the usual base; llm-foundry's class (`trust_remote_code`, or the package) reads the settings.
+    """
+    if configuration.family != "mpt":
+        return []
+    unread = {
+        f"{configuration.num_key_value_heads} key heads for {configuration.num_heads} query heads": (
+            configuration.num_key_value_heads != configuration.num_heads
+        ),
+        f"the activation {configuration.activation}": configuration.activation != "gelu",
+        f"a feed-forward of {configuration.intermediate_size} for a width of {configuration.hidden_size}": (
+            configuration.intermediate_size != 4 * configuration.hidden_size
+        ),
+        f"alibi_bias_max {configuration.alibi_bias_max}": configuration.alibi_bias_max != 8,
+    }
+    reasons = [reason for reason, is_so in unread.items() if is_so]
+    if not reasons:
+        return []
+    return [f"only llm-foundry's MPT class reads this folder, not transformers' own: {', '.join(reasons)}"]
+
+
+# ---------------------------------------------------------------------------------------------------------- within
+
+
+def _read_published(source: Path) -> tuple[Mapping[str, Any], DecoderConfiguration]:
+    if not source.is_dir():
+        raise UserError("the published folder does not exist", where=source, fix="check the path")
+    if not (source / CONFIG).is_file():
+        raise UserError(f"the folder has no {CONFIG}, so it is no checkpoint", where=source, fix="check the path")
+    config = read_json(source / CONFIG)
+    quantisation = config.get("quantization_config")
+    if quantisation:
+        method = quantisation.get("quant_method", "unknown method") if isinstance(quantisation, dict) else quantisation
+        raise UserError(
+            f"the checkpoint is quantised ({method}); only full-precision ones are read",
+            where=f"{source / CONFIG} (quantization_config)",
+            fix="import the checkpoint it was made of; ours are quantised when they are loaded (--dtype int8)",
+        )
+    return config, from_published(config, source / CONFIG)
+
+
+def _with_window(configuration: DecoderConfiguration, window: Window) -> DecoderConfiguration:
+    if window == "keep" or window == configuration.window:
+        return configuration
+    if "window" not in load_family(configuration.family).keys:
+        raise UserError(
+            f"the family '{configuration.family}' has no window",
+            where="--window",
+            fix="leave the flag out; mistral is the family that has one",
+        )
+    if window is not None and window < 1:
+        raise UserError(f"a window of {window} keys sees nothing", where="--window", fix="give 1 or more, or none")
+    return configuration.model_copy(update={"window": window})
+
+
+def _write_weights(
+    source: Path, folder: Path, configuration: DecoderConfiguration, *, dtype: str | None, shard_bytes: int
+) -> str:
+    """Check and copy the tensors of the configuration, one at a time; the name of the dtype most of them have."""
+    target = torch_dtype(dtype) if dtype is not None else None
+    wanted = list(load_family(configuration.family).published_tensors(configuration))
+    with TensorFolder(published_files(source)) as tensors:
+        _check_tensors(tensors, wanted, configuration, source)
+        written = [
+            TensorFacts(facts.name, target or facts.dtype, facts.shape)
+            for facts in (tensors.facts[name] for name, _ in wanted)
+        ]
+        total = sum(facts.num_bytes for facts in written)
+        with progress(doing="tensors", total=len(written), unit="tensors") as bar:
+
+            def read(name: str) -> torch.Tensor:
+                bar.update(1 if total > _BYTES_WITHOUT_BAR else 0)
+                return tensors.read(name)
+
+            write_tensors(folder, written, read, shard_bytes)
+    sizes: dict[torch.dtype, int] = {}
+    for facts in written:
+        sizes[facts.dtype] = sizes.get(facts.dtype, 0) + facts.num_bytes
+    return str(max(sizes, key=sizes.__getitem__)).removeprefix("torch.")
+
+
+def _check_tensors(
+    tensors: TensorFolder, wanted: list[PublishedTensor], configuration: DecoderConfiguration, source: Path
+) -> None:
+    """Refuse a missing, surplus or misshapen tensor, and a second head that is not the tied one."""
+    shapes = published_shapes(configuration)
+    for name, _ in wanted:
+        if name not in tensors.facts:
+            raise missing_tensor(name, source)
+        check_shape(tensors.facts[name], shapes[name], tensors.files[name])
+    names = {name for name, _ in wanted}
+    for name, file in tensors.files.items():
+        if name == TIED_HEAD and configuration.tie_embeddings:
+            embedding = next(theirs for theirs, ours in wanted if ours == ("embedding.weight",))
+            table = tensors.read(embedding)
+            if not torch.equal(tensors.read(TIED_HEAD), table):
+                raise UserError(
+                    f"'{TIED_HEAD}' differs from the embedding table, though config.json says that they are one",
+                    where=file,
+                    fix="set tie_word_embeddings to false in config.json if the head was trained apart",
+                )
+        elif name not in names:
+            raise surplus_tensor(name, file)
+
+
+def published_shapes(configuration: DecoderConfiguration) -> dict[str, tuple[int, ...]]:
+    """The shape of each of the family's tensors in the file."""
+    with Unfilled(torch.float32, torch.device("meta")):
+        state = Decoder(configuration).state_dict()
+    shapes = {}
+    for name, ours in load_family(configuration.family).published_tensors(configuration):
+        parts = [state[part] for part in ours]
+        shapes[name] = (sum(map(len, parts)), *parts[0].shape[1:])
+    return shapes
+
+
+def _provenance(source: Path, model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    files = [path for path in files_under(source) if path.parent == source]
+    total = sum(path.stat().st_size for path in files)
+    shown = progress(files, doing="checksums", unit="files") if total > _BYTES_WITHOUT_BAR else files
+    return {
+        "source": source.resolve().name,
+        "model_type": model_type,
+        "settings": dict(settings),
+        "files": {path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in shown},
+    }
+
+
+def _bridged(out: Path, configuration: DecoderConfiguration, notes: Sequence[str]) -> Bridged:
+    return Bridged(out, configuration.family, configuration.num_parameters(), tuple(files_under(out)), tuple(notes))
+
+
+def _check_out(source: Path, out: Path, *, force: bool) -> None:
+    if out.resolve() == source.resolve():
+        raise UserError("the output is the folder that is read", where=out, fix="choose another name")
+    if out.exists() and not force:
+        raise UserError("the output exists already", where=out, fix="choose another name, or replace it with --force")
+    if out.exists() and not (out / CONFIG).is_file():
+        raise UserError(
+            f"the output exists and holds no weights (no {CONFIG}), so it is not replaced",
+            where=out,
+            fix="choose another name, or remove it yourself",
+        )
