@@ -24,6 +24,7 @@ from vernacular.tokens.tokenizer_files import (
     SENTENCEPIECE_FILE,
     TOKENIZER_FILE,
     folder_settings,
+    named_tokens,
     special_names,
 )
 
@@ -46,15 +47,7 @@ def converted_contents(folder: Path) -> dict[str, bytes]:
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **_without_class(names)}
     engine = convert(proto, folder / SENTENCEPIECE_FILE)
     if (folder / ADDED_FILE).is_file():
-        added = read_json(folder / ADDED_FILE)
-        engine.add_tokens([AddedToken(text, normalized=False) for text in sorted(added, key=added.__getitem__)])
-        for text, token_id in added.items():
-            if engine.token_to_id(text) != token_id:
-                raise UserError(
-                    f"the token '{text}' is declared with id {token_id}, but has id {engine.token_to_id(text)}",
-                    where=folder / ADDED_FILE,
-                    fix=f"take {ADDED_FILE} and {SENTENCEPIECE_FILE} of the same release",
-                )
+        _add(engine, read_json(folder / ADDED_FILE), settings, folder / ADDED_FILE)
     if begin is not None:
         engine.post_processor = processors.TemplateProcessing(
             single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, engine.token_to_id(begin))]
@@ -66,6 +59,19 @@ def converted_contents(folder: Path) -> dict[str, bytes]:
     if (folder / MAP_FILE).is_file():
         contents[MAP_FILE] = (folder / MAP_FILE).read_bytes()
     return contents
+
+
+def _add(engine: tokenizers.Tokenizer, added: Mapping[str, int], settings: Mapping[str, Any], where: Path) -> None:
+    """Add the tokens of `added_tokens.json`; those that the settings name are special."""
+    special = {token.content for _, token in named_tokens(settings)}
+    for text in sorted(added, key=added.__getitem__):
+        engine.add_tokens([AddedToken(text, special=text in special, normalized=False)])
+        if engine.token_to_id(text) != added[text]:
+            raise UserError(
+                f"the token '{text}' is declared with id {added[text]}, but has id {engine.token_to_id(text)}",
+                where=where,
+                fix=f"take {ADDED_FILE} and {SENTENCEPIECE_FILE} of the same release",
+            )
 
 
 def convert(proto: Any, where: Path) -> tokenizers.Tokenizer:

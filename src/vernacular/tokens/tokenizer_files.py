@@ -93,7 +93,7 @@ def build_engine(contents: Mapping[str, bytes], settings: Mapping[str, Any], whe
                 where=f"{where}/{CONFIG_FILE} (added_tokens_decoder)",
                 fix=f"take {TOKENIZER_FILE} and {CONFIG_FILE} of the same release",
             )
-    for key, token in _named(settings):
+    for key, token in named_tokens(settings):
         if key in _NAMED and engine.token_to_id(token.content) is None:
             raise UserError(
                 f"the {key} '{token.content}' is not in the vocabulary",
@@ -111,7 +111,8 @@ def _declared(settings: Mapping[str, Any]) -> Iterator[tuple[int, tokenizers.Add
         yield int(token_id), _added_token(declared[token_id], special=False)
 
 
-def _named(settings: Mapping[str, Any]) -> Iterator[tuple[str, tokenizers.AddedToken]]:
+def named_tokens(settings: Mapping[str, Any]) -> Iterator[tuple[str, tokenizers.AddedToken]]:
+    """The special tokens that the settings name, with the key that names each."""
     for key in _NAMED:
         if isinstance(settings.get(key), str | dict):
             yield key, _added_token(settings[key], special=True)
