@@ -65,6 +65,7 @@ class Engine:
 
     def __init__(self, decoder: Decoder, settings: EngineSettings | None = None, *, kernels: str = "torch") -> None:
         settings = settings or EngineSettings()
+        self.kernels = kernels
         weight, configuration = decoder.embedding.weight, decoder.configuration
         cache_bytes = settings.cache_bytes or min(CACHE_BYTES, _free_bytes(weight.device) // 2)
         bytes_per_page = configuration.cache_bytes_per_token(weight.element_size()) * PAGE_TOKENS

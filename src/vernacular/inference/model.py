@@ -207,7 +207,7 @@ class LocalModel:
                     where=f"pair {number} of {len(pairs)}",
                     fix="score long texts with text_loglikelihood, which reads them in windows",
                 )
-        return likelihoods(self.decoder, encoded, report=report)
+        return likelihoods(self.decoder, encoded, kernels=self.engine.kernels, report=report)
 
     def text_loglikelihood(self, texts: Sequence[str], *, report: Report | None = None) -> list[TextLikelihood]:
         """Log-probability of each whole text after the begin token, and its number of tokens.
@@ -224,7 +224,8 @@ class LocalModel:
                 windows.append(window)
                 owners.append(number)
         totals = [0.0] * len(texts)
-        scored = likelihoods(self.decoder, windows, report=report and _by_share(report, len(windows), len(texts)))
+        shares = report and _by_share(report, len(windows), len(texts))
+        scored = likelihoods(self.decoder, windows, kernels=self.engine.kernels, report=shares)
         for owner, likelihood in zip(owners, scored, strict=True):
             totals[owner] += likelihood.log_probability
         if report is not None and not windows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +53,23 @@ class PagedMemory:
         ]
 
 
+class Placed(NamedTuple):
+    """Tokens of one sequence in a forward pass.
+
+    Attributes:
+        start: position of the first of them.
+        num_tokens: how many.
+        pages: int32, the pages of the sequence from position 0 on.
+        borrowed: tokens of the same pass, by their place in it, that stand right before them and belong to another
+            sequence: their keys and values go into this one's pages too.
+    """
+
+    start: int
+    num_tokens: int
+    pages: NDArray[np.int32]
+    borrowed: range = range(0)
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where the tokens of a forward pass stand, on the device.
@@ -62,7 +79,7 @@ class Placement:
         sequences_N: int32, each token's row in `table_SP`. Tokens of a sequence stand side by side.
         table_SP: int32, the pages of each sequence; negative for one that is never looked at.
         slots_M: int64, where keys and values go: page · PAGE_TOKENS + place in it.
-        written_M: int64, which token's; None where M is N and each token's go to one place.
+        written_M: int64, whose go there; None where M is N and each token's go to one place.
     """
 
     positions_N: Tensor
@@ -72,27 +89,34 @@ class Placement:
     written_M: Tensor | None = None
 
     @classmethod
-    def of(
-        cls,
-        starts: Sequence[int],
-        counts: Sequence[int],
-        pages: Sequence[NDArray[np.int32]],
-        device: torch.device | str = "cpu",
-    ) -> Placement:
-        """Of `counts[s]` tokens of each sequence s, from position `starts[s]` on, whose pages are `pages[s]`."""
-        counts_S = np.asarray(counts)
-        sequences_N = np.repeat(np.arange(len(counts_S)), counts_S)
+    def of(cls, sequences: Sequence[Placed], device: torch.device | str = "cpu") -> Placement:
+        """Of the tokens of these sequences, side by side."""
+        counts_S = np.array([some.num_tokens for some in sequences])
+        starts_S = np.array([some.start for some in sequences])
+        table_SP = np.full((len(sequences), max(len(some.pages) for some in sequences)), -1, dtype=np.int32)
+        for row, some in enumerate(sequences):
+            table_SP[row, : len(some.pages)] = some.pages
         before_S = np.cumsum(counts_S) - counts_S
-        positions_N = np.arange(len(sequences_N)) + np.repeat(np.asarray(starts) - before_S, counts_S)
-        table_SP = np.full((len(pages), max(map(len, pages))), -1, dtype=np.int32)
-        for row, some in enumerate(pages):
-            table_SP[row, : len(some)] = some
-        pages_N = table_SP[sequences_N, positions_N // PAGE_TOKENS].astype(np.int64)
+        sequences_N = np.repeat(np.arange(len(sequences)), counts_S)
+        positions_N = np.arange(len(sequences_N)) + np.repeat(starts_S - before_S, counts_S)
+        rows_M, positions_M, written_M = sequences_N, positions_N, None
+        if any(some.borrowed for some in sequences):
+            borrowed_S = np.array([len(some.borrowed) for some in sequences])
+            parts = [
+                np.arange(part.start, part.stop)
+                for before, some in zip(before_S.tolist(), sequences, strict=True)
+                for part in (some.borrowed, range(before, before + some.num_tokens))
+            ]
+            written_M = np.concatenate(parts)
+            rows_M = np.repeat(np.arange(len(sequences)), counts_S + borrowed_S)
+            positions_M = positions_N[written_M]
+        slots_M = table_SP[rows_M, positions_M // PAGE_TOKENS].astype(np.int64) * PAGE_TOKENS
         return cls(
             torch.from_numpy(positions_N.astype(np.int32)).to(device),
             torch.from_numpy(sequences_N.astype(np.int32)).to(device),
             torch.from_numpy(table_SP).to(device),
-            torch.from_numpy(pages_N * PAGE_TOKENS + positions_N % PAGE_TOKENS).to(device),
+            torch.from_numpy(slots_M + positions_M % PAGE_TOKENS).to(device),
+            None if written_M is None else torch.from_numpy(written_M).to(device),
         )
 
 

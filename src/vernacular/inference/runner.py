@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vernacular.inference.answer import Answer, TokenScores
-from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placement
+from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
 from vernacular.inference.sampling import choose, penalise
 from vernacular.inference.scheduler import Chunk
 from vernacular.models.decoder import Decoder
@@ -61,11 +61,11 @@ class Runner:
     def _logits(self, step: Sequence[Chunk]) -> Tensor | None:
         """Scores of the next token after each chunk that draws, float32 [B, V]; None where none does."""
         ids = [token for chunk in step for token in chunk.request.tokens[chunk.start : chunk.start + chunk.num_tokens]]
-        counts = [chunk.num_tokens for chunk in step]
         placement = Placement.of(
-            [chunk.start for chunk in step],
-            counts,
-            [np.frombuffer(chunk.request.pages, dtype=np.int32) for chunk in step],
+            [
+                Placed(chunk.start, chunk.num_tokens, np.frombuffer(chunk.request.pages, dtype=np.int32))
+                for chunk in step
+            ],
             self._device,
         )
         hidden_1ND = self._decoder(
@@ -73,7 +73,11 @@ class Runner:
             positions_BT=placement.positions_N[None],
             attend=PagedAttend(self._memory, placement),
         )
-        last = [end - 1 for chunk, end in zip(step, np.cumsum(counts).tolist(), strict=True) if chunk.draws]
+        last = [
+            end - 1
+            for chunk, end in zip(step, np.cumsum([chunk.num_tokens for chunk in step]).tolist(), strict=True)
+            if chunk.draws
+        ]
         if not last:
             return None
         every = len(last) == len(ids)
