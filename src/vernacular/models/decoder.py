@@ -94,9 +94,7 @@ class Decoder(nn.Module):
         if positions_BT is None:
             positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
         attend = attend or DenseAttend(positions_BT, mask_B1TS, cache)
-        x_BTD = self.embedding(ids_BT)
-        if self.configuration.embedding_multiplier != 1:
-            x_BTD = x_BTD * self.configuration.embedding_multiplier
+        x_BTD = self.embed(ids_BT)
         angles = None
         if self.rotary is not None:
             cosine_B1TC, sine_B1TC = self.rotary.angles(positions_BT)
@@ -104,6 +102,12 @@ class Decoder(nn.Module):
         for block in self.blocks:
             x_BTD = block(x_BTD, angles, attend, self.heads)
         return self.final_norm(x_BTD)
+
+    def embed(self, ids_BT: Tensor) -> Tensor:
+        """What the first block reads, [B, T, D]."""
+        x_BTD = self.embedding(ids_BT)
+        multiplier = self.configuration.embedding_multiplier
+        return x_BTD if multiplier == 1 else x_BTD * multiplier
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, float32 [..., V], from hidden states [..., D]."""
