@@ -26,6 +26,8 @@ struct attention {
 struct block {
     long first_token, num_tokens, key_head, first_head, num_heads;
     const unit_t *queries[MAX_QUERIES];
+    int32_t positions[MAX_QUERIES], oldest[MAX_QUERIES]; /* keys that each row sees: oldest … position */
+    float slopes[MAX_QUERIES];
     float largest[MAX_QUERIES];
     floats sums[MAX_QUERIES];
     floats out[MAX_QUERIES * MAX_VECTORS];
@@ -49,11 +51,8 @@ INLINE float largest_of(floats x) {
 /* Scores of one query against a page become probabilities, up to the factor that the running maximum decides. */
 INLINE void weigh(const enum unit unit, const struct attention *a, struct block *b, long row, long first_key,
                   const floats *scores) {
-    const long token = b->first_token + row / b->num_heads;
-    const int32_t position = a->positions[token];
-    const int32_t oldest = a->window > 0 && position >= a->window ? position - (int32_t)a->window + 1 : 0;
+    const int32_t position = b->positions[row], oldest = b->oldest[row];
     const ints count = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const float slope = a->slopes ? a->slopes[b->first_head + row % b->num_heads] : 0;
     floats *probabilities = b->probabilities + row * PAGE_VECTORS, score[PAGE_VECTORS];
     ints visible[PAGE_VECTORS];
     floats most = all_floats(-INFINITY);
@@ -61,7 +60,7 @@ INLINE void weigh(const enum unit unit, const struct attention *a, struct block 
         const ints key = count + (int32_t)(first_key + v * LANES);
         visible[v] = (key <= position) & (key >= oldest);
         score[v] = scores[v] * a->scale;
-        if (a->slopes) score[v] += __builtin_convertvector(key - position, floats) * slope;
+        if (a->slopes) score[v] += __builtin_convertvector(key - position, floats) * b->slopes[row];
         most = max_floats(most, select_floats(visible[v], score[v], all_floats(-INFINITY)));
     }
     const float before = b->largest[row], page_largest = largest_of(most);
@@ -78,23 +77,26 @@ INLINE void weigh(const enum unit unit, const struct attention *a, struct block 
         p = select_floats(visible[v], p, all_floats(0));
         if (unit == BFLOAT_PAIR) {
             const words rounded = round_to_bfloat(p);
-            for (int i = 0; i < LANES; i++) ((uint16_t *)probabilities)[v * LANES + i] = (uint16_t)rounded[i];
+            store_bfloats(rounded, (uint16_t *)probabilities + v * LANES);
             p = (floats)(rounded << 16);
         } else probabilities[v] = p;
         b->sums[row] += p;
     }
 }
 
-/* One page for all rows of a block. */
-INLINE void visit_page(const enum unit unit, const struct attention *a, struct block *b, long first_key,
-                       const words *keys, const words *values) {
+/* One page, `at` bytes into the pools, for all rows of a block; meanwhile the next one comes from memory. */
+INLINE void visit_page(const enum unit unit, const struct attention *a, struct block *b, long first_key, long at,
+                       long next) {
+    const words *keys = (const words *)(a->keys + at), *values = (const words *)(a->values + at);
+    const words *next_keys = (const words *)(a->keys + next), *next_values = (const words *)(a->values + next);
     const long num_rows = b->num_tokens * b->num_heads, vectors = vectors_of(a);
     const long halves = unit == BFLOAT_PAIR ? 2 : 1;
     for (long first = 0, count; first < num_rows; first += count) {
         floats scores[MAX_ROWS * PAGE_VECTORS];
         count = next_rows(num_rows - first);
 #define SCORE(n) \
-    multiply(unit, 1, n, PAGE_VECTORS, keys, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, (const char *)keys, scores)
+    multiply(unit, 1, n, PAGE_VECTORS, keys, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, \
+             first ? keys : next_keys, PAGE_VECTORS, scores)
         WITH_ROWS(count, SCORE)
         for (long r = 0; r < count; r++) weigh(unit, a, b, first + r, first_key, scores + r * PAGE_VECTORS);
     }
@@ -105,7 +107,8 @@ INLINE void visit_page(const enum unit unit, const struct attention *a, struct b
         for (long r = 0; r < count; r++) rows[r] = (const unit_t *)(b->probabilities + (first + r) * PAGE_VECTORS);
         for (long v = 0, wide; v < vectors; v += wide) {
             wide = vectors - v >= 4 ? 4 : vectors - v >= 2 ? 2 : 1;
-#define GATHER_WIDE(n, w) multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, (const char *)values, sum)
+#define GATHER_WIDE(n, w) \
+    multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, (first ? values : next_values) + v, w, sum)
 #define GATHER(n) \
     if (wide == 4) GATHER_WIDE(n, 4); \
     else if (wide == 2) GATHER_WIDE(n, 2); \
@@ -124,6 +127,10 @@ INLINE void begin_block(const enum unit unit, const struct attention *a, struct 
         char *units = (char *)b->query_units + row * padded_bytes;
         memcpy(units, a->queries + (token * a->query_stride + head * a->width) * size, (size_t)(a->width * size));
         memset(units + a->width * size, 0, (size_t)(padded_bytes - a->width * size));
+        const int32_t position = a->positions[token], window = (int32_t)a->window;
+        b->positions[row] = position;
+        b->oldest[row] = window > 0 && position >= window ? position - window + 1 : 0;
+        b->slopes[row] = a->slopes ? a->slopes[head] : 0;
         b->queries[row] = (const unit_t *)units;
         b->largest[row] = -INFINITY;
         b->sums[row] = all_floats(0);
@@ -158,14 +165,9 @@ INLINE int attend_block(const enum unit unit, const struct attention *a, struct 
     for (long p = oldest / PAGE; p <= newest / PAGE; p++) {
         if (p >= a->max_pages || pages[p] < 0) return 1;
         const long at = (pages[p] * a->num_key_heads + b->key_head) * bytes;
-        if (p < newest / PAGE && pages[p + 1] >= 0) {
-            const long next = (pages[p + 1] * a->num_key_heads + b->key_head) * bytes;
-            for (long i = 0; i < bytes; i += 64) {
-                __builtin_prefetch(a->keys + next + i);
-                __builtin_prefetch(a->values + next + i);
-            }
-        }
-        visit_page(unit, a, b, p * PAGE, (const words *)(a->keys + at), (const words *)(a->values + at));
+        const int32_t following = p < newest / PAGE && pages[p + 1] >= 0 ? pages[p + 1] : pages[p];
+        const long next = (following * a->num_key_heads + b->key_head) * bytes;
+        visit_page(unit, a, b, p * PAGE, at, next);
     }
     end_block(unit, a, b);
     return 0;

@@ -20,7 +20,7 @@ import torch  # its OpenMP runtime is loaded first, and shared by what is loaded
 from vernacular.foundation.errors import MachineError
 from vernacular.foundation.files import atomic_path
 
-SOURCES = ("panel.c", "pack.c", "linear.c", "experts.c", "attention.c")
+SOURCES = ("panel.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c")
 HEADERS = ("vectors.h", "panel.h")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", "-lm")
 _HERE = Path(__file__).parent
@@ -39,6 +39,9 @@ _SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[int]] | type[ctypes._Simpl
         *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
         *(_WORD, _WORD, _WORD, _WORD, _REAL, _WORD, _POINTER, _POINTER, _INT),
     ),
+    "norm_rows": (_INT, _INT, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _REAL, _INT),
+    "rotate_rows": (_INT, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),
+    "gate_rows": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _INT),
     "write_pages": (
         *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),
     ),

@@ -59,12 +59,6 @@ INLINE void take(struct rows *rows, const struct matrix *matrix, const char *uni
     }
 }
 
-INLINE floats silu(floats x) {
-    const ints positive = x > 0;
-    const floats small = exponential(select_floats(positive, -x, x)); /* e^-|x| */
-    return x * select_floats(positive, all_floats(1), small) / (small + 1.0f);
-}
-
 /* hidden = silu(a) · b: 64 columns, from two neighbouring panels, of one expert's assignments. */
 static void gate_panels(const struct matrix *in, const struct matrix *out, const struct work *work, long expert,
                         long pair) {

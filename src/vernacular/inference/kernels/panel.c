@@ -31,10 +31,11 @@ void to_fixed_point(const struct matrix *matrix, const char *row_of_x, long row,
 
 /* The sums of one block, scaled and added to the totals. */
 INLINE void add_block(const enum format format, const int packing, const int rows, const words *w, long steps,
-                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, const char *ahead, floats *totals) {
+                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, const words *ahead, floats *totals) {
     const enum unit unit = format == FLOAT32 ? FLOAT : format == BFLOAT16 ? BFLOAT_PAIR : SHORT_PAIR;
     floats sum[MAX_ROWS * PANEL_VECTORS];
-    multiply(unit, packing, rows, PANEL_VECTORS, w, PANEL_VECTORS, x, steps, ahead, sum);
+    multiply(unit, packing, rows, PANEL_VECTORS, w, PANEL_VECTORS, x, steps, ahead,
+             PANEL_VECTORS / 2, sum);
     UNROLL for (int r = 0; r < rows; r++) {
         UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
             floats value = sum[r * PANEL_VECTORS + v];
@@ -64,9 +65,10 @@ INLINE void multiply_panel_of(const enum format format, const struct matrix *mat
                 x[r] = rows->units[first + r] + start;
                 if (integers) x_scales[r] = rows->scales[first + r] + g;
             }
-            /* While few rows compute on one block, the next comes from memory. */
-            const char *ahead = (const char *)w;
-            if (count < rows->count && first < 2 * count) ahead += steps / packing * (PANEL * 4 + (first > 0) * 128);
+            /* While a few rows are multiplied with one block, the first two times each fetch half of the next. */
+            const words *ahead = w;
+            if (count < rows->count && first < 2 * count)
+                ahead += steps / packing * PANEL_VECTORS + (first > 0) * PANEL_VECTORS / 2;
             floats *out = totals + first * PANEL_VECTORS;
 #define ADD_BLOCK(n) add_block(format, packing, n, w, steps, x, x_scales, w_scales, ahead, out)
             WITH_ROWS(count, ADD_BLOCK)
@@ -97,10 +99,7 @@ void store_panel(const struct matrix *matrix, long panel, const floats *totals, 
         memcpy((float *)y + first, totals, (size_t)width * sizeof(float));
     } else {
         uint16_t bfloats[PANEL];
-        for (int v = 0; v < PANEL_VECTORS; v++) {
-            const words rounded = round_to_bfloat(totals[v]);
-            for (int i = 0; i < LANES; i++) bfloats[v * LANES + i] = (uint16_t)rounded[i];
-        }
+        for (int v = 0; v < PANEL_VECTORS; v++) store_bfloats(round_to_bfloat(totals[v]), bfloats + v * LANES);
         memcpy((uint16_t *)y + first, bfloats, (size_t)width * sizeof(uint16_t));
     }
 }

@@ -52,6 +52,8 @@ INLINE words round_to_bfloat(floats x) {
     words quiet = (bits >> 16) | 0x40;
     return (words)select_floats(x == x, (floats)rounded, (floats)quiet);
 }
+typedef uint16_t halves __attribute__((vector_size(32), may_alias, aligned(2)));
+INLINE void store_bfloats(words rounded, void *to) { *(halves *)to = __builtin_convertvector(rounded, halves); }
 INLINE uint16_t bfloat_of(float x) {
     uint32_t bits = as_bits(x);
     if (x != x) return (uint16_t)(bits >> 16 | 0x40);
@@ -76,6 +78,13 @@ INLINE floats exponential(floats x) {
     y = y * (r * r) + r + 1.0f;
     const floats power = (floats)(((ints)shifted + (127 - 0x4b400000)) << 23);
     return select_floats(normal, y * power, all_floats(0));
+}
+
+/* x / (1 + e⁻ˣ). */
+INLINE floats silu(floats x) {
+    const ints positive = x > 0;
+    const floats small = exponential(select_floats(positive, -x, x)); /* e^-|x| */
+    return x * select_floats(positive, all_floats(1), small) / (small + 1.0f);
 }
 
 /* sum + w0·x0 + w1·x1 for the two bfloat16 of each lane. */
@@ -109,16 +118,16 @@ INLINE words unpack(const int packing, const int part, words packed) {
 /* out[r][v] = Σ_s w[s][v] · x[r][s], s in order.
 
    `packing` is how many units a lane of `w` holds: 1 as they are; 2 for bytes and 4 for nibbles of integer pairs, the
-   first in the lowest bits of either half. rows ≤ MAX_ROWS, rows · vectors ≤ 24; all three are constants where it is
-   called, so that the sums stay in registers. */
+   first in the lowest bits of either half. Meanwhile `fetched` vectors a step come from memory, from `ahead` on, w_stride
+   apart: what is multiplied next. rows ≤ MAX_ROWS, rows · vectors ≤ 24; the numbers are constants where it is called, so that the sums stay in registers. */
 INLINE void multiply(const enum unit unit, const int packing, const int rows, const int vectors, const words *w,
-                     long w_stride, const unit_t *const *x, long steps, const char *ahead, floats *out) {
+                     long w_stride, const unit_t *const *x, long steps, const words *ahead, const int fetched,
+                     floats *out) {
     floats sum[24];
     ints exact[24];
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = all_floats(0), exact[i] = (ints)all_words(0);
-    for (long s = 0; s < steps; s += packing, w += w_stride, ahead += 2 * sizeof *w) {
-        __builtin_prefetch(ahead, 0, 2);
-        __builtin_prefetch(ahead + sizeof *w, 0, 2);
+    for (long s = 0; s < steps; s += packing, w += w_stride, ahead += w_stride) {
+        UNROLL for (int v = 0; v < fetched; v++) __builtin_prefetch(ahead + v, 0, 2); /* to the L2 cache */
         words packed[4];
         UNROLL for (int v = 0; v < vectors; v++) packed[v] = w[v];
         UNROLL for (int part = 0; part < packing; part++) {
