@@ -24,7 +24,7 @@ from typing import NoReturn, Protocol, cast
 from vernacular import __version__
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_errors, nearest, unknown_name
 
-VERBS = ("run", "plan", "import", "export", "inspect", "generate", "chat", "serve", "verify", "schema")
+VERBS = ("run", "plan", "import", "export", "inspect", "generate", "chat", "batch", "serve", "verify", "schema")
 
 # PyTorch's threads wait for each other in a busy loop. Where another program wants the core, that loop starves the very
 # thread it waits for: a training step became 20 times slower (docs/LOG.md). So they wait briefly and then sleep.

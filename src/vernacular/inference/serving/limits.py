@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from vernacular.inference.serving.errors import ApiError, ClientGone
+from vernacular.foundation.errors import UserError
+from vernacular.inference.json_text import parse_json
+from vernacular.inference.serving.errors import ApiError, ClientGone, said
 
 Result = TypeVar("Result")
 _DISCARDED = 16
@@ -47,14 +48,9 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
 
 def _parse(content: bytes) -> Any:
     try:
-        return json.loads(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ApiError(400, f"the body is not valid UTF-8 at byte {error.start}", code="invalid_utf8") from error
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise ApiError(400, f"the body is not valid JSON: {error.msg}, {place}", code="invalid_json") from error
-    except RecursionError as error:
-        raise ApiError(400, "the body's JSON is nested too deeply", code="invalid_json") from error
+        return parse_json(content)
+    except UserError as error:
+        raise ApiError(400, f"the body cannot be read: {said(error)}", code="invalid_json") from error
 
 
 class WaitingRoom:

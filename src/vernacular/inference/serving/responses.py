@@ -12,9 +12,9 @@ from typing import Any
 
 from vernacular.inference.serving.loop import Progress
 from vernacular.inference.token_bytes import token_bytes
+from vernacular.inference.turn import read_turn
 from vernacular.models.language_model import Generation, TokenLogProbability
 from vernacular.tokens.tokenizer import Tokenizer
-from vernacular.tokens.tool_calls import parse_tool_calls
 
 
 class Usage:
@@ -186,12 +186,9 @@ class ChatWriter(Writer):
 
     def _turn(self, generation: Generation) -> dict[str, Any]:
         """Content, or tool calls."""
-        if self._marker is None or generation.stopped_by == "stop":
-            return {"content": generation.text}
-        ids = generation.ids[:-1] if generation.stopped_by == "end" else generation.ids
-        turn = parse_tool_calls(self._tokenizer.decode(ids, skip_special=False), self._marker)
+        turn = read_turn(generation, self._tokenizer, self._marker)
         if not turn.calls:
-            return {"content": generation.text}
+            return {"content": turn.content}
         calls = [
             {
                 "id": f"call_{secrets.token_hex(12)}",

@@ -1,0 +1,45 @@
+"""Answer a file of prompts.
+
+Each line of PROMPTS is {"prompt": TEXT} or {"messages": [{"role", "content"}, …]}; beside it may stand an id and any
+setting under its name, e.g. "temperature". ANSWERS gets a line for each, in the same order. A line that cannot be
+answered gets an error in its place, and the exit code is 1. Run the same command again after an interruption: it goes
+on where it stood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vernacular.cli.generate import add_model_arguments, read_sampling
+
+EXAMPLES = """\
+  vernacular batch runs/demo/instruct prompts.jsonl -o answers.jsonl
+  vernacular batch runs/demo/instruct prompts.jsonl -o answers.jsonl --temperature 0.7 --seed 3 --max-new-tokens 256
+"""
+_SHOWN_FAILURES = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Weights, sampling, files."""
+    add_model_arguments(parser)
+    parser.add_argument("prompts", type=Path, metavar="PROMPTS", help="a JSON Lines file")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="ANSWERS", help="the file to write")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer all lines; 1 if some could not be."""
+    sampling = read_sampling(arguments)
+    from vernacular.inference.batch import answer_file
+    from vernacular.inference.model import load
+
+    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
+    summary = answer_file(lm, arguments.prompts, arguments.out, sampling)
+    print(f"{summary.answered} lines answered, {len(summary.failures)} failed: {arguments.out}", file=sys.stderr)
+    if not summary.failures:
+        return 0
+    listed = ", ".join(map(str, summary.failures[:_SHOWN_FAILURES]))
+    more = ", …" if len(summary.failures) > _SHOWN_FAILURES else ""
+    print(f'failed: line {listed}{more}; each says why under "error"', file=sys.stderr)
+    return 1
