@@ -1,0 +1,1 @@
+"""The scores that the five reference cards print, cell by cell, as data."""
