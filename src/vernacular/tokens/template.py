@@ -272,18 +272,25 @@ class ChatTemplate:
         check_messages(messages)
         asked = [self._in_its_words(message, number) for number, message in enumerate(messages, start=1)]
         tools, documents = _as_data(tools, "tools"), _as_data(documents, "documents")
-        for what, given in (("tools", tools), ("documents", documents)):
-            if given is None:
-                continue
-            parts = {"tools": tools, "documents": documents, what: None}
-            without = self._write(asked, parts["tools"], parts["documents"], False)
-            if self._write(asked, tools, documents, False) == without:
-                raise UserError(
-                    f"the template has no place for {what}",
-                    where=self.name,
-                    fix=f"leave {what} out, or use a model whose template writes them",
-                )
+        if tools is not None and not self._depends_on(asked, (tools, documents), (None, documents)):
+            raise self._no_place("tools")
+        if documents is not None and not self._depends_on(asked, (tools, documents), (tools, None)):
+            raise self._no_place("documents")
         return asked, tools, documents
+
+    def _depends_on(self, asked: list[dict[str, Any]], given: tuple[Any, Any], less: tuple[Any, Any]) -> bool:
+        try:
+            without = self._write(asked, *less, False)
+        except ConversationError:
+            return True
+        return self._write(asked, *given, False) != without
+
+    def _no_place(self, what: str) -> UserError:
+        return UserError(
+            f"the template has no place for {what}",
+            where=self.name,
+            fix=f"leave {what} out, or use a model whose template writes them",
+        )
 
     def _in_its_words(self, message: Message, number: int) -> dict[str, Any]:
         rest = {
