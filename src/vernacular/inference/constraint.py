@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vernacular.foundation.errors import InternalError, UserError, missing_extra
+from vernacular.foundation.errors import UserError, missing_extra
 from vernacular.inference.token_bytes import token_bytes
 from vernacular.models.language_model import Sampling
 from vernacular.tokens.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class Constraint(Protocol):
         ...
 
     def accept(self, token: int) -> None:
-        """Take the token that was chosen. It must be an allowed one."""
+        """Take the token that was chosen. One that is not allowed becomes the `problem`."""
         ...
 
     @property
@@ -84,7 +84,8 @@ def make_constraint(
     problem = guidance.LLMatcher.validate_grammar(grammar, vocabulary)
     if problem and not problem.startswith("WARNING"):
         raise UserError(f"cannot be followed: {_one_line(problem)}", where=where)
-    return _Guided(guidance.LLMatcher(vocabulary, grammar, log_level=0), ends, vocabulary.vocab_size)
+    limits = guidance.LLParserLimits(verbose_errors=False)
+    return _Guided(guidance.LLMatcher(vocabulary, grammar, log_level=0, limits=limits), ends, vocabulary.vocab_size)
 
 
 class _Guided:
@@ -104,10 +105,9 @@ class _Guided:
         return np.unpackbits(bits, count=self._vocab_size, bitorder="little").astype(np.bool_)
 
     def accept(self, token: int) -> None:
-        if token in self._ends and (self._matcher.is_error() or self._matcher.is_stopped()):
-            return
-        if not self._matcher.consume_token(token) and token not in self._ends:
-            raise InternalError(f"token {token} was chosen, though the constraint does not allow it")
+        # What fails here shows as `problem`: an exception would end every other answer of the engine as well.
+        if not (token in self._ends and self._matcher.is_stopped()):
+            self._matcher.consume_token(token)
 
     @property
     def is_finished(self) -> bool:
@@ -169,5 +169,5 @@ def _library() -> Any:
 
 
 def _one_line(text: str) -> str:
-    joined = " ".join(text.split())
+    joined = " ".join(text.replace("<non-verbose/>", "").split())
     return joined if len(joined) <= _LONGEST_REASON else joined[: _LONGEST_REASON - 1] + "…"
