@@ -19,7 +19,7 @@ from vernacular.inference.constraint import make_constraint
 from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
-from vernacular.inference.packing import pack_linears
+from vernacular.inference.packing import pack
 from vernacular.inference.paged_memory import KERNELS, Kernels
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
@@ -71,7 +71,7 @@ def load(
     keep_freed_memory()
     decoder = load_decoder(folder, "float32" if dtype == "float32" else "bfloat16", device)
     if kernels == "native":
-        pack_linears(decoder)
+        pack(decoder, dtype)
     return LocalModel(
         folder, decoder, tokenizer, _template(folder), dtype, engine=Engine(decoder, engine, kernels=kernels)
     )
@@ -85,7 +85,7 @@ def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels
         raise unknown_name("kernels", kernels, KERNELS)
     if kernels == "native" and not is_cpu:
         raise UserError("the native kernels run on a CPU", where="kernels", fix="choose device cpu or kernels torch")
-    if dtype in QUANTISED:
+    if dtype in QUANTISED and kernels != "native":
         raise UserError(
             f"{dtype} needs the native kernels, which run on a CPU",
             where="dtype",

@@ -1,41 +1,70 @@
-"""Linear layers in the memory order that a CPU multiplies fastest with few rows.
-
-PyTorch keeps a weight as rows and lets the processor's library cope. oneDNN, which PyTorch carries, can store it in
-blocks instead, once, when the weights are loaded: `benchmarks/decoding.py` shows what a batch of prompts gains.
-Results differ by rounding only. Training and other devices keep the rows.
-"""
+"""A decoder's weights in the layout that its kernels multiply fastest, and in fewer bits where that is asked for."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-ROWS_HINT = 16
-"""For how many rows at once oneDNN is asked to choose its blocks; it does well from 2 to 512 with this choice."""
+from vernacular.foundation.errors import UserError
+from vernacular.inference.kernels import rows
+from vernacular.inference.kernels.experts import PackedExperts
+from vernacular.inference.kernels.linear import PackedFanOut, PackedLinear
+from vernacular.models.attention import Attention, FanOut
+from vernacular.models.decoder import Decoder
+from vernacular.models.feed_forward import ACTIVATIONS, Experts, Gate
+from vernacular.models.norm import LayerNorm, RmsNorm
 
-
-class PackedLinear(nn.Module):
-    """A linear layer without bias whose weight lies in oneDNN's blocks."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS_HINT)
-        self._multiply = torch.ops.mkldnn._linear_pointwise.default
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`x · weightᵀ`: [..., in] to [..., out]."""
-        return self._multiply(x, self._packed, None, "none", [], "")
+# The format of a layer that stays as precise as the arithmetic around it.
+_ACTIVATIONS = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "int4": "bfloat16"}
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Replace every linear layer below `module` by a packed one; each weight is freed as soon as it is copied.
+def pack(decoder: Decoder, format: str) -> None:
+    """Replace every product with weights by a packed one; each weight is freed as soon as it is packed.
 
-    Does nothing where PyTorch was built without oneDNN. A weight shared with an embedding table stays there as well.
+    A weight shared with the embedding table stays there as well. Routers are never quantised: they are a thousandth of
+    the weights, and who answers is decided by small differences.
+
+    Args:
+        decoder: on the CPU, in the activations' precision: float32, or bfloat16 for every other format.
+        format: float32, bfloat16, int8 (a scale per output) or int4 (a scale per output and group of inputs; the head
+            takes int8).
     """
-    if not torch.backends.mkldnn.is_available():
-        return
-    for name, child in module.named_children():
-        if isinstance(child, nn.Linear) and child.bias is None:
-            setattr(module, name, PackedLinear(child.weight))
-        else:
-            pack_linears(child)
+    _pack_below(decoder.blocks, format)
+    _pack_child(decoder, "final_norm", format)
+    _pack_child(decoder, "head", "int8" if format == "int4" else format)
+
+
+def _pack_below(module: nn.Module, format: str) -> None:
+    for name, child in list(module.named_children()):
+        if not _pack_child(module, name, _ACTIVATIONS[format] if name == "router" else format):
+            _pack_below(child, format)
+    if isinstance(module, Attention):
+        module.rotate = rows.rotate
+
+
+def _pack_child(module: nn.Module, name: str, format: str) -> bool:
+    """Replace a child by its packed form; False where it holds nothing to pack itself."""
+    packed = _packed(getattr(module, name), format)
+    if packed is not None:
+        setattr(module, name, packed)
+    return packed is not None
+
+
+def _packed(module: nn.Module, format: str) -> nn.Module | None:
+    """What stands for the module from now on; None where it holds nothing to pack itself."""
+    if isinstance(module, FanOut):
+        return PackedFanOut([linear.weight for linear in module.linears()], format)
+    if isinstance(module, nn.Linear):
+        return PackedLinear(module.weight, format)
+    if isinstance(module, Experts):
+        if module.activation is not ACTIVATIONS["silu"]:
+            raise UserError(
+                "the CPU kernels know experts with the activation silu only",
+                where="activation",
+                fix="choose PyTorch's own kernels with `--kernels torch`",
+            )
+        return PackedExperts(module.input, module.output, format)
+    if isinstance(module, RmsNorm | LayerNorm):
+        return rows.PackedNorm(module.weight, module.epsilon, centred=isinstance(module, LayerNorm))
+    if isinstance(module, Gate) and module.name == "silu":
+        return rows.PackedGate()
+    return None

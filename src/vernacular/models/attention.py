@@ -9,7 +9,7 @@ Shapes: B batch, T tokens, S keys, D hidden, H query heads, K key/value heads, C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 import torch
@@ -126,6 +126,10 @@ class FanOut(nn.ModuleDict):
     def __init__(self, in_features: int, out_features: Iterable[tuple[str, int]]) -> None:
         super().__init__({name: nn.Linear(in_features, width, bias=False) for name, width in out_features})
 
+    def linears(self) -> list[nn.Linear]:
+        """The layers, in their order."""
+        return [module for module in self.values() if isinstance(module, nn.Linear)]
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Each layer's output, in their order."""
         return tuple(linear(x) for linear in self.values())
@@ -140,6 +144,7 @@ class Attention(nn.Module):
         queries, keys = configuration.num_heads * head_dim, configuration.num_key_value_heads * head_dim
         self.head_dim = head_dim
         self.clip = configuration.clip_qkv
+        self.rotate: Callable[[Tensor, Tensor, Tensor], Tensor] = RotaryPosition.rotate
         self.project = FanOut(width, (("query", queries), ("key", keys), ("value", keys)))
         self.output = nn.Linear(queries, width, bias=False)
 
@@ -150,8 +155,8 @@ class Attention(nn.Module):
         q_BHTC, k_BKTC, v_BKTC = (self._by_head(projected) for projected in self.project(x_BTD))
         if angles is not None:
             # The rotation is in the angles' precision; keys return to that of the product they enter.
-            q_BHTC = RotaryPosition.rotate(q_BHTC, *angles).to(v_BKTC.dtype)
-            k_BKTC = RotaryPosition.rotate(k_BKTC, *angles).to(v_BKTC.dtype)
+            q_BHTC = self.rotate(q_BHTC, *angles).to(v_BKTC.dtype)
+            k_BKTC = self.rotate(k_BKTC, *angles).to(v_BKTC.dtype)
         gathered_BHTC = attend(layer, q_BHTC, k_BKTC, v_BKTC, heads)
         return self.output(gathered_BHTC.transpose(1, 2).flatten(2))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vernacular.models.attention import FanOut
-from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.configuration import Activation, DecoderConfiguration
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -23,20 +23,33 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+class Gate(nn.Module):
+    """`act(gate) · up`."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.name = activation
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """The product, of the same shape as both."""
+        return self.activation(gate) * up
+
+
 class GatedFeedForward(nn.Module):
     """`down(act(gate x) · up x)` (arXiv 2002.05202)."""
 
     def __init__(self, configuration: DecoderConfiguration) -> None:
         super().__init__()
         width, inner = configuration.hidden_size, configuration.intermediate_size
-        self.activation = ACTIVATIONS[configuration.activation]
+        self.gate = Gate(configuration.activation)
         self.project = FanOut(width, (("gate", inner), ("up", inner)))
         self.down = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Each token's own update, [B, T, D]."""
         gate_BTI, up_BTI = self.project(x_BTD)
-        return self.down(self.activation(gate_BTI) * up_BTI)
+        return self.down(self.gate(gate_BTI, up_BTI))
 
 
 class PlainFeedForward(nn.Module):

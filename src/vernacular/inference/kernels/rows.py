@@ -59,17 +59,20 @@ def rotate(x_1HNC: Tensor, cosine_11NC: Tensor, sine_11NC: Tensor) -> Tensor:
     return x_NHC.transpose(0, 1)[None]
 
 
-def gate(gate: Tensor, up: Tensor) -> Tensor:
-    """`silu(gate) · up` of [..., width]; the rows of both the same distance apart."""
-    y = gate.new_empty(gate.shape)
-    build.library().gate_rows(
-        gate.dtype is torch.bfloat16,
-        gate.data_ptr(),
-        up.data_ptr(),
-        gate.stride(-2),
-        y.data_ptr(),
-        y.numel() // y.shape[-1],
-        y.shape[-1],
-        torch.get_num_threads(),
-    )
-    return y
+class PackedGate(nn.Module):
+    """`silu(gate) · up`."""
+
+    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Of [..., width]; the rows of both the same distance apart, as those of one product are."""
+        y = gate.new_empty(gate.shape)
+        build.library().gate_rows(
+            gate.dtype is torch.bfloat16,
+            gate.data_ptr(),
+            up.data_ptr(),
+            gate.stride(-2),
+            y.data_ptr(),
+            y.numel() // y.shape[-1],
+            y.shape[-1],
+            torch.get_num_threads(),
+        )
+        return y
