@@ -11,7 +11,7 @@ import torch
 import tiny
 from vernacular.models.weights import load_decoder
 from vernacular.training.batch import TensorBatch
-from vernacular.training.objectives.objective import next_token_loss
+from vernacular.training.objectives.next_token import next_token_loss
 
 GRANITE = {
     "family": "granite",
@@ -36,7 +36,9 @@ def batch_of(ids_BT: torch.Tensor) -> TensorBatch:
     weights = torch.ones(ids_BT.shape)
     weights[:, -1] = 0
     positions = torch.arange(ids_BT.shape[1]).expand_as(ids_BT)
-    return TensorBatch(ids_BT, ids_BT.roll(-1, dims=1), weights, positions, None, list)
+    return TensorBatch(
+        ids_BT, ids_BT.roll(-1, dims=1), weights, positions, None, torch.ones_like(ids_BT, dtype=torch.bool), list
+    )
 
 
 @pytest.fixture(scope="module")

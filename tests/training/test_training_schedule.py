@@ -55,7 +55,7 @@ def test_cosine_ends_at_the_final_rate_and_is_half_way_in_the_middle() -> None:
 
 
 def test_cosine_linear_and_inverse_root_are_those_of_transformers() -> None:
-    # Ours reach their last value at the last step, theirs one after it; ours do not waste the first step on a rate of 0.
+    # Ours reach their last value at the last step, theirs one after it; ours waste no first step on a rate of 0.
     names = {"cosine": "get_cosine_schedule_with_warmup", "linear": "get_linear_schedule_with_warmup"}
     for schedule, name in names.items():
         theirs = published(name, 61, num_warmup_steps=10, num_training_steps=60)

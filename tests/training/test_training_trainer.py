@@ -23,7 +23,7 @@ from vernacular.training.batch import to_tensors
 from vernacular.training.checkpoint import Checkpoints
 from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.metrics import read_metrics
-from vernacular.training.objectives.objective import next_token_loss
+from vernacular.training.objectives.next_token import next_token_loss
 from vernacular.training.objectives.pretrain import pretrain
 
 CPU = torch.device("cpu")

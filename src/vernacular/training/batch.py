@@ -21,6 +21,7 @@ class TensorBatch:
         weights_BT: loss weight of each target, float32; 0 at padding.
         positions_BT: position within the document, int64.
         mask_B1TT: True where a token may look at another of its document; None = plain causal.
+        is_text_BT: False at padding.
         names: gives the documents' ids, for naming them in an error.
     """
 
@@ -29,6 +30,7 @@ class TensorBatch:
     weights_BT: Tensor
     positions_BT: Tensor
     mask_B1TT: Tensor | None
+    is_text_BT: Tensor
     names: Callable[[], Sequence[str]]
 
 
@@ -52,5 +54,11 @@ def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool) -> Te
         weights_BT=torch.from_numpy(batch.weights_BT).to(device),
         positions_BT=positions_BT,
         mask_B1TT=mask,
+        is_text_BT=documents_BT >= 0,
         names=batch.document_names,
     )
+
+
+def num_text_tokens(batch: Batch) -> int:
+    """Tokens that are no padding."""
+    return int((batch.documents_BT >= 0).sum())

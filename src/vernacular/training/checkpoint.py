@@ -24,17 +24,24 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from vernacular.foundation.artifact import CHECKPOINTS
 from vernacular.foundation.errors import MachineError, UserError, machine_errors
 from vernacular.foundation.files import fsync_path, read_json, write_json
-from vernacular.training.position import Position, Window
+from vernacular.training.position import Position
 
 _POSITION = "position.json"
 
 
 class Checkpoints:
-    """The checkpoints of one stage, in `FOLDER/checkpoints/step-00000200/`."""
+    """The checkpoints of one stage, in `FOLDER/checkpoints/step-00000200/`.
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    Args:
+        folder: the stage's folder.
+        keep: how many of the latest stay.
+        return_every: the latest at a multiple of this stays too: the point that a spike returns to.
+    """
+
+    def __init__(self, folder: Path, keep: int, return_every: int | None = None) -> None:
         self.folder = folder / CHECKPOINTS
         self.keep = keep
+        self.return_every = return_every
 
     def latest(self) -> Path | None:
         """The newest whole checkpoint, if there is one."""
@@ -46,8 +53,7 @@ class Checkpoints:
         latest = self.latest()
         if latest is None:
             return None
-        values = read_json(latest / _POSITION)
-        return Position(**{**values, "window": Window(**values["window"])})
+        return Position.from_json(read_json(latest / _POSITION))
 
     def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position) -> None:
         """Write a checkpoint, then remove the oldest ones."""
@@ -65,8 +71,20 @@ class Checkpoints:
             shutil.rmtree(final, ignore_errors=True)
             unfinished.rename(final)
             fsync_path(self.folder)
+        return_point = self._return_point(position.step)
         for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
-            shutil.rmtree(old)
+            if old != return_point:
+                shutil.rmtree(old)
+
+    def go_back(self, step: int) -> None:
+        """Remove every checkpoint later than the latest return point up to `step`."""
+        for later in self.folder.glob("step-*"):
+            if later > self._return_point(step):
+                shutil.rmtree(later)
+
+    def _return_point(self, step: int) -> Path:
+        every = self.return_every or 1
+        return self.folder / f"step-{step // every * every:08d}"
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, *, data: str) -> Position | None:
         """Fill model and optimiser from the newest checkpoint; None where there is none."""

@@ -11,6 +11,10 @@ from vernacular.models.configuration import ModelShape
 from vernacular.tokens.configuration import ConversationsConfiguration
 from vernacular.training.optimisation import OptimiserConfiguration
 
+Precision = Literal["float32", "bfloat16", "bfloat16-pure"]
+Overlong = Literal["refuse", "truncate", "drop"]
+Normalisation = Literal["openchat", "allamo"]
+
 # What a setting marked so says is watched or kept, never what is learned: changing it trains nothing anew.
 _NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
 
@@ -20,6 +24,38 @@ class WandbConfiguration(Configuration):
 
     project: str = Field(min_length=1, description="project the run is filed under")
     mode: Literal["online", "offline"] = Field("online", description="offline writes below logs/ and sends nothing")
+
+
+class SpikeConfiguration(Configuration):
+    """A step whose loss or gradient norm exceeds a multiple of its running median, and what is done about it."""
+
+    rule: Literal["skip", "rollback"] = Field(
+        description="skip: the batch changes nothing; rollback: go back to the last return point, and past its batches"
+    )
+    factor: float = Field(3.0, gt=1, description="multiple of the median at which it is a spike")
+    window: int = Field(100, gt=0, description="steps that the median is taken over")
+    after: int = Field(20, gt=0, description="steps that must have been seen before the rule holds")
+    return_every: int = Field(200, gt=0, description="steps between the points that a rollback returns to")
+    most: int = Field(20, gt=0, description="spikes in a run after which it stops with an error")
+
+    @model_validator(mode="after")
+    def _can_begin(self) -> Self:
+        if self.after > self.window:
+            raise ValueError(f"after {self.after} exceeds window {self.window}: the rule would never hold")
+        return self
+
+
+class ProfileConfiguration(Configuration):
+    """Steps whose every operation is timed, for chrome://tracing or Perfetto."""
+
+    first: int = Field(gt=0, description="first step of the trace, counted from 1")
+    last: int = Field(gt=0, description="last step of the trace")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"last {self.last} is before first {self.first}")
+        return self
 
 
 class TrainingConfiguration(Configuration):
@@ -34,8 +70,19 @@ class TrainingConfiguration(Configuration):
     )
     optimiser: OptimiserConfiguration = Field(description="the optimiser and its rate over the run")
     document_mask: bool = Field(True, description="whether tokens see only their own document within a packed row")
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16: matrix products in bfloat16; weights, gradients and loss stay float32"
+    precision: Precision = Field(
+        "float32",
+        description="bfloat16: matrix products in bfloat16; weights, gradients and loss stay float32."
+        " bfloat16-pure: the weights too are bfloat16; gradients, averages and loss stay float32",
+    )
+    rounding: Literal["stochastic", "kahan"] | None = Field(
+        None,
+        description="of bfloat16-pure: how updates below a weight's last bit are kept. stochastic: by chance, right on"
+        " average; kahan: in a second bfloat16 tensor",
+    )
+    z_loss: float = Field(0.0, ge=0, description="weight of the mean of logsumexp² of the next token's scores")
+    router_z_loss: float = Field(
+        0.0, ge=0, description="weight of the mean of logsumexp² of the routers' scores, where there are experts"
     )
     compile: bool = Field(False, description="torch.compile each block; pays off on long runs")
     loss_chunk_tokens: int = Field(2048, gt=0, description="tokens whose logits exist at one time")
@@ -49,6 +96,12 @@ class TrainingConfiguration(Configuration):
         65536, gt=0, description="most held-out tokens scored each time", json_schema_extra=_NEUTRAL
     )
     checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints", json_schema_extra=_NEUTRAL)
+    spikes: SpikeConfiguration | None = Field(
+        None, description="what to do with a step whose loss or gradient leaps up; null: go on"
+    )
+    profile: ProfileConfiguration | None = Field(
+        None, description="write a trace of some steps to logs/", json_schema_extra=_NEUTRAL
+    )
     keep_checkpoints: int = Field(
         2, gt=0, description="how many of the latest checkpoints stay", json_schema_extra=_NEUTRAL
     )
@@ -68,6 +121,10 @@ class TrainingConfiguration(Configuration):
             self.micro_batch_tokens % self.sequence_length or self.batch_tokens % self.micro_batch_tokens
         ):
             raise ValueError("micro_batch_tokens must be a multiple of sequence_length and divide batch_tokens")
+        if (self.precision == "bfloat16-pure") != (self.rounding is not None):
+            raise ValueError("precision: bfloat16-pure and rounding belong together; give both or neither")
+        if self.rounding is not None and self.optimiser.name == "adamw-8bit":
+            raise ValueError("adamw-8bit keeps its weights in float32; with bfloat16-pure use adamw-bf16")
         if self.steps is not None and self.optimiser.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.optimiser.warmup_steps} exceeds steps {self.steps}")
         return self
@@ -103,6 +160,9 @@ class SftConfiguration(TrainingConfiguration):
         default_factory=lambda: ConversationsConfiguration(heldout_fraction=0.02),
         description="how the conversations become tokens: share held out, malformed lines",
     )
-    overlong: Literal["refuse", "truncate", "drop"] = Field(
-        "refuse", description="what to do with a conversation longer than sequence_length"
+    overlong: Overlong = Field("refuse", description="what to do with a conversation longer than sequence_length")
+    normalisation: Normalisation = Field(
+        "openchat",
+        description="what the weighted losses' sum is divided by: the sum of the weights (openchat) or the number of"
+        " tokens that have one (allamo); the same where all conversations weigh 1",
     )

@@ -29,8 +29,7 @@ class Metrics:
         self.path = folder / LOGS / METRICS
         with machine_errors("writing metrics", self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._cut_back(first_step)
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close())
+            self._cut(first_step)
             self._tensorboard = SummaryWriter(str(folder / LOGS / "tensorboard"), purge_step=first_step)
         self._wandb = _start_wandb(wandb, folder, name) if wandb else None
 
@@ -53,9 +52,16 @@ class Metrics:
         if self._wandb is not None:
             self._wandb.finish()
 
-    def _cut_back(self, first_step: int) -> None:
+    def cut_back(self, step: int) -> None:
+        """Forget what was written of later steps: the run has gone back. TensorBoard and W&B keep both courses."""
+        self._file.close()
+        with machine_errors("writing metrics", self.path):
+            self._cut(step)
+
+    def _cut(self, first_step: int) -> None:
         lines = [line for line in read_metrics(self.path.parent.parent) if line["step"] <= first_step]
         write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close())
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

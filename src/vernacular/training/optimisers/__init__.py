@@ -1,0 +1,1 @@
+"""How weights change: which weights go together, and the rule of each."""

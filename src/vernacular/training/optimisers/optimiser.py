@@ -1,0 +1,73 @@
+"""The optimiser that a recipe names, over a decoder's groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vernacular.foundation.errors import missing_extra
+from vernacular.models.decoder import Decoder
+from vernacular.training.optimisation import OptimiserConfiguration
+from vernacular.training.optimisers.groups import parameter_groups
+from vernacular.training.optimisers.rounding import Rounder, Rounding
+from vernacular.training.optimisers.ruled import RuledOptimiser
+
+
+def build_optimiser(
+    decoder: Decoder, configuration: OptimiserConfiguration, *, rounding: Rounding = "nearest", seed: int = 0
+) -> torch.optim.Optimizer:
+    """The optimiser of `decoder`; its rate is set by `set_learning_rate` before every step.
+
+    Args:
+        decoder: float32, or bfloat16 with gradients in float32.
+        configuration: which optimiser, and its constants.
+        rounding: how bfloat16 weights are written back.
+        seed: of the noise of stochastic rounding.
+    """
+    groups = parameter_groups(decoder, configuration)
+    if configuration.name == "adamw-8bit":
+        return _eight_bit(groups, configuration)
+    is_whole = all(parameter.dtype == torch.float32 for parameter in decoder.parameters())
+    if configuration.name == "adamw" and is_whole:
+        return torch.optim.AdamW(groups, **_adamw_settings(configuration), fused=True)
+    return RuledOptimiser(
+        groups,
+        {
+            "lr": configuration.learning_rate,
+            "betas": (configuration.beta1, configuration.beta2),
+            "epsilon": configuration.epsilon,
+            "momentum": configuration.muon.momentum,
+            "adjust": configuration.muon.adjust,
+            "newton_schulz_steps": configuration.muon.newton_schulz_steps,
+        },
+        average_dtype=torch.bfloat16 if configuration.name == "adamw-bf16" else torch.float32,
+        rounder=Rounder(rounding, seed),
+    )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the rate."""
+    for group in optimiser.param_groups:
+        share = rate * group["rate_scale"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(share)
+        else:
+            group["lr"] = share
+
+
+def _adamw_settings(configuration: OptimiserConfiguration) -> dict[str, Any]:
+    return {
+        "lr": configuration.learning_rate,
+        "betas": (configuration.beta1, configuration.beta2),
+        "eps": configuration.epsilon,
+    }
+
+
+def _eight_bit(groups: list[dict[str, Any]], configuration: OptimiserConfiguration) -> torch.optim.Optimizer:
+    try:
+        from vernacular.training.optimisers.eight_bit import EightBitAdamW
+    except ImportError as error:
+        raise missing_extra("torchao", "torchao", "optimiser.name: adamw-8bit") from error
+    return EightBitAdamW(groups, **_adamw_settings(configuration))

@@ -1,0 +1,50 @@
+"""An optimiser whose groups each follow a rule, with averages and weights in the precision they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from vernacular.training.optimisers.rounding import Rounder
+from vernacular.training.optimisers.rules import RULES, new_state
+
+
+class RuledOptimiser(torch.optim.Optimizer):
+    """Takes each tensor through float32: read the weight, apply its group's rule, round it back.
+
+    Args:
+        groups: as `parameter_groups` makes them.
+        settings: what the rules read: lr, betas, epsilon, momentum, adjust, newton_schulz_steps.
+        average_dtype: precision of the averages at rest.
+        rounder: how bfloat16 weights are rounded.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], settings: dict[str, Any], *, average_dtype: torch.dtype, rounder: Rounder
+    ) -> None:
+        super().__init__(groups, settings)
+        self.rounder = rounder
+        # Made now, so that a checkpoint can be read into it without a step being taken first.
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter] = {
+                    **new_state(parameter, group["rule"], average_dtype),
+                    **rounder.new_state(parameter),
+                }
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Change every weight that has a gradient."""
+        number = 0
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                number += 1
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                state["step"] += 1
+                value = self.rounder.read(parameter, state)
+                RULES[group["rule"]](value, parameter.grad.float(), state, group)
+                self.rounder.write(value, parameter, state, number)
