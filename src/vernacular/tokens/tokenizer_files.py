@@ -41,7 +41,8 @@ def read_contents(folder: Path) -> dict[str, bytes]:
             )
     present = [name for name in _READ_AS_THEY_ARE if (folder / name).is_file()]
     for name in present:
-        read_json(folder / name)  # refuses what is not JSON, naming the line
+        if name != TOKENIZER_FILE:  # the engine reads that one, and it may be large
+            read_json(folder / name)  # refuses what is not JSON, naming the line
     return {name: (folder / name).read_bytes() for name in present}
 
 
@@ -81,6 +82,7 @@ def build_engine(contents: Mapping[str, bytes], settings: Mapping[str, Any], whe
     try:
         engine = tokenizers.Tokenizer.from_str(contents[TOKENIZER_FILE].decode("utf-8"))
     except Exception as error:  # the tokenizers library raises nothing narrower
+        _check_json(contents[TOKENIZER_FILE], where)
         raise UserError(f"not a tokenizer of the tokenizers library: {error}", where=where) from error
     engine.no_truncation()
     engine.no_padding()
@@ -103,6 +105,15 @@ def build_engine(contents: Mapping[str, bytes], settings: Mapping[str, Any], whe
         if token.content not in {added.content for added in engine.get_added_tokens_decoder().values()}:
             engine.add_special_tokens([token])
     return engine
+
+
+def _check_json(content: bytes, where: str) -> None:
+    try:
+        json.loads(content)
+    except ValueError as error:
+        at = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(f"not valid JSON: {what}", where=f"{where}/{TOKENIZER_FILE}{at}") from error
 
 
 def _declared(settings: Mapping[str, Any]) -> Iterator[tuple[int, tokenizers.AddedToken]]:
