@@ -70,6 +70,18 @@ def test_transformers_own_mistral_class_agrees_but_for_blanks_at_the_beginning(t
         assert theirs(text)["input_ids"] == ours.encode(text, begin=True)
 
 
+def test_granites_single_digits_beside_its_weights(tmp_path: Path) -> None:
+    contents = granite(TEXTS * 3)
+    engine = Tokenizer.from_str(json.dumps(contents["tokenizer.json"]))
+    digits, rest = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    engine.pre_tokenizer = pre_tokenizers.Sequence([digits, rest])
+    contents |= {"tokenizer.json": json.loads(engine.to_str()), "config.json": {"model_type": "granitemoe"}}
+    folder = write_folder(tmp_path, contents)
+    ours, theirs = OurTokenizer.load(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    for text in [*TEXTS, *BLANKS_FIRST, "12345 २०२४"]:
+        assert theirs(text)["input_ids"] == ours.encode(text, begin=True)
+
+
 def test_what_they_write_comes_back(shape: SimpleNamespace, sentences: dict[str, list[str]]) -> None:
     for text in [*TEXTS, *(sentence for group in sentences.values() for sentence in group)]:
         assert shape.ours.decode(shape.ours.encode(text)) == text
