@@ -9,6 +9,7 @@ training stands still. Two ways out, with no float32 copy of the weights:
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 Rounding = Literal["nearest", "stochastic", "kahan"]
 
 _CUT_BITS = 16  # of a float32, below a bfloat16's last
-_COUNTERS = 2**20  # steps, and tensors, that have noise of their own
 
 
 class Rounder:
@@ -55,7 +55,8 @@ class Rounder:
     def _stochastic(self, value: Tensor, number: int, step: int) -> Tensor:
         """The bfloat16 below or above, as float32: noise under the last kept bit, then the cut."""
         generator = torch.Generator(value.device)
-        generator.manual_seed((self.seed * _COUNTERS + number) * _COUNTERS + step % _COUNTERS)
+        # A CPU's generator takes 32 bits of a seed; a hash puts all three numbers into every bit.
+        generator.manual_seed(int.from_bytes(blake2b(f"{self.seed} {number} {step}".encode(), digest_size=4).digest()))
         noise = torch.randint(
             0, 1 << _CUT_BITS, value.shape, generator=generator, dtype=torch.int32, device=value.device
         )
