@@ -35,11 +35,33 @@ def test_generate_prints_the_greedy_text_and_nothing_else(run_cli, weights: Path
 def test_generate_takes_several_prompts_and_all_settings(run_cli, weights: Path, lm: LocalModel) -> None:
     prompts = ["क्षण", "The ferry"]
     words = ("--temperature", "0.9", "--top-k", "40", "--top-p", "0.9", "--seed", "3", "--stop", "w", "--stop", "ę")
+    words += ("--min-p", "0.01", "--repetition-penalty", "1.1", "--log-probabilities", "2")
     done = run_cli("generate", weights, *prompts, *words, *SHORT, "--json")
     settings = {"max_new_tokens": 12, "temperature": 0.9, "top_k": 40, "top_p": 0.9, "seed": 3, "stop": ["w", "ę"]}
+    settings |= {"min_p": 0.01, "repetition_penalty": 1.1}
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["prompt"] for line in lines] == prompts
     assert [line["text"] for line in lines] == lm.generate(prompts, **settings)
+    for line in lines:
+        assert all(len(of_token["best"]) == 2 for of_token in line["log_probabilities"])
+        assert all(of_token["log_probability"] < 0 for of_token in line["log_probabilities"])
+
+
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_generate_takes_either_kernels(run_cli, weights: Path, lm: LocalModel, kernels: str) -> None:
+    expected = lm.generate("Żółta łódka", max_new_tokens=12) + "\n"
+    assert run_cli("generate", weights, "Żółta łódka", *SHORT, "--kernels", kernels).stdout == expected
+
+
+def test_generate_follows_a_schema_from_a_file(run_cli, weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "boolean"}', encoding="utf-8")
+    done = run_cli("generate", weights, "Prawda czy fałsz?", *SHORT, "--json-schema", schema)
+    assert json.loads(done.stdout) in (True, False)
+    gone = run_cli("generate", weights, "x", "--grammar", tmp_path / "none.lark", code=2)
+    assert "--grammar cannot be read: No such file" in gone.stderr
+    assert "none.lark" in gone.stderr
 
 
 @pytest.mark.parametrize(
@@ -49,6 +71,7 @@ def test_generate_takes_several_prompts_and_all_settings(run_cli, weights: Path,
         (("--top-p", "1.5"), "top_p"),
         (("--temprature", "1"), "did you mean '--temperature'?"),
         (("--json", "--stream"), "--stream"),
+        (("--log-probabilities", "1"), "add --json"),
     ],
 )
 def test_generate_refuses_what_it_cannot_do(run_cli, words: tuple[str, ...], said: str) -> None:

@@ -29,7 +29,7 @@ RESET = "/reset"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Weights, sampling, system message, questions."""
-    add_model_arguments(parser, max_new_tokens=MAX_NEW_TOKENS)
+    add_model_arguments(parser, max_new_tokens=MAX_NEW_TOKENS, without=("log_probabilities",))
     parser.add_argument("--system", metavar="TEXT", help="the system's message, before the first turn")
     parser.add_argument(
         "--questions",
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     from vernacular.inference.model import load
 
     questions = read_questions(arguments.questions) if arguments.questions else None
-    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
+    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device, kernels=arguments.kernels)
     conversation = Conversation(lm, sampling, arguments.system)
     if questions is not None:
         for question in questions:

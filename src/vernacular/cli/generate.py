@@ -10,7 +10,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vernacular.inference.model import LocalModel
@@ -22,32 +22,54 @@ EXAMPLES = """\
   vernacular generate runs/demo/base "Once" --stop . --stop $'\\n' --max-new-tokens 60
   vernacular generate runs/demo/base - < prompt.txt
   vernacular generate runs/demo/base "Warszawa" "Kraków" --json     a line of JSON for each prompt
+  vernacular generate runs/demo/base "Osoba: " --json-schema person.json
 """
 
+FILES = ("json_schema", "grammar")
+"""Settings that are too long for a command line: a file's content."""
 
-def add_model_arguments(parser: argparse.ArgumentParser, max_new_tokens: int | None = None) -> None:
+
+def add_model_arguments(
+    parser: argparse.ArgumentParser, max_new_tokens: int | None = None, without: tuple[str, ...] = ()
+) -> None:
     """The weights and how to choose tokens: what `generate` and `chat` share.
 
     Args:
         parser: receives the arguments.
         max_new_tokens: the default for this verb, where it is not that of `Sampling`.
+        without: settings that this verb has no use for.
     """
     from vernacular.models.language_model import Sampling
 
     parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
     for name, field in Sampling.model_fields.items():
+        if name in without:
+            continue
         default = max_new_tokens if name == "max_new_tokens" and max_new_tokens else field.default
         shown = f" (default: {default})" if default not in (None, ()) else ""
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
+            type=Path if name in FILES else str,
             action="append" if name == "stop" else "store",
             default=argparse.SUPPRESS if name != "max_new_tokens" else default,
-            metavar="TEXT" if name == "stop" else "NUMBER",
+            metavar="TEXT" if name == "stop" else "FILE" if name in FILES else "NUMBER",
             help=f"{field.description}{shown}" + ("; may be given again" if name == "stop" else ""),
         )
-    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default) or bfloat16")
+    add_load_arguments(parser)
+
+
+def add_load_arguments(parser: argparse.ArgumentParser) -> None:
+    """How and where the weights are loaded: arguments of `load`, by its names."""
+    parser.add_argument(
+        "--dtype", default="float32", metavar="NAME", help="float32 (default), bfloat16, int8 or int4 of the weights"
+    )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
+    parser.add_argument(
+        "--kernels",
+        metavar="NAME",
+        help="native: our own, on a CPU (default there); torch: PyTorch's, anywhere",
+    )
 
 
 def read_sampling(arguments: argparse.Namespace) -> Sampling:
@@ -56,7 +78,21 @@ def read_sampling(arguments: argparse.Namespace) -> Sampling:
     from vernacular.models.language_model import Sampling
 
     given = {name: getattr(arguments, name) for name in Sampling.model_fields if hasattr(arguments, name)}
+    for name in FILES:
+        if name in given:
+            given[name] = _read_text(given[name], f"--{name.replace('_', '-')}")
     return validate(Sampling, given)
+
+
+def _read_text(path: Path, flag: str) -> str:
+    from vernacular.foundation.errors import UserError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the file of {flag} cannot be read: {error.strerror}", where=path) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
 
 
 def decode_input(content: bytes, where: str) -> str:
@@ -74,7 +110,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="text to continue; - reads it from standard input")
     parser.add_argument(
-        "--json", action="store_true", help="print one line of JSON per prompt: prompt, text, stopped_by"
+        "--json",
+        action="store_true",
+        help="print one line of JSON per prompt: prompt, text, stopped_by, and the log_probabilities asked for",
     )
     parser.add_argument(
         "--stream",
@@ -93,6 +131,8 @@ def run(arguments: argparse.Namespace) -> None:
             "--json prints whole answers, so it cannot stream", where="--stream", fix="leave one of them out"
         )
     sampling = read_sampling(arguments)
+    if sampling.log_probabilities is not None and not arguments.json:
+        raise UserError("log-probabilities are printed with --json", where="--log-probabilities", fix="add --json")
     prompts = [
         decode_input(sys.stdin.buffer.read(), "standard input") if prompt == "-" else prompt
         for prompt in arguments.prompts
@@ -100,7 +140,7 @@ def run(arguments: argparse.Namespace) -> None:
     # Only now: loading torch takes seconds, and a mistyped flag is to be refused at once.
     from vernacular.inference.model import load
 
-    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
+    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device, kernels=arguments.kernels)
     if arguments.stream or (arguments.stream is None and len(prompts) == 1 and not arguments.json):
         for prompt in prompts:
             write_pieces(lm.stream(prompt, sampling))
@@ -120,7 +160,9 @@ def write_pieces(pieces: Iterable[str]) -> None:
 def _print_whole(lm: LocalModel, prompts: list[str], sampling: Sampling, *, as_json: bool) -> None:
     for prompt, answer in zip(prompts, lm.complete(prompts, [sampling] * len(prompts)), strict=True):
         if as_json:
-            line = {"prompt": prompt, "text": answer.text, "stopped_by": answer.stopped_by}
+            line: dict[str, Any] = {"prompt": prompt, "text": answer.text, "stopped_by": answer.stopped_by}
+            if answer.log_probabilities is not None:
+                line["log_probabilities"] = [of_token._asdict() for of_token in answer.log_probabilities]
             print(json.dumps(line, ensure_ascii=False))
         else:
             print(answer.text)
