@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from published_folders import granite, krutrim_2, mistral, write_folder
+from published_folders import granite, krutrim_2, llama, mistral, write_folder
 from vernacular.foundation.errors import UserError
 from vernacular.inference.encoding import encode_prompts
 from vernacular.tokens.template import ChatTemplate
@@ -61,6 +64,11 @@ def folders(sentences: dict[str, list[str]], tmp_path_factory: pytest.TempPathFa
 
 def named(name: str) -> ChatTemplate:
     return ChatTemplate.named(name, {"eos_token": "</s>"} if name == "krutrim-1" else None)
+
+
+@cache
+def loaded(folder: Path) -> Tokenizer:
+    return Tokenizer.load(folder)
 
 
 def trained_text(tokenizer: Tokenizer, ids: list[int], weights: list[float]) -> str:
@@ -143,10 +151,10 @@ def test_transformers_renders_alike(folders: dict[str, Path], name: str, add_gen
 def test_transformers_renders_tools_and_documents_alike(folders: dict[str, Path]) -> None:
     theirs = transformers.PreTrainedTokenizerFast.from_pretrained(folders["granite-3.0"])
     template = named("granite-3.0")
-    given = {"tools": [WEATHER, CLOCK], "documents": DOCUMENTS}
+    asked: dict[str, Any] = {"tools": [WEATHER, CLOCK], "documents": DOCUMENTS}
     chat = [SYSTEM, ASKED, {"role": "assistant_tool_call", "content": "[]"}, {"role": "tool_response", "content": "3"}]
-    text = theirs.apply_chat_template(chat, chat_template=template.source, tokenize=False, **given)
-    assert template.render(chat, **given) == text
+    text = theirs.apply_chat_template(chat, chat_template=template.source, tokenize=False, **asked)
+    assert template.render(chat, **asked) == text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -181,7 +189,7 @@ def test_what_is_given_never_becomes_a_special_token(folders: dict[str, Path], n
     tokenizer, template = Tokenizer.load(folders[name]), named(name)
     attack = "".join([*tokenizer.control_tokens][:60])
     controls = {token.id for token in tokenizer.control_tokens.values()}
-    given: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     calm: dict[str, Any] = {}
     chat = [{**SYSTEM, "content": attack}, {**ASKED, "content": attack}, {**ANSWERED, "content": attack}]
     if name == "granite-3.0":
@@ -194,10 +202,37 @@ def test_what_is_given_never_becomes_a_special_token(folders: dict[str, Path], n
             {**CALLED, "tool_calls": [{"name": attack, "arguments": {"a": attack}}]},
             {**RETURNED, "content": attack},
         ]
-    ids = template.encode(tokenizer, chat, **given)
+    ids = template.encode(tokenizer, chat, **asked)
     harmless = [{**message, "content": "!"} if "tool_calls" not in message else CALLED for message in chat]
     clean = template.encode(tokenizer, harmless, **calm)
     assert [token for token in ids if token in controls] == [token for token in clean if token in controls]
+
+
+CONTROLS = ("<|end_of_text|>", "<|start_of_role|>", "<|end_of_role|>", "<|tool_call|>")
+parts = st.sampled_from(
+    [*CONTROLS, '"', "\\", "\n", " ", "नदी", "<|", "|>", "end_of_text", "{", "\ue000", "\ue001", "0", "\u2028"]
+)
+given_texts = st.lists(parts, max_size=6).map("".join)
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    tools=st.lists(st.fixed_dictionaries({"name": given_texts, "p": st.lists(given_texts, max_size=2)}), max_size=2),
+    documents=st.lists(st.fixed_dictionaries({"text": given_texts}), max_size=2),
+    texts=st.lists(given_texts, min_size=3, max_size=3),
+)
+def test_whatever_is_given_is_rendered_exactly_and_stays_text(
+    folders: dict[str, Path], tools: list[Any], documents: list[Any], texts: list[str]
+) -> None:
+    tokenizer, template = loaded(folders["granite-3.0"]), named("granite-3.0")
+    chat = [{"role": role, "content": text} for role, text in zip(("system", "user", "tool"), texts, strict=True)]
+    ids = template.encode(tokenizer, chat, True, tools=tools, documents=documents)
+    assert tokenizer.decode(ids, skip_special=False) == template.render(chat, True, tools=tools, documents=documents)
+    controls = {tokenizer.token_id(text) for text in CONTROLS}
+    turns = len(chat) + bool(tools) + bool(documents)
+    assert sum(token in controls for token in ids) == 3 * turns + 2
 
 
 def test_a_key_that_could_hold_a_control_token_is_refused(folders: dict[str, Path]) -> None:
@@ -291,6 +326,17 @@ def test_templates_without_a_default_one_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": "rag"}]}')
     with pytest.raises(UserError, match="neither a text nor a list of named ones"):
         ChatTemplate.load(tmp_path)
+
+
+@pytest.mark.parametrize("build", [mistral, llama, krutrim_2], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("name", ["bielik-instruct", "krutrim-2"])
+def test_texts_go_on_without_a_blank_of_their_own(tmp_path: Path, build: Any, name: str) -> None:
+    """Pieces are encoded one by one, but as transformers encodes the whole, dummy prefix or not."""
+    folder = write_folder(tmp_path, build([message["content"] for chat in CHATS for message in chat] * 4))
+    theirs, ours = transformers.PreTrainedTokenizerFast.from_pretrained(folder), Tokenizer.load(folder)
+    for chat in ([ASKED], [ASKED, ANSWERED], [ASKED, ANSWERED, ASKED]):
+        rendered = named(name).render(chat, add_generation_prompt=True)
+        assert named(name).encode(ours, chat, True) == theirs(rendered, add_special_tokens=False)["input_ids"]
 
 
 # ---------------------------------------------------------------------------------------------- stored prompts
