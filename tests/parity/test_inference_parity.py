@@ -12,7 +12,7 @@ import torch
 
 import tiny
 from vernacular.inference.model import LocalModel, load
-from vernacular.inference.sampling import probabilities
+from vernacular.inference.sampling import penalise, probabilities
 from vernacular.models.language_model import Sampling
 
 PROMPTS = ["गाँव के पास एक", "Żółta łódka", "The ferry leaves when the tide turns", "மழை", "في الصباح"]
@@ -113,6 +113,47 @@ def test_cut_offs_are_those_of_transformers_in_its_order(settings: dict[str, Any
     found_BV = probabilities(scores_BV, [Sampling(**settings)] * len(scores_BV))
     assert torch.equal(found_BV > 0, expected_BV > 0)
     assert torch.allclose(found_BV, expected_BV, atol=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.7, 1.3])
+def test_the_repetition_penalty_is_that_of_transformers(penalty: float) -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    generator = torch.Generator().manual_seed(0)
+    scores_BV = torch.randn(5, 200, generator=generator)
+    ids_BT = torch.randint(0, 200, (5, 40), generator=generator)
+    expected_BV = RepetitionPenaltyLogitsProcessor(penalty)(ids_BT, scores_BV.clone())
+    seen_BV = torch.zeros(5, 200, dtype=torch.bool).scatter(1, ids_BT, True)
+    assert torch.allclose(penalise(scores_BV, seen_BV, [penalty] * 5), expected_BV)
+    mixed_BV = penalise(scores_BV, seen_BV, [1.0, penalty, 1.0, 1.0, 1.0])
+    assert torch.equal(mixed_BV[0], scores_BV[0])
+    assert torch.allclose(mixed_BV[1], expected_BV[1])
+
+
+def test_penalised_text_is_that_of_transformers(lm: LocalModel, theirs: Any) -> None:
+    for prompt in PROMPTS:
+        ids = lm.tokenizer.encode(prompt, begin=True)
+        expected = theirs.generate(
+            torch.tensor([ids]), max_new_tokens=40, do_sample=False, repetition_penalty=1.4, eos_token_id=None
+        )
+        answer = lm.answer(ids, Sampling(max_new_tokens=40, repetition_penalty=1.4))
+        list(lm.engine.run([answer]))
+        assert answer.ids == expected[0, len(ids) :].tolist()[: len(answer.ids)]
+
+
+def test_rows_of_a_batch_keep_their_own_settings() -> None:
+    scores_BV = torch.randn(6, 200, generator=torch.Generator().manual_seed(0)) * 3
+    samplings = [
+        Sampling(temperature=0.7),
+        Sampling(temperature=1.0, top_k=5),
+        Sampling(temperature=1.5, top_p=0.8),
+        Sampling(temperature=1.0, min_p=0.2),
+        Sampling(temperature=0.4, top_k=50, top_p=0.9, min_p=0.01),
+        Sampling(temperature=3.0, top_k=2),
+    ]
+    together_BV = probabilities(scores_BV, samplings)
+    for row, sampling in enumerate(samplings):
+        assert torch.equal(together_BV[row], probabilities(scores_BV[row : row + 1], [sampling])[0])
 
 
 def test_likelihoods_are_those_of_the_harness(lm: LocalModel, harness: Any) -> None:
