@@ -2,7 +2,7 @@
 
    A page of keys holds, for each unit of a head (one float or two bfloat16), that unit of its 32 keys; a page of values
    holds, for each key (or two of them, paired), all numbers of the head. Both are thus matrices that `multiply` takes:
-   scores = query · keys, outputs = probabilities · values. Widths are padded with zeros to whole vectors.
+   scores = query · keys, outputs = probabilities · values. Widths are padded with zeros to multiples of 16.
 
    Every query goes through the pages it can see in order, with a running maximum and sum (arXiv 2112.05682), and a page
    that it cannot see changes nothing: its result depends on its own sequence up to its own position only, not on the
@@ -12,6 +12,7 @@
 #include "vectors.h"
 
 enum { PAGE = 32, PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
+enum { NARROW = (int)WIDE < (int)PAGE_VECTORS ? (int)WIDE : (int)PAGE_VECTORS };
 
 struct attention {
     const char *queries, *keys, *values; /* [N, H, C]; [pages, K, PAGE · C padded] twice */
@@ -35,7 +36,7 @@ struct block {
     unit_t query_units[MAX_QUERIES * MAX_WIDTH];
 };
 
-INLINE long padded(long width) { return (width + LANES - 1) / LANES * LANES; }
+INLINE long padded(long width) { return (width + 15) / 16 * 16; }
 INLINE long vectors_of(const struct attention *a) { return padded(a->width) / LANES; }
 
 INLINE float largest_of(floats x) {
@@ -48,11 +49,13 @@ INLINE float largest_of(floats x) {
 #endif
 }
 
+static const int32_t counted[] __attribute__((aligned(64))) = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 /* Scores of one query against a page become probabilities, up to the factor that the running maximum decides. */
 INLINE void weigh(const enum unit unit, const struct attention *a, struct block *b, long row, long first_key,
                   const floats *scores) {
     const int32_t position = b->positions[row], oldest = b->oldest[row];
-    const ints count = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ints count = *(const ints *)counted;
     floats *probabilities = b->probabilities + row * PAGE_VECTORS, score[PAGE_VECTORS];
     ints visible[PAGE_VECTORS];
     floats most = all_floats(-INFINITY);
@@ -95,24 +98,25 @@ INLINE void visit_page(const enum unit unit, const struct attention *a, struct b
         floats scores[MAX_ROWS * PAGE_VECTORS];
         count = next_rows(num_rows - first);
 #define SCORE(n) \
-    multiply(unit, 1, n, PAGE_VECTORS, keys, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, \
-             first ? keys : next_keys, PAGE_VECTORS, scores)
+    for (int v = 0; v < PAGE_VECTORS; v += NARROW) \
+    multiply(unit, 1, n, NARROW, keys + v, PAGE_VECTORS, b->queries + first, vectors * LANES / halves, \
+             (first ? keys : next_keys) + v, NARROW, scores + v, PAGE_VECTORS)
         WITH_ROWS(count, SCORE)
         for (long r = 0; r < count; r++) weigh(unit, a, b, first + r, first_key, scores + r * PAGE_VECTORS);
     }
     for (long first = 0, count; first < num_rows; first += count) {
         const unit_t *rows[MAX_ROWS];
-        floats sum[MAX_ROWS * 4];
+        floats sum[MAX_ROWS * WIDE];
         count = next_rows(num_rows - first);
         for (long r = 0; r < count; r++) rows[r] = (const unit_t *)(b->probabilities + (first + r) * PAGE_VECTORS);
         for (long v = 0, wide; v < vectors; v += wide) {
-            wide = vectors - v >= 4 ? 4 : vectors - v >= 2 ? 2 : 1;
+            wide = WIDE >= 4 && vectors - v >= 4 ? 4 : NARROW == 2 && vectors - v >= 2 ? 2 : 1;
 #define GATHER_WIDE(n, w) \
-    multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, (first ? values : next_values) + v, w, sum)
+    multiply(unit, 1, n, w, values + v, vectors, rows, PAGE / halves, (first ? values : next_values) + v, w, sum, w)
 #define GATHER(n) \
-    if (wide == 4) GATHER_WIDE(n, 4); \
-    else if (wide == 2) GATHER_WIDE(n, 2); \
-    else GATHER_WIDE(n, 1)
+    if (wide == 1) GATHER_WIDE(n, 1); \
+    else if (WIDE >= 4 && wide == 4) GATHER_WIDE(n, WIDE); \
+    else if (NARROW == 2) GATHER_WIDE(n, NARROW)
             WITH_ROWS(count, GATHER)
             for (long r = 0; r < count; r++)
                 for (long i = 0; i < wide; i++) b->out[(first + r) * vectors + v + i] += sum[r * wide + i];

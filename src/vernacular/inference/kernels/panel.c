@@ -33,15 +33,20 @@ void to_fixed_point(const struct matrix *matrix, const char *row_of_x, long row,
 INLINE void add_block(const enum format format, const int packing, const int rows, const words *w, long steps,
                       const unit_t *const *x, const float *const *x_scales, const float *w_scales, const words *ahead, floats *totals) {
     const enum unit unit = format == FLOAT32 ? FLOAT : format == BFLOAT16 ? BFLOAT_PAIR : SHORT_PAIR;
-    floats sum[MAX_ROWS * PANEL_VECTORS];
-    multiply(unit, packing, rows, PANEL_VECTORS, w, PANEL_VECTORS, x, steps, ahead,
-             PANEL_VECTORS / 2, sum);
-    UNROLL for (int r = 0; r < rows; r++) {
-        UNROLL for (int v = 0; v < PANEL_VECTORS; v++) {
-            floats value = sum[r * PANEL_VECTORS + v];
-            if (format == INT4) value *= ((const floats *)w_scales)[v];
-            if (unit == SHORT_PAIR) value *= all_floats(*x_scales[r]);
-            totals[r * PANEL_VECTORS + v] += value;
+    /* With few rows there are registers for more columns. */
+    const int wide = rows == 1 && 4 * WIDE <= PANEL_VECTORS   ? 4 * WIDE
+                     : rows <= 3 && 2 * WIDE <= PANEL_VECTORS ? 2 * WIDE
+                                                              : WIDE;
+    for (int first = 0; first < PANEL_VECTORS; first += wide) {
+        floats sum[MAX_ROWS * WIDE];
+        multiply(unit, packing, rows, wide, w + first, PANEL_VECTORS, x, steps, ahead + first, wide / 2, sum, wide);
+        UNROLL for (int r = 0; r < rows; r++) {
+            UNROLL for (int v = 0; v < wide; v++) {
+                floats value = sum[r * wide + v];
+                if (format == INT4) value *= ((const floats *)w_scales)[first + v];
+                if (unit == SHORT_PAIR) value *= all_floats(*x_scales[r]);
+                totals[r * PANEL_VECTORS + first + v] += value;
+            }
         }
     }
 }

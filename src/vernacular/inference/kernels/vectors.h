@@ -1,7 +1,7 @@
-/* Vectors of sixteen 4-byte lanes and the one product that every kernel is made of.
+/* Vectors of 4-byte lanes and the one product that every kernel is made of.
 
    A row of activations is a row of 4-byte units: one float, two bfloat16 or two 16-bit integers. A matrix is laid out so
-   that a vector holds the same unit of sixteen columns. `multiply` then adds, unit by unit in order, to one sum per row
+   that a vector holds the same unit of neighbouring columns. `multiply` then adds, unit by unit in order, to one sum per row
    and column: what a row receives depends on the number of units and on nothing else, whatever rows stand beside it.
 
    Written in GCC's vector extension, which GCC and Clang translate for any processor; the products of pairs have a
@@ -11,24 +11,35 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-enum { LANES = 16, MAX_ROWS = 6 };
+/* LANES of a vector, as many as the processor's registers have. WIDE: vectors of columns that are multiplied at a time, so
+   that the sums of MAX_ROWS rows stay in registers. Neither shows in a layout or in a result. */
+#if defined(__AVX512F__)
+enum { LANES = 16, WIDE = 4 };
+#elif defined(__AVX2__)
+enum { LANES = 8, WIDE = 2 };
+#elif defined(__aarch64__)
+enum { LANES = 4, WIDE = 4 };
+#else
+enum { LANES = 4, WIDE = 2 };
+#endif
+enum { MAX_ROWS = 6 };
 enum unit { FLOAT, BFLOAT_PAIR, SHORT_PAIR };
 
-typedef float floats __attribute__((vector_size(64), may_alias));
-typedef int32_t ints __attribute__((vector_size(64), may_alias));
-typedef uint32_t words __attribute__((vector_size(64), may_alias));
-typedef int16_t shorts __attribute__((vector_size(64), may_alias));
+typedef float floats __attribute__((vector_size(4 * LANES), may_alias));
+typedef int32_t ints __attribute__((vector_size(4 * LANES), may_alias));
+typedef uint32_t words __attribute__((vector_size(4 * LANES), may_alias));
+typedef int16_t shorts __attribute__((vector_size(4 * LANES), may_alias));
 typedef uint32_t unit_t __attribute__((may_alias));
 
-INLINE floats all_floats(float x) { return (floats){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
-INLINE words all_words(uint32_t x) { return (words){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+INLINE floats all_floats(float x) { return x - (floats){0}; }
+INLINE words all_words(uint32_t x) { return x + (words){0}; }
 INLINE floats select_floats(ints mask, floats yes, floats no) {
     return (floats)(((ints)yes & mask) | ((ints)no & ~mask));
 }
@@ -52,7 +63,7 @@ INLINE words round_to_bfloat(floats x) {
     words quiet = (bits >> 16) | 0x40;
     return (words)select_floats(x == x, (floats)rounded, (floats)quiet);
 }
-typedef uint16_t halves __attribute__((vector_size(32), may_alias, aligned(2)));
+typedef uint16_t halves __attribute__((vector_size(2 * LANES), may_alias, aligned(2)));
 INLINE void store_bfloats(words rounded, void *to) { *(halves *)to = __builtin_convertvector(rounded, halves); }
 INLINE uint16_t bfloat_of(float x) {
     uint32_t bits = as_bits(x);
@@ -103,6 +114,10 @@ INLINE ints add_short_pair(ints sum, words w, uint32_t x) {
     return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)w, (__m512i)all_words(x));
 #elif defined(__AVX512BW__)
     return sum + (ints)_mm512_madd_epi16((__m512i)w, (__m512i)all_words(x));
+#elif defined(__AVX2__)
+    return sum + (ints)_mm256_madd_epi16((__m256i)w, (__m256i)all_words(x));
+#elif defined(__SSE2__)
+    return sum + (ints)_mm_madd_epi16((__m128i)w, (__m128i)all_words(x));
 #else
     sum += ((ints)(w << 16) >> 16) * (int32_t)(int16_t)x;
     return sum + ((ints)w >> 16) * ((int32_t)x >> 16);
@@ -115,20 +130,21 @@ INLINE words unpack(const int packing, const int part, words packed) {
     return packing == 1 ? packed : (words)((shorts)packed << (16 - width * (part + 1)) >> (16 - width));
 }
 
-/* out[r][v] = Σ_s w[s][v] · x[r][s], s in order.
+/* out[r · out_stride + v] = Σ_s w[s · w_stride + v] · x[r][s], s in order.
 
    `packing` is how many units a lane of `w` holds: 1 as they are; 2 for bytes and 4 for nibbles of integer pairs, the
    first in the lowest bits of either half. Meanwhile `fetched` vectors a step come from memory, from `ahead` on, w_stride
-   apart: what is multiplied next. rows ≤ MAX_ROWS, rows · vectors ≤ 24; the numbers are constants where it is called, so that the sums stay in registers. */
+   apart: what is multiplied next. rows ≤ MAX_ROWS and rows · vectors ≤
+   MAX_ROWS · WIDE, constants where this is called. */
 INLINE void multiply(const enum unit unit, const int packing, const int rows, const int vectors, const words *w,
-                     long w_stride, const unit_t *const *x, long steps, const words *ahead, const int fetched,
-                     floats *out) {
-    floats sum[24];
-    ints exact[24];
+                     const long w_stride, const unit_t *const *x, long steps, const words *ahead, const int fetched,
+                     floats *out, const long out_stride) {
+    floats sum[MAX_ROWS * WIDE];
+    ints exact[MAX_ROWS * WIDE];
     UNROLL for (int i = 0; i < rows * vectors; i++) sum[i] = all_floats(0), exact[i] = (ints)all_words(0);
     for (long s = 0; s < steps; s += packing, w += w_stride, ahead += w_stride) {
         UNROLL for (int v = 0; v < fetched; v++) __builtin_prefetch(ahead + v, 0, 2); /* to the L2 cache */
-        words packed[4];
+        words packed[4 * WIDE];
         UNROLL for (int v = 0; v < vectors; v++) packed[v] = w[v];
         UNROLL for (int part = 0; part < packing; part++) {
             UNROLL for (int r = 0; r < rows; r++) {
@@ -143,8 +159,12 @@ INLINE void multiply(const enum unit unit, const int packing, const int rows, co
             }
         }
     }
-    UNROLL for (int i = 0; i < rows * vectors; i++)
-        out[i] = unit == SHORT_PAIR ? __builtin_convertvector(exact[i], floats) : sum[i];
+    UNROLL for (int r = 0; r < rows; r++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const int i = r * vectors + v;
+            out[r * out_stride + v] = unit == SHORT_PAIR ? __builtin_convertvector(exact[i], floats) : sum[i];
+        }
+    }
 }
 
 /* Calls DO(rows) with its argument a constant. */
