@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vernacular.foundation.errors import unknown_name
+from vernacular.inference.gathered_attention import GatheredAttention, Queries
 from vernacular.inference.pages import PAGE_TOKENS
 from vernacular.models.attention import Heads
 from vernacular.models.configuration import DecoderConfiguration
@@ -45,6 +46,7 @@ class PagedMemory:
         kernels: str = "torch",
     ) -> None:
         self.kernels = _kernels(kernels)
+        self.is_native = kernels == "native"
         shape = (num_pages, configuration.num_key_value_heads, configuration.head_dim, dtype)
         where = {} if kernels == "native" else {"device": device}
         self.layers: list[tuple[Tensor, Tensor]] = [
@@ -80,13 +82,15 @@ class Placement:
         table_SP: int32, the pages of each sequence; negative for one that is never looked at.
         slots_M: int64, where keys and values go: page · PAGE_TOKENS + place in it.
         written_M: int64, whose go there; None where M is N and each token's go to one place.
+        queries: the same, sequence by sequence, on the host.
     """
 
     positions_N: Tensor
     sequences_N: Tensor
     table_SP: Tensor
     slots_M: Tensor
-    written_M: Tensor | None = None
+    written_M: Tensor | None
+    queries: Sequence[Queries]
 
     @classmethod
     def of(cls, sequences: Sequence[Placed], device: torch.device | str = "cpu") -> Placement:
@@ -117,6 +121,10 @@ class Placement:
             torch.from_numpy(table_SP).to(device),
             torch.from_numpy(slots_M + positions_M % PAGE_TOKENS).to(device),
             None if written_M is None else torch.from_numpy(written_M).to(device),
+            [
+                Queries(before, some.start, some.num_tokens, table_SP[row])
+                for row, (before, some) in enumerate(zip(before_S.tolist(), sequences, strict=True))
+            ],
         )
 
 
@@ -125,16 +133,22 @@ class PagedAttend:
 
     def __init__(self, memory: PagedMemory, placement: Placement) -> None:
         self._memory, self._placement = memory, placement
+        self._gathered: GatheredAttention | None = None
 
     def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, heads: Heads) -> Tensor:
         """As `Attend`: all keys of the layer are written, then the queries look."""
-        place, kernels = self._placement, self._memory.kernels
-        k_pool, v_pool = self._memory.layers[layer]
+        written_M = self._placement.written_M
         q_NHC, k_NKC, v_NKC = (x[0].transpose(0, 1) for x in (q_BHTC, k_BKTC, v_BKTC))
-        if place.written_M is not None:
-            k_NKC, v_NKC = k_NKC[place.written_M], v_NKC[place.written_M]
-        kernels.write(k_pool, v_pool, k_NKC, v_NKC, place.slots_M)
-        gathered_NHC: Tensor = kernels.attend(
+        if written_M is not None:
+            k_NKC, v_NKC = k_NKC[written_M], v_NKC[written_M]
+        k_pool, v_pool = self._memory.layers[layer]
+        self._memory.kernels.write(k_pool, v_pool, k_NKC, v_NKC, self._placement.slots_M)
+        attend = self._native if self._memory.is_native else self._torch
+        return attend(q_NHC, k_pool, v_pool, heads).transpose(0, 1)[None]
+
+    def _native(self, q_NHC: Tensor, k_pool: Tensor, v_pool: Tensor, heads: Heads) -> Tensor:
+        place = self._placement
+        gathered_NHC: Tensor = self._memory.kernels.attend(
             q_NHC,
             k_pool,
             v_pool,
@@ -143,9 +157,16 @@ class PagedAttend:
             place.positions_N,
             scale=heads.scale,
             window=heads.window or 0,
-            slopes_H=None if heads.slopes_H is None else heads.slopes_H.to(q_NHC.device),
+            slopes_H=heads.slopes_H,
         )
-        return gathered_NHC.transpose(0, 1)[None]
+        return gathered_NHC
+
+    def _torch(self, q_NHC: Tensor, k_pool: Tensor, v_pool: Tensor, heads: Heads) -> Tensor:
+        if self._gathered is None:
+            self._gathered = GatheredAttention(
+                self._placement.queries, heads, k_pool[0, 0].numel(), q_NHC.dtype, q_NHC.device
+            )
+        return self._gathered(q_NHC, k_pool, v_pool)
 
 
 def _kernels(name: str) -> ModuleType:
