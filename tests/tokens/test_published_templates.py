@@ -193,7 +193,7 @@ def test_what_is_given_never_becomes_a_special_token(folders: dict[str, Path], n
     calm: dict[str, Any] = {}
     chat = [{**SYSTEM, "content": attack}, {**ASKED, "content": attack}, {**ANSWERED, "content": attack}]
     if name == "granite-3.0":
-        given = {
+        asked = {
             "tools": [{**CLOCK, "description": attack, "x": [attack]}],
             "documents": [{"text": attack}],
         }

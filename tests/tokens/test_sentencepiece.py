@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 from vernacular.foundation.errors import UserError
+from vernacular.inference.detokenisation import Detokeniser
 from vernacular.tokens.tokenizer import Tokenizer
 
 SENTENCES = [
@@ -109,6 +110,18 @@ def test_any_text_gets_sentencepieces_ids(kind: str, text: str) -> None:
     assert ours.encode(text) == ids
     if theirs.unk_id() not in ids:  # SentencePiece writes ⁇ for an unknown token, the tokenizers library nothing
         assert ours.decode(ids) == theirs.decode(ids)
+
+
+@settings(
+    max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(ids=st.lists(st.one_of(st.integers(3, 258), st.integers(3, 519)), max_size=12))
+@example(ids=[byte + 3 for byte in "नद".encode()[:5]])
+def test_broken_bytes_are_decoded_as_sentencepiece_does_and_streamed_alike(ids: list[int]) -> None:
+    theirs, ours = both("bpe")
+    assert ours.decode(ids) == theirs.decode(ids)
+    stream = Detokeniser(ours)
+    assert "".join([*map(stream.push, ids), stream.flush()]) == ours.decode(ids)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "bpe, no dummy prefix, symbols"])

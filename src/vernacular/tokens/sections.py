@@ -24,6 +24,11 @@ def prefix_scheme(engine: tokenizers.Tokenizer) -> Scheme:
     return "always" if "always" in schemes else "first" if "first" in schemes else "none"
 
 
+def falls_back_to_bytes(engine: tokenizers.Tokenizer) -> bool:
+    """Whether this engine decodes tokens like `<0x0A>` to bytes."""
+    return any(part["type"] == "ByteFallback" for part in _parts(engine.decoder))
+
+
 def without_prefix(engine: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """The same engine, putting no blank before the text."""
     description = json.loads(engine.to_str())
@@ -68,12 +73,12 @@ def _rebuilt(description: dict[str, Any], engine: tokenizers.Tokenizer) -> token
 
 
 def _parts(component: Any) -> list[dict[str, Any]]:
-    """A normaliser's or pre-tokeniser's parts, as `tokenizer.json` writes them."""
+    """The parts of a normaliser, pre-tokeniser or decoder, as `tokenizer.json` writes them."""
     return _flat(json.loads(component.__getstate__())) if component is not None else []
 
 
 def _flat(part: dict[str, Any]) -> list[dict[str, Any]]:
-    inner = part.get("normalizers", part.get("pretokenizers"))
+    inner = next((part[key] for key in ("normalizers", "pretokenizers", "decoders") if key in part), None)
     return [part] if inner is None else [flat for one in inner for flat in _flat(one)]
 
 

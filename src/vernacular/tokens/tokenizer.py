@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import takewhile
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import tokenizers.models
 
 from vernacular.foundation.errors import UserError, nearest
 from vernacular.foundation.files import sha256_bytes, write_bytes
-from vernacular.tokens.sections import Scheme, prefix_scheme, sealed, without_prefix
+from vernacular.tokens.sections import Scheme, falls_back_to_bytes, prefix_scheme, sealed, without_prefix
 from vernacular.tokens.tokenizer_files import (
     CONFIG_FILE as CONFIG_FILE,  # it belongs to the surface of this module
 )
@@ -237,8 +237,32 @@ class Tokenizer:
         return [next(encoded[start]) for start in starts]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        """The text of `ids`; special tokens are left out, or written out. Bytes that are no UTF-8 become U+FFFD."""
-        return str(self._engine.decode(list(ids), skip_special_tokens=skip_special))
+        """The text of `ids`; special tokens are left out, or written out. Bytes that are no UTF-8 become U+FFFD.
+
+        Byte tokens of a byte fallback are read as SentencePiece reads them: whole characters among broken bytes stay
+        characters, so that what was streamed never has to be taken back. (The library gives up on all of their run.)
+        """
+        text = str(self._engine.decode(list(ids), skip_special_tokens=skip_special))
+        if "\ufffd" not in text or not self._byte_tokens:
+            return text
+        left_out = {token.id for token in self.control_tokens.values()} if skip_special else set()
+        tokens = [self.token_text(token_id) or "" for token_id in ids if token_id not in left_out]
+        joined: list[str] = []
+        for is_bytes, run in groupby(tokens, key=self._byte_tokens.__contains__):
+            texts = list(run)
+            joined += [_characters(bytes(map(self._byte_tokens.__getitem__, texts)))] if is_bytes else texts
+        return str(self._engine.decoder.decode(joined))
+
+    @cached_property
+    def _byte_tokens(self) -> dict[str, int]:
+        """The byte of each token of a byte fallback; none where the tokenizer has no such thing."""
+        written = {f"<0x{byte:02X}>": byte for byte in range(256)}
+        return written if falls_back_to_bytes(self._engine) else {}
+
+
+def _characters(content: bytes) -> str:
+    """UTF-8 as text, U+FFFD for each byte that is none."""
+    return _HALF_PAIR.sub("\ufffd", content.decode("utf-8", errors="surrogateescape"))
 
 
 def _encode(engine: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
