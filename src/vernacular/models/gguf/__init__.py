@@ -1,0 +1,1 @@
+"""One file for llama.cpp: tensors, settings, tokenizer and chat template (extra `[gguf]`)."""
