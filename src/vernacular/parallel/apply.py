@@ -1,0 +1,120 @@
+"""The one place where a decoder is spread over devices, in the one order in which the ways compose.
+
+    pipeline                    which layers are this rank's at all
+      tensor + sequence           heads and columns of every product; tokens of everything between
+      expert                      which experts are this rank's
+      float8                      what the remaining products are computed in
+      activation checkpointing    what each block keeps for its backward pass
+      compile                     each block, with what it recomputes
+      shard (FSDP2, HSDP)         weights, gradients and optimiser state over the ranks that read other data
+    context                     keys and values of the parts of the rows that other ranks read
+
+The decoder learns of none of it: weights become `DTensor`s, passes get hooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from vernacular.models.decoder import Decoder
+from vernacular.parallel.activation import apply_checkpointing
+from vernacular.parallel.configuration import ParallelConfiguration
+from vernacular.parallel.context import apply_context
+from vernacular.parallel.experts import apply_experts
+from vernacular.parallel.float8 import apply_float8
+from vernacular.parallel.gradients import clip_gradients
+from vernacular.parallel.mesh import Mesh
+from vernacular.parallel.pipeline import Loss, Pipeline, Read, cut_stage
+from vernacular.parallel.shard import apply_shards, set_last_micro_batch
+from vernacular.parallel.tensor import apply_tensor
+
+
+def spread(decoder: Decoder, configuration: ParallelConfiguration, mesh: Mesh, *, sequence_length: int) -> Spread:
+    """Spread `decoder` over the mesh, in place; build the optimiser afterwards.
+
+    Args:
+        decoder: with the same weights on every rank, on `mesh.device`.
+        configuration: the one that `mesh` was opened with.
+        mesh: whose ranks all call this.
+        sequence_length: tokens in a row.
+
+    Raises:
+        UserError: the model cannot be spread like that; names the setting.
+    """
+    configuration.check(decoder.configuration, sequence_length, device=mesh.device.type)
+    cut_stage(decoder, mesh)
+    apply_tensor(decoder, mesh, sequence_parallel=configuration.sequence_parallel)
+    apply_experts(decoder, mesh)
+    if configuration.float8:
+        apply_float8(decoder)
+    apply_checkpointing(decoder, configuration.activation_checkpointing)
+    if configuration.compile:
+        for block in decoder.blocks:
+            block.forward = torch.compile(block.forward)
+    apply_shards(decoder, mesh, configuration)
+    apply_context(decoder, mesh)
+    return Spread(decoder, configuration, mesh)
+
+
+class Spread:
+    """A decoder spread over a mesh, and how a step is run on it. One process is a mesh of one.
+
+    Attributes:
+        decoder: this rank's part; called as ever, with the rank's own share of the rows.
+        mesh: the ranks.
+    """
+
+    def __init__(self, decoder: Decoder, configuration: ParallelConfiguration, mesh: Mesh) -> None:
+        self.decoder, self.mesh, self._configuration = decoder, mesh, configuration
+        self._pipeline: Pipeline | None = None
+        if mesh.sizes.pipeline > 1:
+            split = mesh.sizes.tensor if configuration.sequence_parallel else 1
+            self._pipeline = Pipeline(decoder, mesh, configuration.schedule, split)
+
+    def learn(self, parts: Sequence[Any], read: Read, loss: Loss) -> list[float]:
+        """Add up the gradients of a step's micro-batches; returns this rank's share of each one's loss.
+
+        Args:
+            parts: the micro-batches, each as `share` returns it and all of one shape; as many on every rank.
+            read: runs the decoder on a part.
+            loss: scores what it returned; divides by the weight of the whole step over all ranks (`Mesh.total`).
+        """
+        if self._pipeline is not None:
+            return self._pipeline.run(parts, read, loss, backward=True)
+        values = []
+        for number, part in enumerate(parts):
+            set_last_micro_batch(self.decoder, self._configuration, is_last=number == len(parts) - 1)
+            value = loss(self.decoder, read(self.decoder, part), part)
+            value.backward()
+            values.append(float(value.detach()))
+        return values
+
+    def score(self, parts: Sequence[Any], read: Read, loss: Loss) -> list[float]:
+        """As `learn`, without gradients."""
+        if self._pipeline is not None:
+            return self._pipeline.run(parts, read, loss, backward=False)
+        with torch.no_grad():
+            return [float(loss(self.decoder, read(self.decoder, part), part)) for part in parts]
+
+    def clip(self, largest: float | None) -> float:
+        """Bound the norm of the whole model's gradient; returns the norm it had, the same on every rank."""
+        return clip_gradients(self.decoder.parameters(), self.mesh, math.inf if largest is None else largest)
+
+    def parameter_groups(self, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """An optimiser's parameter groups, each split so that all parameters of one are spread over the same ranks.
+
+        What a fused optimiser step needs: it treats a group's parameters as one.
+        """
+        return [part for group in groups for part in _by_ranks(group)]
+
+
+def _by_ranks(group: dict[str, Any]) -> list[dict[str, Any]]:
+    together: dict[Any, list[nn.Parameter]] = {}
+    for parameter in group["params"]:
+        together.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
+    return [{**group, "params": parameters} for parameters in together.values()]

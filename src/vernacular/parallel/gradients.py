@@ -1,0 +1,54 @@
+"""The norm of a gradient that is spread over ranks, and its bound. One sum over all ranks, whatever the layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Replicate
+
+from vernacular.parallel.mesh import Mesh
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], mesh: Mesh, largest: float = math.inf) -> float:
+    """Scale the whole model's gradient down to a norm of `largest`; returns the norm it had.
+
+    The same number on every rank, over all parameters of all stages; equal to `nn.utils.clip_grad_norm_` on one device.
+    A norm that is not finite is returned and scales nothing.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = math.sqrt(_sum_of_squares(gradients, mesh))
+    if math.isfinite(norm) and norm > largest:
+        parts = [_local(gradient) for gradient in gradients]
+        torch._foreach_mul_(parts, largest / (norm + 1e-6))
+    return norm
+
+
+def _sum_of_squares(gradients: list[Tensor], mesh: Mesh) -> float:
+    """Each rank's parts, divided by how many ranks hold the same part, summed over all ranks."""
+    total = torch.zeros((), dtype=torch.float64, device=mesh.device)
+    if gradients:
+        squares = torch.stack(torch._foreach_norm([_local(gradient) for gradient in gradients])).double().square()
+        holders = torch.tensor([_holders(gradient, mesh) for gradient in gradients], dtype=torch.float64)
+        total = (squares / holders.to(squares.device)).sum()
+    if mesh.sizes.world > 1:
+        dist.all_reduce(total)
+    return float(total)
+
+
+def _holders(gradient: Tensor, mesh: Mesh) -> int:
+    """Ranks of one stage that hold the same part of a gradient."""
+    ranks = mesh.sizes.world // mesh.sizes.pipeline
+    if isinstance(gradient, DTensor):
+        for size, placement in zip(gradient.device_mesh.shape, gradient.placements, strict=True):
+            if not isinstance(placement, Replicate):
+                ranks //= size
+    return ranks
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,93 @@
+"""Sharded data parallelism (FSDP2): weights, gradients and optimiser state divided over the ranks that read other data.
+
+Every rank's loss is its own share of the step's loss, so gradients are added, never averaged. Which ranks a weight is
+shared among follows from which ranks see different tokens through it:
+- a matrix cut by tensor parallelism: data_shard × context;
+- an expert's: the ranks that hold the same expert;
+- all others (embedding, norms, routers, head): data_shard × context × tensor, as each tensor rank has its own tokens.
+  Norms that read a residual stream that is whole on every tensor rank are shared like the cut matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
+from torch.distributed.tensor import Shard
+
+from vernacular.models.decoder import Decoder
+from vernacular.models.feed_forward import Experts
+from vernacular.parallel.configuration import ParallelConfiguration
+from vernacular.parallel.mesh import Mesh
+
+Place = Callable[[nn.Parameter], ShardPlacementResult]
+
+
+def apply_shards(decoder: Decoder, mesh: Mesh, configuration: ParallelConfiguration) -> None:
+    """Shard every block, and what stands around the blocks as one more group, in place."""
+    if mesh.sizes.world == 1:
+        return
+    reshard = configuration.zero_stage == 3
+    for block in decoder.blocks:
+        if not isinstance(block, nn.Identity):
+            fully_shard(
+                block,
+                mesh=mesh.shards("weights", "shard"),
+                reshard_after_forward=reshard,
+                shard_placement_fn=_placement(block, mesh, sequence_parallel=configuration.sequence_parallel),
+                mp_policy=_precision(configuration),
+            )
+    # The head is read by the loss, after the decoder's own pass: this group stays whole until the backward pass, and
+    # in float32, as the loss adds its gradient up over many chunks of tokens.
+    fully_shard(decoder, mesh=mesh.shards("tokens", "token"), reshard_after_forward=False)
+    for module in decoder.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def set_last_micro_batch(decoder: nn.Module, configuration: ParallelConfiguration, *, is_last: bool) -> None:
+    """Say before each backward pass whether it is its step's last.
+
+    Stage 1 keeps weights and gradients whole until then; the others share out every micro-batch's gradients.
+    """
+    if isinstance(decoder, FSDPModule) and configuration.zero_stage == 1:
+        decoder.set_requires_gradient_sync(is_last)
+        decoder.set_reshard_after_backward(is_last)
+
+
+def _placement(block: nn.Module, mesh: Mesh, *, sequence_parallel: bool) -> Place:
+    """Which ranks share each of a block's weights, and along which of its dimensions it is cut."""
+    cut = _info(mesh.shards("weights", "shard"))
+    token = cut if mesh.sizes.tensor == 1 else _info(mesh.shards("tokens", "token"))
+    expert = token if mesh.expert == 1 else _info(mesh.shards("experts", "expert_shard"))
+    experts = {weight for module in block.modules() if isinstance(module, Experts) for weight in module.parameters()}
+    routers = set(block.feed_forward.router.parameters()) if hasattr(block.feed_forward, "router") else set()
+    sees_own_tokens = sequence_parallel or mesh.sizes.tensor == 1
+
+    def place(weight: nn.Parameter) -> ShardPlacementResult:
+        if weight in experts:
+            # Experts are divided along the first dimension; a second cut along it would be hard to undo.
+            return ShardPlacementResult(Shard(1 if mesh.expert > 1 else 0), expert)
+        if weight in routers or (weight.dim() == 1 and sees_own_tokens):
+            return ShardPlacementResult(Shard(0), token)
+        return ShardPlacementResult(Shard(0), cut)
+
+    return place
+
+
+def _info(ranks: DeviceMesh) -> FSDPMeshInfo:
+    if ranks.ndim == 2:
+        return HSDPMeshInfo(ranks, shard_mesh_dim=1, replicate_mesh_dim=0)
+    return FSDPMeshInfo(ranks, shard_mesh_dim=0)
+
+
+def _precision(configuration: ParallelConfiguration) -> MixedPrecisionPolicy:
+    if configuration.gather_dtype == "float32":
+        return MixedPrecisionPolicy()
+    # The residual stream stays in the decoder's own precision; only what is multiplied is rounded.
+    return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)

@@ -1,0 +1,77 @@
+"""Which part of a micro-batch is a rank's own.
+
+Ranks that differ in `data` read other rows. Context ranks each read a consecutive part of every row; tensor ranks read
+the same tokens, but each learns from a consecutive part of them only. So every target is learned from on one rank
+exactly, and losses, weights and gradients of all ranks simply add up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from vernacular.parallel.mesh import Mesh
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Rows of tokens with their targets: a dataclass with at least these fields, such as training's `TensorBatch`."""
+
+    ids_BT: Tensor
+    targets_BT: Tensor
+    weights_BT: Tensor
+    positions_BT: Tensor
+    mask_B1TT: Tensor | None
+
+
+AnyRows = TypeVar("AnyRows", bound=Any)
+
+
+def share(rows: AnyRows, mesh: Mesh) -> AnyRows:
+    """A rank's own part of its rows: what it reads, and what it learns from.
+
+    Args:
+        rows: a dataclass with the fields of `Rows`; others are kept as they are.
+        mesh: tells which part is this rank's.
+
+    Returns:
+        The same kind of rows. ids and positions are [B, T / context]; targets and weights
+        [B, T / (context · tensor)]; with context ranks there always is a mask, own tokens × all tokens of the row.
+    """
+    return dataclasses.replace(
+        rows,
+        ids_BT=reading(rows.ids_BT, mesh),
+        positions_BT=reading(rows.positions_BT, mesh),
+        targets_BT=learning(rows.targets_BT, mesh),
+        weights_BT=learning(rows.weights_BT, mesh),
+        mask_B1TT=_mask(rows.mask_B1TT, rows.ids_BT, mesh),
+    )
+
+
+def reading(x_BT: Tensor, mesh: Mesh) -> Tensor:
+    """The tokens of [B, T] that this rank's decoder is given."""
+    return _part(x_BT, mesh.sizes.context, mesh.place("context"), dim=1)
+
+
+def learning(x_BT: Tensor, mesh: Mesh) -> Tensor:
+    """The tokens of [B, T] whose hidden states this rank's decoder returns."""
+    return _part(reading(x_BT, mesh), mesh.sizes.tensor, mesh.place("tensor"), dim=1)
+
+
+def _mask(mask_B1TT: Tensor | None, ids_BT: Tensor, mesh: Mesh) -> Tensor | None:
+    if mesh.sizes.context == 1:
+        return mask_B1TT
+    if mask_B1TT is None:
+        length = ids_BT.shape[1]
+        mask_B1TT = torch.ones(length, length, dtype=torch.bool, device=ids_BT.device).tril()[None, None]
+    return _part(mask_B1TT, mesh.sizes.context, mesh.place("context"), dim=2)
+
+
+def _part(whole: Tensor, parts: int, number: int, *, dim: int) -> Tensor:
+    if parts == 1:
+        return whole
+    length = whole.shape[dim] // parts
+    return whole.narrow(dim, number * length, length)

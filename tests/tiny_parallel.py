@@ -1,0 +1,188 @@
+"""A training run of a second, alone and spread over ranks: what the tests of `parallel` compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.decoder import Decoder
+from vernacular.parallel.apply import Spread, spread
+from vernacular.parallel.configuration import ParallelConfiguration
+from vernacular.parallel.mesh import Mesh, open_mesh
+from vernacular.parallel.share import share
+from vernacular.tokens.order import Order
+from vernacular.training.cross_entropy import chunked_cross_entropy
+
+SEQUENCE, ROWS, STEPS, VOCABULARY = 16, 8, 5, 50
+RATE, CLIP = 1e-2, 1.0
+# Larger than usual: a gradient that is zero but for rounding then moves its weight by next to nothing.
+EPSILON = 1e-6
+
+MODELS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "mixture": {
+        "feed_forward": "experts",
+        "num_experts": 4,
+        "experts_per_token": 2,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 2.0,
+    },
+    "tied": {"tie_embeddings": True},
+    "alibi": {"position": "alibi", "feed_forward": "plain", "norm": "layer", "clip_qkv": 1.0},
+    "windowed": {"window": 5},
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a step."""
+
+    ids_BT: Tensor
+    targets_BT: Tensor
+    weights_BT: Tensor
+    positions_BT: Tensor
+    mask_B1TT: Tensor | None
+
+
+def make_decoder(name: str) -> Decoder:
+    values = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_layers": 2,
+        "num_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "intermediate_size": 48,
+        "max_positions": 64,
+        "initializer_range": 0.1,
+        **MODELS[name],
+    }
+    decoder = Decoder(DecoderConfiguration(**values))
+    decoder.initialise(0)
+    return decoder
+
+
+def rows_of(indices: list[int]) -> Part:
+    """Rows of two documents each, of different lengths; a row is a function of its number alone."""
+    ids, weights, documents = [], [], []
+    for index in indices:
+        generator = torch.Generator().manual_seed(index)
+        ids.append(torch.randint(VOCABULARY, (SEQUENCE + 1,), generator=generator))
+        weights.append((torch.rand(SEQUENCE, generator=generator) > 0.3).float() * (1 + index % 3))
+        documents.append((torch.arange(SEQUENCE + 1) >= 3 + index % 9).long())
+    ids_BT, documents_BT = torch.stack(ids), torch.stack(documents)
+    same = documents_BT[:, 1:] == documents_BT[:, :-1]
+    begins = (documents_BT == 0).sum(dim=1, keepdim=True)
+    positions = torch.arange(SEQUENCE + 1) - documents_BT * begins
+    documents_BT = documents_BT[:, :-1]
+    mask = (documents_BT[:, :, None] == documents_BT[:, None, :]) & torch.ones(SEQUENCE, SEQUENCE).tril().bool()
+    return Part(ids_BT[:, :-1], ids_BT[:, 1:], torch.stack(weights) * same, positions[:, :-1], mask[:, None])
+
+
+def read(decoder: Decoder, part: Part) -> Tensor:
+    return decoder(part.ids_BT, positions_BT=part.positions_BT, mask_B1TS=part.mask_B1TT)
+
+
+def loss_over(weight: float) -> Callable[[Decoder, Tensor, Part], Tensor]:
+    def loss(decoder: Decoder, hidden_BTD: Tensor, part: Part) -> Tensor:
+        scaled_BTD = hidden_BTD / decoder.configuration.logits_scaling
+        sums = chunked_cross_entropy(
+            scaled_BTD.flatten(0, 1),
+            decoder.head.weight,
+            part.targets_BT.flatten(),
+            part.weights_BT.flatten(),
+            chunk_tokens=7,
+        )
+        return sums.loss / weight
+
+    return loss
+
+
+def groups_of(decoder: Decoder) -> list[dict[str, Any]]:
+    parameters = list(decoder.parameters())
+    return [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": 0.1},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+
+
+@dataclass
+class Curve:
+    """What a run leaves behind: values of every step, and the final weights, whole."""
+
+    losses: list[float]
+    norms: list[float]
+    weights: dict[str, Tensor]
+
+
+def train_alone(model: str, *, steps: int = STEPS) -> Curve:
+    """The reference: plain PyTorch, one process, the whole batch at once."""
+    decoder = make_decoder(model)
+    optimiser = torch.optim.AdamW(groups_of(decoder), lr=RATE, eps=EPSILON)
+    losses, norms = [], []
+    for step in range(steps):
+        part = rows_of(Order(100, ROWS, seed=3).indices(step))
+        value = loss_over(float(part.weights_BT.sum()))(decoder, read(decoder, part), part)
+        value.backward()
+        norms.append(float(nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)))
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(float(value.detach()))
+    return Curve(losses, norms, {name: weight.detach() for name, weight in decoder.state_dict().items()})
+
+
+def train_spread(model: str, settings: dict[str, Any], micro_batches: int = 1, steps: int = STEPS) -> Curve:
+    """The same run on a rank among others, or alone."""
+    configuration = ParallelConfiguration.model_validate(settings)
+    with open_mesh(configuration) as mesh:
+        run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
+        optimiser = torch.optim.AdamW(run.parameter_groups(groups_of(run.decoder)), lr=RATE, eps=EPSILON, fused=True)
+        losses, norms = [], []
+        for step in range(steps):
+            loss, norm = take_step(run, optimiser, step, micro_batches)
+            losses.append(loss)
+            norms.append(norm)
+        return Curve(losses, norms, gather(run.decoder, mesh))
+
+
+def take_step(run: Spread, optimiser: torch.optim.Optimizer, step: int, micro_batches: int) -> tuple[float, float]:
+    mesh = run.mesh
+    indices = Order(100, ROWS, seed=3).indices(step, mesh.data_rank, mesh.sizes.data)
+    size = len(indices) // micro_batches
+    parts = [share(rows_of(indices[start : start + size]), mesh) for start in range(0, len(indices), size)]
+    (weight,) = mesh.total(sum(float(part.weights_BT.sum()) for part in parts))
+    (loss,) = mesh.total(sum(run.learn(parts, read, loss_over(weight))))
+    norm = run.clip(CLIP)
+    optimiser.step()
+    optimiser.zero_grad()
+    return loss, norm
+
+
+def gather(decoder: Decoder, mesh: Mesh) -> dict[str, Tensor]:
+    """Every weight, whole; over all stages of a pipeline."""
+    whole = {}
+    for name, weight in decoder.state_dict().items():
+        whole[name] = (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().clone()
+    if mesh.sizes.pipeline > 1:
+        stages: list[Any] = [None] * mesh.sizes.world
+        dist.all_gather_object(stages, whole)
+        whole = {name: weight for stage in stages for name, weight in stage.items()}
+    return whole
+
+
+def differences(curve: Curve, reference: Curve) -> tuple[float, float, float]:
+    """Largest relative difference of losses and norms, largest absolute one of weights."""
+    assert set(curve.weights) == set(reference.weights)
+    loss = max(abs(a / b - 1) for a, b in zip(curve.losses, reference.losses, strict=True))
+    norm = max(abs(a / b - 1) for a, b in zip(curve.norms, reference.norms, strict=True))
+    weight = max(float((curve.weights[name] - reference.weights[name]).abs().max()) for name in reference.weights)
+    return loss, norm, weight if math.isfinite(weight) else math.inf
