@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import pytest
 import torch
@@ -58,7 +59,9 @@ def slots_of(table: Tensor, sequences: Tensor, positions: Tensor) -> Tensor:
     return table[sequences.long(), positions.long() // PAGE].long() * PAGE + positions.long() % PAGE
 
 
-def run(case: Case, table: Tensor, *, kernels=attention, chunk: int | None = None, dirt: float = float("nan")) -> Tensor:
+def run(
+    case: Case, table: Tensor, *, kernels: ModuleType = attention, chunk: int | None = None, dirt: float = float("nan")
+) -> Tensor:
     """Write and attend, all at once or `chunk` tokens of each sequence at a time, in a pool full of `dirt`."""
     q, k, v = case.tokens()
     sequences, positions = case.places()
@@ -160,9 +163,7 @@ def test_bits_do_not_depend_on_the_other_sequences(dtype: torch.dtype) -> None:
         own = sequences == sequence
         k_pool, v_pool = (attention.pool(NUM_PAGES, case.num_key_heads, case.width, dtype) for _ in range(2))
         attention.write(k_pool, v_pool, k[own], v[own], slots_of(table, sequences[own], positions[own]))
-        alone = attention.attend(
-            q[own], k_pool, v_pool, table, sequences[own], positions[own], scale=case.width**-0.5
-        )
+        alone = attention.attend(q[own], k_pool, v_pool, table, sequences[own], positions[own], scale=case.width**-0.5)
         assert torch.equal(alone, together[own])
 
 
@@ -229,7 +230,11 @@ def test_views_of_a_fused_product_are_read_where_they_lie() -> None:
     sequences, positions = case.places()
     table = page_table(case.lengths)
     outs = []
-    for tokens in ((q, k, v), (q.clone(), k.clone(), v.clone()), (q, k.transpose(1, 2).contiguous().transpose(1, 2), v)):
+    for tokens in (
+        (q, k, v),
+        (q.clone(), k.clone(), v.clone()),
+        (q, k.transpose(1, 2).contiguous().transpose(1, 2), v),
+    ):
         k_pool, v_pool = (attention.pool(NUM_PAGES, 2, 64, torch.float32) for _ in range(2))
         attention.write(k_pool, v_pool, tokens[1], tokens[2], slots_of(table, sequences, positions))
         outs.append(attention.attend(tokens[0], k_pool, v_pool, table, sequences, positions, scale=0.125))
@@ -239,7 +244,7 @@ def test_views_of_a_fused_product_are_read_where_they_lie() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="these have 320"):
         attention.pool(1, 1, 320, torch.float32)
-    with pytest.raises(UserError, match="in torch.float16"):
+    with pytest.raises(UserError, match=r"in torch\.float16"):
         attention.pool(1, 1, 64, torch.float16)
     case = Case((3,))
     q, _, _ = case.tokens()

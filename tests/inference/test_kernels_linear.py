@@ -47,7 +47,9 @@ def assert_close(y: Tensor, x: Tensor, weight: Tensor, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(("outputs", "width"), [(64, 64), (1, 2), (100, 37), (130, 96), (200, 160), (257, 384), (96, 704)])
+@pytest.mark.parametrize(
+    ("outputs", "width"), [(64, 64), (1, 2), (100, 37), (130, 96), (200, 160), (257, 384), (96, 704)]
+)
 def test_products_are_those_of_the_stored_weights(format: str, outputs: int, width: int) -> None:
     weight_NK = drawn(outputs, width)
     layer = PackedLinear(weight_NK, format)
@@ -142,7 +144,7 @@ def test_memory_is_what_the_format_says() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="unknown format of weights 'int5'"):
         PackedLinear(drawn(4, 4), "int5")
-    with pytest.raises(InternalError, match="given torch.float32"):
+    with pytest.raises(InternalError, match=r"given torch\.float32"):
         PackedLinear(drawn(4, 4), "int8")(drawn(1, 4))
     with pytest.raises(InternalError, match="4 inputs"):
         PackedLinear(drawn(4, 4), "float32")(drawn(1, 5))

@@ -230,9 +230,15 @@ int write_pages(int bfloat, const char *new_keys, long key_stride, const char *n
             for (long c = 0; c < wide; c++) {
                 char *k = keys + at + ((c / halves * PAGE + place) * halves + c % halves) * size;
                 char *v = values + at + ((place / halves * wide + c) * halves + place % halves) * size;
-                if (c >= width) memset(k, 0, (size_t)size);
-                else if (bfloat) *(uint16_t *)k = ((const uint16_t *)key)[c], *(uint16_t *)v = ((const uint16_t *)value)[c];
-                else *(float *)k = ((const float *)key)[c], *(float *)v = ((const float *)value)[c];
+                if (c >= width) {
+                    memset(k, 0, (size_t)size);
+                } else if (bfloat) {
+                    *(uint16_t *)k = ((const uint16_t *)key)[c];
+                    *(uint16_t *)v = ((const uint16_t *)value)[c];
+                } else {
+                    *(float *)k = ((const float *)key)[c];
+                    *(float *)v = ((const float *)value)[c];
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch  # its OpenMP runtime is loaded first, and shared by what is loaded here
 
@@ -28,7 +29,7 @@ _OTHERWISE = "or choose PyTorch's own kernels with `--kernels torch`"
 
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
 _MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales
-_SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[int]] | type[ctypes._SimpleCData[float]], ...]] = {
+_SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[Any]], ...]] = {
     "pack": (_WORD, _WORD, _WORD, _POINTER, _WORD, _WORD, _POINTER, _INT),
     "linear": (*_MATRIX, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _INT),
     "experts": (
@@ -68,14 +69,9 @@ def compiled(flags: tuple[str, ...] = FLAGS) -> Path:
     compiler = find_compiler()
     path = cache_folder() / f"{_key(compiler, flags)}.so"
     if not path.exists():
-        try:
-            with atomic_path(path) as temporary:
-                _compile(compiler, flags, temporary)
-        except MachineError as error:
-            if error.fix and _OTHERWISE in error.fix:
-                raise
-            fix = f"make the folder writable, set XDG_CACHE_HOME to one that is, {_OTHERWISE}"
-            raise MachineError(error.message, where=error.where, fix=fix) from error
+        _make_writable(path.parent)
+        with atomic_path(path) as temporary:
+            _compile(compiler, flags, temporary)
     return path
 
 
@@ -84,13 +80,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vernacular" / "kernels"
 
 
+def _make_writable(folder: Path) -> None:
+    reason = "permission denied"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+    if not os.access(folder, os.W_OK):
+        raise MachineError(
+            f"the compiled CPU kernels cannot be kept: {reason}",
+            where=folder,
+            fix=f"make the folder writable, set XDG_CACHE_HOME to one that is, {_OTHERWISE}",
+        )
+
+
 def find_compiler() -> Path:
     """`$CC`, or the first of cc, gcc and clang on the path."""
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
         if name and (found := shutil.which(name)):
             return Path(found)
     raise MachineError(
-        "the CPU kernels need a C compiler, and there is none", fix=f"install gcc or clang with OpenMP, {_OTHERWISE}"
+        "the CPU kernels are compiled on first use, and there is no C compiler",
+        fix=f"install gcc or clang with OpenMP, {_OTHERWISE}",
     )
 
 

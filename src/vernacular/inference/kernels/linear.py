@@ -187,7 +187,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedFanOut(PackedLinear):
-    """Several weights that read the same input, multiplied as one; forward gives a tuple of [..., N₁], [..., N₂], …"""
+    """Several weights that read the same input, multiplied as one: [..., K] to a tuple of [..., N] each."""
 
     def __init__(self, weights: Sequence[Tensor], format: str) -> None:
         super().__init__(torch.cat(list(weights)), format)

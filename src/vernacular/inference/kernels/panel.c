@@ -31,7 +31,8 @@ void to_fixed_point(const struct matrix *matrix, const char *row_of_x, long row,
 
 /* The sums of one block, scaled and added to the totals. */
 INLINE void add_block(const enum format format, const int packing, const int rows, const words *w, long steps,
-                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, const words *ahead, floats *totals) {
+                      const unit_t *const *x, const float *const *x_scales, const float *w_scales, const words *ahead,
+                      floats *totals) {
     const enum unit unit = format == FLOAT32 ? FLOAT : format == BFLOAT16 ? BFLOAT_PAIR : SHORT_PAIR;
     /* With few rows there are registers for more columns. */
     const int wide = rows == 1 && 4 * WIDE <= PANEL_VECTORS   ? 4 * WIDE

@@ -1,8 +1,9 @@
 /* Vectors of 4-byte lanes and the one product that every kernel is made of.
 
-   A row of activations is a row of 4-byte units: one float, two bfloat16 or two 16-bit integers. A matrix is laid out so
-   that a vector holds the same unit of neighbouring columns. `multiply` then adds, unit by unit in order, to one sum per row
-   and column: what a row receives depends on the number of units and on nothing else, whatever rows stand beside it.
+   A row of activations is a row of 4-byte units: one float, two bfloat16 or two 16-bit integers. A matrix is laid out
+   so that a vector holds the same unit of neighbouring columns. `multiply` then adds, unit by unit in order, to one sum
+   per row and column: what a row receives depends on the number of units and on nothing else, whatever rows stand
+   beside it.
 
    Written in GCC's vector extension, which GCC and Clang translate for any processor; the products of pairs have a
    second form where AVX-512 has an instruction for them. */
@@ -18,8 +19,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* LANES of a vector, as many as the processor's registers have. WIDE: vectors of columns that are multiplied at a time, so
-   that the sums of MAX_ROWS rows stay in registers. Neither shows in a layout or in a result. */
+/* LANES of a vector, as many as the processor's registers have. WIDE: vectors of columns that are multiplied at a time,
+   so that the sums of MAX_ROWS rows stay in registers. Neither shows in a layout or in a result. */
 #if defined(__AVX512F__)
 enum { LANES = 16, WIDE = 4 };
 #elif defined(__AVX2__)
@@ -133,9 +134,9 @@ INLINE words unpack(const int packing, const int part, words packed) {
 /* out[r · out_stride + v] = Σ_s w[s · w_stride + v] · x[r][s], s in order.
 
    `packing` is how many units a lane of `w` holds: 1 as they are; 2 for bytes and 4 for nibbles of integer pairs, the
-   first in the lowest bits of either half. Meanwhile `fetched` vectors a step come from memory, from `ahead` on, w_stride
-   apart: what is multiplied next. rows ≤ MAX_ROWS and rows · vectors ≤
-   MAX_ROWS · WIDE, constants where this is called. */
+   first in the lowest bits of either half. Meanwhile `fetched` vectors a step come from memory, from `ahead` on and
+   w_stride apart: what is multiplied next. rows ≤ MAX_ROWS and rows · vectors ≤ MAX_ROWS · WIDE, constants where this
+   is called. */
 INLINE void multiply(const enum unit unit, const int packing, const int rows, const int vectors, const words *w,
                      const long w_stride, const unit_t *const *x, long steps, const words *ahead, const int fetched,
                      floats *out, const long out_stride) {
