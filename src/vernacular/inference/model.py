@@ -149,14 +149,21 @@ class LocalModel:
         texts = [generation.text for generation in self.complete(prompts, [settings] * len(prompts))]
         return texts[0] if isinstance(prompt, str) else texts
 
-    def chat(self, messages: Sequence[Message], **sampling: Any) -> str:
-        """The assistant's answer to a conversation of {"role", "content"} messages. Sampling as in `generate`.
+    @overload
+    def chat(self, messages: Sequence[Message], **sampling: Any) -> str: ...
+    @overload
+    def chat(self, messages: Sequence[Sequence[Message]], **sampling: Any) -> list[str]: ...
+    def chat(self, messages: Any, **sampling: Any) -> str | list[str]:
+        """The assistant's answer to a conversation of {"role", "content"} messages, or to each of a list of them.
 
-        What the messages say is never read as a control token.
+        Sampling as in `generate`. What the messages say is never read as a control token.
         """
-        answer = self.answer(self.encode_chat(messages), _sampling(sampling))
-        (finished,) = self.engine.run([answer])
-        return _checked(finished).text
+        is_one = not messages or isinstance(messages[0], Mapping)
+        settings = _sampling(sampling)
+        answers = [self.answer(self.encode_chat(one), settings) for one in ([messages] if is_one else messages)]
+        for answer in self.engine.run(answers):
+            _checked(answer)
+        return answers[0].text if is_one else [answer.text for answer in answers]
 
     def stream(self, prompt: str, sampling: Sampling | None = None, **settings: Any) -> Iterator[str]:
         """As `generate` for one prompt, in pieces that never cut a grapheme cluster."""
