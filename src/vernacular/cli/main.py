@@ -24,7 +24,20 @@ from typing import NoReturn, Protocol, cast
 from vernacular import __version__
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_errors, nearest, unknown_name
 
-VERBS = ("run", "plan", "import", "export", "inspect", "generate", "chat", "batch", "serve", "verify", "schema")
+VERBS = (
+    "run",
+    "plan",
+    "import",
+    "export",
+    "inspect",
+    "generate",
+    "chat",
+    "batch",
+    "serve",
+    "verify",
+    "audit-card",
+    "schema",
+)
 
 # PyTorch's threads wait for each other in a busy loop. Where another program wants the core, that loop starves the very
 # thread it waits for: a training step became 20 times slower (docs/LOG.md). So they wait briefly and then sleep.
@@ -138,7 +151,7 @@ def _run(before: list[str], verb: str | None, after: list[str]) -> int:
 
 
 def _top_parser() -> _Parser:
-    listed = "\n".join(f"  {verb:<10} {_summary(verb)}" for verb in VERBS)
+    listed = "\n".join(f"  {verb:<11} {_summary(verb)}" for verb in VERBS)
     parser = _Parser("vernacular", f"{_DESCRIPTION}\n\nverbs:\n{listed}", _EXAMPLES)
     parser.usage = "vernacular [-h] [--version] [--traceback] VERB …"
     parser.add_argument("--version", action="version", version=f"vernacular {__version__}")
@@ -147,7 +160,7 @@ def _top_parser() -> _Parser:
 
 
 def _load(verb: str) -> Verb:
-    return cast(Verb, importlib.import_module(f"vernacular.cli.{verb}"))
+    return cast(Verb, importlib.import_module(f"vernacular.cli.{verb.replace('-', '_')}"))
 
 
 def _summary(verb: str) -> str:

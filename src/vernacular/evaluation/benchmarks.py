@@ -59,6 +59,7 @@ def higher_is_better(benchmark: str, metric: str | None) -> bool:
     return found.higher_is_better if found else True
 
 
+@functools.cache
 def data(name: str) -> Any:
     """A table of `evaluation/data`."""
     return yaml.safe_load((files("vernacular.evaluation") / "data" / name).read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ _MOST_WRAPPED = 0.8
 _WRAPPED_LINE = re.compile(r"^\|(?: \|)? ?")
 _FENCE = re.compile(r"^\s{0,3}(`{3,}|~{3,})\s*([\w+-]*)")
 _HEADING = re.compile(r"^\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
+_KEY = re.compile(r"^([\w-]{1,60}):")
 _DELIMITER = re.compile(r"^:?-+:?$")
 
 
@@ -70,12 +71,14 @@ class Card:
     Attributes:
         path: the file.
         front: the YAML at its beginning; empty where there is none.
+        front_lines: the line of each of its keys.
         title: its first heading; the file's name where there is none.
         problems: (line, message) of parts that could not be read.
     """
 
     path: Path
     front: dict[str, Any] = field(default_factory=dict)
+    front_lines: dict[str, int] = field(default_factory=dict)
     title: str = ""
     lines: list[Line] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
@@ -139,6 +142,8 @@ def _take_front(card: Card, lines: list[str]) -> list[tuple[int, str]]:
         value = {}
     if isinstance(value, dict):
         card.front = value
+        keys = ((number, _KEY.match(line)) for number, line in numbered[1:end])
+        card.front_lines = {match[1]: number for number, match in keys if match}
     return numbered[end + 1 :]
 
 
