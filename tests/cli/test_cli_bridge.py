@@ -70,3 +70,39 @@ def test_a_folder_is_replaced_only_by_force(run_cli, published: Path, tmp_path: 
 def test_export_names_the_nearest_format(run_cli, published: Path, tmp_path: Path) -> None:
     done = run_cli("export", published, tmp_path / "out", "--format", "transformer", code=2)
     assert "did you mean 'transformers'?" in done.stderr
+
+
+def test_inspect_shows_the_weights(run_cli, published: Path) -> None:
+    shown = run_cli("inspect", published).stdout
+    facts = {line[2:].split("  ")[0].strip(): line for line in shown.splitlines()[1:]}
+    assert "mistral (MistralForCausalLM)" in facts["family"]
+    # V·h·2 + 2 layers of 4·h·h + 3·h·96 + 2·h, + h; h = 64.
+    assert "123,712" in facts["parameters"]
+    assert "bfloat16 247.42 KB" in facts["files"]
+    assert "float32 494.85 KB" in facts["memory"] and "int4" in facts["memory"]
+    # Keys and values: 2 · 2 layers · 4 heads · 16 · 2 bytes; the window holds 16 of them.
+    assert "512 bytes per token, 8.19 KB for the full context (a window's worth)" in facts["cache bfloat16"]
+    assert "420 tokens" in facts["tokenizer"]
+    assert "characters" in facts["template"]
+
+
+def test_inspect_shows_an_artifact_and_its_weights(run_cli, published: Path, tmp_path: Path) -> None:
+    import datetime
+
+    from vernacular.foundation.artifact import write_artifact
+
+    folder = tmp_path / "base"
+    shutil.copytree(published, folder)
+    now = datetime.datetime(2025, 2, 3, tzinfo=datetime.UTC)
+    write_artifact(
+        folder, stage="base", do="pretrain", fingerprint="f", configuration={}, inputs={}, summary={"steps": 7},
+        started=now, seconds=1.0,
+    )  # fmt: skip
+    shown = run_cli("inspect", folder).stdout
+    assert shown.startswith("base  [pretrain]")
+    assert "steps: 7" in shown and "mistral (MistralForCausalLM)" in shown
+
+
+def test_inspect_refuses_what_is_neither(run_cli, tmp_path: Path) -> None:
+    done = run_cli("inspect", tmp_path, code=2)
+    assert "is not finished" in done.stderr and "Traceback" not in done.stderr
