@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     except ImportError as error:
         raise missing_extra(error.name or "uvicorn", "serve", "the server") from error
     from vernacular.inference.model import load
-    from vernacular.inference.serving.server import serve
+    from vernacular.inference.serving.server import reserve, serve
 
-    serve(load(arguments.weights, dtype=arguments.dtype, device=arguments.device), settings, keys)
+    listener = reserve(settings)
+    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
+    serve(lm, listener, settings, keys)

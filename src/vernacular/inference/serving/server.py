@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import sys
@@ -19,18 +20,19 @@ from vernacular.inference.serving.loop import EngineLoop
 from vernacular.inference.serving.record import LOG
 from vernacular.inference.serving.settings import ServingSettings
 
-_BACKLOG = 2048
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(lm: LocalModel, settings: ServingSettings, keys: ApiKeys) -> None:
+def serve(lm: LocalModel, listener: socket.socket, settings: ServingSettings, keys: ApiKeys) -> None:
     """Serve until SIGTERM or SIGINT; then finish what is running, for `settings.grace` seconds at most.
 
-    Raises:
-        MachineError: the address cannot be listened at.
+    Args:
+        lm: who answers.
+        listener: from `reserve`.
+        settings: limits and manners.
+        keys: who is let in.
     """
     _log_to_stderr()
-    listener = _listen(settings.host, settings.port)
     loop = EngineLoop(lm.engine)
     api = Api(lm, loop, settings, keys)
     host, port = listener.getsockname()[:2]
@@ -47,7 +49,7 @@ def serve(lm: LocalModel, settings: ServingSettings, keys: ApiKeys) -> None:
         log_level="critical",  # its errors quote what clients send; the log's lines are ours
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.grace)),
+        timeout_graceful_shutdown=math.ceil(settings.grace),
     )
     loop.start()
     try:
@@ -71,18 +73,24 @@ class _Server(uvicorn.Server):
         LOG.info("told to stop (%s)%s", signal.Signals(sig).name, ": at once" if self.force_exit else "")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def reserve(settings: ServingSettings) -> socket.socket:
+    """Take the address, before the weights are loaded for nothing. Until `serve`, nobody can connect to it.
+
+    Raises:
+        MachineError: the address is unknown, in use, or not allowed.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
     except OSError as error:
         raise MachineError(
-            f"cannot listen: {error.strerror or error}", where=f"{host}:{port}", fix="choose another --host or --port"
+            f"cannot listen: {error.strerror or error}",
+            where=f"{settings.host}:{settings.port}",
+            fix="choose another --host or --port",
         ) from error
     return listener
 
