@@ -104,7 +104,7 @@ def test_greedy_tokens_are_those_of_full_forward_passes(name: str, kernels: str)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_log_probabilities_are_the_same_bits_whatever_the_batch(name: str) -> None:
+def test_log_probabilities_are_the_same_bits_whatever_the_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, prompts = make_decoder("native", **SHAPES[name]), make_prompts(9)
     samplings = [{"log_probabilities": 2, "temperature": place % 2 * 0.8, "seed": place} for place in range(9)]
 
@@ -115,11 +115,17 @@ def test_log_probabilities_are_the_same_bits_whatever_the_batch(name: str) -> No
     bytes_per_page = decoder.configuration.cache_bytes_per_token(4) * PAGE_TOKENS
     for settings in (
         {},
-        {"tokens_per_step": 1},
+        {"tokens_per_step": 7},
         {"tokens_per_step": 33, "most_rows": 3},
         {"tokens_per_step": 64, "cache_bytes": 8 * bytes_per_page},  # too small for all: some are preempted
     ):
         assert run(decoder, ask(), "native", **settings) == alone
+    # However many threads take part: a step this small would not be shared out.
+    monkeypatch.setattr("vernacular.inference.runner.SMALL_STEP", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    assert run(decoder, ask(), "native", tokens_per_step=100) == alone
+    torch.set_num_threads(before)
     # The second time all beginnings are found in pages.
     engine = Engine(decoder, kernels="native")
     for _ in range(2):

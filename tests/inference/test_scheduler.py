@@ -191,7 +191,7 @@ def test_what_was_unused_longest_makes_room() -> None:
 
 
 def test_the_youngest_makes_way_and_comes_back() -> None:
-    simulation = Simulation(4, tokens_per_step=512, most_rows=8, window=None)
+    simulation = Simulation(5, tokens_per_step=512, most_rows=8, window=None)
     simulation.submit(Asked((1,) * 60, 60))
     simulation.submit(Asked((2,) * 60, 20))
     while not simulation.finished:

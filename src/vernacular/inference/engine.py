@@ -113,17 +113,15 @@ class Engine:
 
     def step(self) -> list[Answer]:
         """One forward pass; the answers that received a token in it, finished ones included."""
-        step = self._scheduler.plan()
-        if not step:
-            return []
-        writing = [chunk.request for chunk in step if chunk.draws]
-        answers = [self._answers[request.number] for request in writing]
         try:
-            drawn = self._runner.run(step, answers)
+            step = self._scheduler.plan()
+            writing = [chunk.request for chunk in step if chunk.draws]
+            answers = [self._answers[request.number] for request in writing]
+            drawn = self._runner.run(step, answers) if step else []
+            self._scheduler.advance(step)
         except BaseException:
             self._abandon()
             raise
-        self._scheduler.advance(step)
         self._generated_tokens += len(drawn)
         for request, answer, (token, scores) in zip(writing, answers, drawn, strict=True):
             request.tokens.append(token)

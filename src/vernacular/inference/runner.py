@@ -97,15 +97,17 @@ class Runner:
         return [Drawn(token, score) for token, score in zip(tokens_B.tolist(), scores, strict=True)]
 
     def _penalised(self, logits_BV: Tensor, answers: Sequence[Answer]) -> Tensor:
-        penalties = [answer.sampling.repetition_penalty for answer in answers]
-        if all(penalty == 1 for penalty in penalties):
+        rows = [row for row, answer in enumerate(answers) if answer.sampling.repetition_penalty != 1]
+        if not rows:
             return logits_BV
-        seen_BV = np.zeros(logits_BV.shape, dtype=np.bool_)
-        for row, answer in enumerate(answers):
-            if penalties[row] != 1:
-                seen_BV[row, list(answer.prompt)] = True
-                seen_BV[row, answer.ids] = True
-        return penalise(logits_BV, torch.from_numpy(seen_BV).to(self._device), penalties)
+        seen_RV = np.zeros((len(rows), logits_BV.shape[1]), dtype=np.bool_)
+        for place, row in enumerate(rows):
+            seen_RV[place, list(answers[row].prompt)] = True
+            seen_RV[place, answers[row].ids] = True
+        penalties = [answers[row].sampling.repetition_penalty for row in rows]
+        scores_BV = logits_BV.clone()
+        scores_BV[rows] = penalise(logits_BV[rows], torch.from_numpy(seen_RV).to(self._device), penalties)
+        return scores_BV
 
 
 def token_scores(logits_BV: Tensor, tokens_B: Tensor, numbers: Sequence[int | None]) -> list[TokenScores | None]:

@@ -194,7 +194,10 @@ class Scheduler:
         request.num_announced = max(request.num_announced, num_full)
 
     def _admit(self, request: Request) -> bool:
-        """Take the first in the queue in, if there are pages for what of it is not in pages already."""
+        """Take the first in the queue in, if there are pages for what of it is not in pages already.
+
+        A page more for each that is running is left free: else the newcomer would soon have to make way again.
+        """
         found = list(self._find(request))
         for page in found:
             if page != GIVEN_BACK:
@@ -204,7 +207,7 @@ class Scheduler:
         request.first_held = sum(page == GIVEN_BACK for page in found)
         request.num_announced = len(found)
         needed = self._at_once(pages_for(len(request.tokens))) - (len(found) - request.first_held)
-        if self.running and needed > self.pages.num_free:
+        if self.running and needed + len(self.running) > self.pages.num_free:
             self._release(request)
             return False
         self.num_hit_tokens += request.computed
