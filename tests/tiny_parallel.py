@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from vernacular.parallel.apply import Spread, spread
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh, open_mesh
 from vernacular.parallel.share import share
+from vernacular.parallel.state import load_state, save_state, state_of
 from vernacular.tokens.order import Order
 from vernacular.training.cross_entropy import chunked_cross_entropy
 
@@ -142,10 +144,8 @@ def train_alone(model: str, *, steps: int = STEPS) -> Curve:
 
 def train_spread(model: str, settings: dict[str, Any], micro_batches: int = 1, steps: int = STEPS) -> Curve:
     """The same run on a rank among others, or alone."""
-    configuration = ParallelConfiguration.model_validate(settings)
-    with open_mesh(configuration) as mesh:
-        run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
-        optimiser = torch.optim.AdamW(run.parameter_groups(groups_of(run.decoder)), lr=RATE, eps=EPSILON, fused=True)
+    with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
+        run, optimiser = begin(model, settings, mesh)
         losses, norms = [], []
         for step in range(steps):
             loss, norm = take_step(run, optimiser, step, micro_batches)
@@ -186,3 +186,49 @@ def differences(curve: Curve, reference: Curve) -> tuple[float, float, float]:
     norm = max(abs(a / b - 1) for a, b in zip(curve.norms, reference.norms, strict=True))
     weight = max(float((curve.weights[name] - reference.weights[name]).abs().max()) for name in reference.weights)
     return loss, norm, weight if math.isfinite(weight) else math.inf
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint must keep: model and optimiser, every tensor whole."""
+
+    values: dict[str, Any]
+
+
+def kept_of(run: Spread, optimiser: torch.optim.Optimizer) -> Kept:
+    values: dict[str, Any] = {}
+    for part, state in state_of(run.decoder, optimiser).items():
+        for name, value in state.items():
+            whole = value.full_tensor() if isinstance(value, DTensor) else value
+            values[f"{part}.{name}"] = whole.clone() if isinstance(whole, Tensor) else whole
+    if run.mesh.sizes.pipeline > 1:
+        stages: list[Any] = [None] * run.mesh.sizes.world
+        dist.all_gather_object(stages, values)
+        values = {name: value for stage in stages for name, value in stage.items()}
+    return Kept(values)
+
+
+def begin(model: str, settings: dict[str, Any], mesh: Mesh) -> tuple[Spread, torch.optim.Optimizer]:
+    configuration = ParallelConfiguration.model_validate(settings)
+    run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
+    return run, torch.optim.AdamW(run.parameter_groups(groups_of(run.decoder)), lr=RATE, eps=EPSILON, fused=True)
+
+
+def train_and_save(model: str, settings: dict[str, Any], folder: Path, steps: int) -> Kept:
+    with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
+        run, optimiser = begin(model, settings, mesh)
+        for step in range(steps):
+            take_step(run, optimiser, step, micro_batches=2)
+        save_state(folder, run.decoder, optimiser)
+        return kept_of(run, optimiser)
+
+
+def load_and_train(model: str, settings: dict[str, Any], folder: Path, first: int, steps: int) -> tuple[Kept, Curve]:
+    """What was loaded, and how the run went on from there."""
+    with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
+        run, optimiser = begin(model, settings, mesh)
+        load_state(folder, run.decoder, optimiser)
+        loaded = kept_of(run, optimiser)
+        values = [take_step(run, optimiser, step, micro_batches=2) for step in range(first, steps)]
+        losses, norms = [loss for loss, _ in values], [norm for _, norm in values]
+        return loaded, Curve(losses, norms, gather(run.decoder, mesh))

@@ -1,0 +1,108 @@
+"""A spread model's state on disk: saved under one layout, loaded under any other.
+
+What is saved names each weight and each of its optimiser's values by the weight's own name, with its whole shape and
+where each rank's part lies in it (torch distributed checkpoint). Nothing in it tells of ranks, stages or optimiser
+groups, so 4 ranks, 1 rank, another tensor or expert split and a pipeline read the same files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from vernacular.models.decoder import Decoder
+from vernacular.parallel.mesh import Mesh
+
+# Each weight's values under its own name, instead of by its place in some group.
+_BY_NAME = StateDictOptions(flatten_optimizer_state_dict=True)
+
+
+def state_of(decoder: Decoder, optimiser: Optimizer | None) -> dict[str, Any]:
+    """What a checkpoint holds: `model` and, with one, `optimiser`, each by the weights' names; `DTensor`s of own parts.
+
+    An optimiser that has not stepped yet is given its first values by this.
+    """
+    state: dict[str, Any] = {"model": get_model_state_dict(decoder, options=_BY_NAME)}
+    if optimiser is not None:
+        state["optimiser"] = get_optimizer_state_dict(decoder, optimiser, options=_BY_NAME)
+    return state
+
+
+def take_state(decoder: Decoder, optimiser: Optimizer | None, state: dict[str, Any]) -> None:
+    """Give a decoder and its optimiser a state as `state_of` returns it."""
+    set_model_state_dict(decoder, state["model"], options=_BY_NAME)
+    if optimiser is not None:
+        set_optimizer_state_dict(decoder, optimiser, state["optimiser"], options=_BY_NAME)
+
+
+def save_state(folder: Path, decoder: Decoder, optimiser: Optimizer | None) -> None:
+    """Write every rank's part into `folder`, which all ranks see. All ranks call this; it ends when all are done.
+
+    Not atomic: write beside the final name and rename once this has returned.
+    """
+    writer = checkpoint.FileSystemWriter(folder, sync_files=True)
+    with _alone_or_together() as alone:
+        checkpoint.save(state_of(decoder, optimiser), storage_writer=writer, no_dist=alone)
+
+
+def load_state(folder: Path, decoder: Decoder, optimiser: Optimizer | None) -> None:
+    """Fill a decoder and its optimiser from `folder`, whatever layout wrote it; each rank reads its own parts."""
+    state = state_of(decoder, optimiser)
+    with _alone_or_together() as alone:
+        checkpoint.load(state, storage_reader=checkpoint.FileSystemReader(folder), no_dist=alone)
+    take_state(decoder, optimiser, state)
+
+
+def gather_decoder(decoder: Decoder, mesh: Mesh) -> Decoder | None:
+    """The whole decoder on the CPU of rank 0, to be written as a weights folder; None on the other ranks.
+
+    All ranks call this. A weight at a time is whole on every rank that holds a part of it.
+    """
+    if mesh.sizes.world == 1:
+        return decoder
+    leads = mesh.rank % (mesh.sizes.world // mesh.sizes.pipeline) == 0
+    held: dict[str, Tensor] = {}
+    for name, weight in decoder.state_dict().items():
+        whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+        if leads:
+            held[name] = whole.detach().cpu()
+    if mesh.sizes.pipeline > 1 and leads:
+        held = _from_all_stages(held, mesh)
+    if mesh.rank:
+        return None
+    whole_decoder = Decoder(decoder.configuration)
+    whole_decoder.load_state_dict(held)
+    return whole_decoder
+
+
+def _from_all_stages(held: dict[str, Tensor], mesh: Mesh) -> dict[str, Tensor]:
+    """The stages' weights put together, on rank 0."""
+    stages: list[Any] | None = [None] * mesh.sizes.pipeline if mesh.rank == 0 else None
+    dist.gather_object(held, stages, dst=0, group=mesh.cut("rows", "pipeline").get_group())
+    return {name: weight for stage in stages or [] for name, weight in stage.items()}
+
+
+@contextmanager
+def _alone_or_together() -> Iterator[bool]:
+    """Whether this process has no others, without the library's warning about that."""
+    alone = not dist.is_initialized()
+    with warnings.catch_warnings():
+        if alone:
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield alone
