@@ -128,6 +128,59 @@ def test_a_tokenizer_with_more_tokens_than_the_weights_is_refused(tokenizer_fold
         load(small)
 
 
+def test_a_window_may_be_set_and_lifted(tokenizer_folder: Path, tmp_path: Path) -> None:
+    plain = tiny.make_weights(tmp_path / "plain", tokenizer_folder, family="mistral")
+    windowed = tiny.make_weights(tmp_path / "windowed", tokenizer_folder, family="mistral", window=9)
+    prompt = "The ferry leaves when the tide turns, not before."
+    free, bound = load(plain), load(windowed)
+    expected, shortened = (lm.generate(prompt, max_new_tokens=20) for lm in (free, bound))
+    assert expected != shortened
+    set_, lifted = load(plain, window=9), load(windowed, window=0)
+    assert set_.generate(prompt, max_new_tokens=20) == shortened
+    assert lifted.generate(prompt, max_new_tokens=20) == expected
+    assert torch.equal(set_.logits(range(60)), bound.logits(range(60)))
+    assert "window" not in bound.identity
+    assert (set_.identity["window"], lifted.identity["window"]) == ("9", "0")
+    with pytest.raises(UserError, match="a window of -1 keys"):
+        load(plain, window=-1)
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"kernels": "cuda"}, "unknown kernels 'cuda'"),
+        ({"kernels": "torch", "dtype": "int8"}, "int8 needs the native kernels"),
+        ({"kernels": "native", "device": "cuda"}, "the native kernels run on a CPU"),
+    ],
+    ids=str,
+)
+def test_kernels_that_do_not_go_with_the_rest_are_refused(weights_folder: Path, wish: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load(weights_folder, **wish)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
+def test_fewer_bits_stay_close(lm: LocalModel, weights_folder: Path, dtype: str) -> None:
+    fewer = load(weights_folder, dtype=dtype)
+    assert fewer.identity["dtype"] == dtype
+    assert len(fewer.complete(["Żółta"], [Sampling(max_new_tokens=9)])[0].ids) <= 9
+    texts = list(tiny.SENTENCES["pl"])
+    exact = [value.log_probability for value in lm.text_loglikelihood(texts)]
+    found = [value.log_probability for value in fewer.text_loglikelihood(texts)]
+    assert found == pytest.approx(exact, rel=0.1 if dtype == "int4" else 0.03)
+
+
+def test_a_schema_binds_the_answer(lm: LocalModel) -> None:
+    pytest.importorskip("llguidance")
+    schema = '{"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3}'
+    texts = lm.generate(PROMPTS, max_new_tokens=60, json_schema=schema, temperature=1.0)
+    free = lm.generate(PROMPTS, max_new_tokens=60, temperature=1.0)
+    for text, other in zip(texts, free, strict=True):
+        assert text.startswith("[")
+        assert not other.startswith("[")
+        assert set(text) <= set("[]-0123456789, ")
+
+
 def test_an_unknown_dtype_is_refused(weights_folder: Path) -> None:
     with pytest.raises(UserError, match="unknown dtype 'float16'"):
         load(weights_folder, dtype="float16")

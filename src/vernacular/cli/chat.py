@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vernacular.cli.generate import add_model_arguments, decode_input, read_sampling, write_pieces
+from vernacular.cli.generate import add_model_arguments, decode_input, load_model, read_sampling, write_pieces
 
 if TYPE_CHECKING:
     from vernacular.inference.conversation import Conversation
@@ -43,10 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Chat at the terminal, with a pipe, or through a list of questions."""
     sampling = read_sampling(arguments)
     from vernacular.inference.conversation import Conversation, read_questions
-    from vernacular.inference.model import load
 
     questions = read_questions(arguments.questions) if arguments.questions else None
-    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device, kernels=arguments.kernels)
+    lm = load_model(arguments)
     conversation = Conversation(lm, sampling, arguments.system)
     if questions is not None:
         for question in questions:

@@ -70,6 +70,25 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="native: our own, on a CPU (default there); torch: PyTorch's, anywhere",
     )
+    parser.add_argument(
+        "--window",
+        type=int,
+        metavar="NUMBER",
+        help="keys a token may look at, where that is not to be what config.json says; 0: all before it",
+    )
+
+
+def load_model(arguments: argparse.Namespace) -> LocalModel:
+    """The weights, loaded as `add_load_arguments` says."""
+    from vernacular.inference.model import load
+
+    return load(
+        arguments.weights,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        kernels=arguments.kernels,
+        window=arguments.window,
+    )
 
 
 def read_sampling(arguments: argparse.Namespace) -> Sampling:
@@ -138,9 +157,7 @@ def run(arguments: argparse.Namespace) -> None:
         for prompt in arguments.prompts
     ]
     # Only now: loading torch takes seconds, and a mistyped flag is to be refused at once.
-    from vernacular.inference.model import load
-
-    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device, kernels=arguments.kernels)
+    lm = load_model(arguments)
     if arguments.stream or (arguments.stream is None and len(prompts) == 1 and not arguments.json):
         for prompt in prompts:
             write_pieces(lm.stream(prompt, sampling))

@@ -38,6 +38,7 @@ def load(
     device: str = "cpu",
     *,
     kernels: Kernels | None = None,
+    window: int | None = None,
     engine: EngineSettings | None = None,
 ) -> LocalModel:
     """Load a weights folder: config.json, safetensors, tokenizer, and, for chats, a chat template.
@@ -48,6 +49,7 @@ def load(
             bits is in bfloat16; they need the native kernels.
         device: where it runs, as torch names it: "cpu", "cuda", "cuda:1".
         kernels: "native", our own, on a CPU (the default there), or "torch", PyTorch's, anywhere.
+        window: keys a token may look at, itself included, where that is not to be what config.json says; 0: all.
         engine: how much is answered at once.
 
     Raises:
@@ -70,11 +72,21 @@ def load(
         )
     keep_freed_memory()
     decoder = load_decoder(folder, "float32" if dtype == "float32" else "bfloat16", device)
+    if window is not None:
+        _set_window(decoder, window)
     if kernels == "native":
         pack(decoder, dtype)
     return LocalModel(
         folder, decoder, tokenizer, _template(folder), dtype, engine=Engine(decoder, engine, kernels=kernels)
     )
+
+
+def _set_window(decoder: Decoder, window: int) -> None:
+    if window < 0:
+        raise UserError(f"a window of {window} keys", where="window", fix="give a number of keys, or 0 for all")
+    changed = window or None
+    decoder.configuration = decoder.configuration.model_copy(update={"window": changed})
+    decoder.heads = decoder.heads._replace(window=changed)
 
 
 def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels:
@@ -117,13 +129,19 @@ class LocalModel:
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
-        """What answers: `backend`, `dtype`, and the hashes of `weights`, `tokenizer` and `template`."""
+        """What answers: `backend`, `dtype`, and the hashes of `weights`, `tokenizer` and `template`.
+
+        Also `window`, where that is not the one of config.json.
+        """
+        window = self.decoder.configuration.window
+        changed = {} if window == read_config(self.folder).window else {"window": str(window or 0)}
         return {
             "backend": BACKEND,
             "dtype": self.dtype,
             "weights": weights_hash(self.folder),
             "tokenizer": self.tokenizer.hash,
             "template": self.template.hash if self.template else "none",
+            **changed,
         }
 
     @property
