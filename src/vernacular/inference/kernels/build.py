@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch  # its OpenMP runtime is loaded first, and shared by what is loaded here
+import torch  # noqa: F401  its OpenMP runtime is loaded first, and shared by what is loaded here
 
 from vernacular.foundation.errors import MachineError
 from vernacular.foundation.files import atomic_path
@@ -133,8 +133,3 @@ def _processor() -> str:
     lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.exists() else []
     features = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
     return "\n".join([platform.machine(), platform.processor(), *sorted(set(features))])
-
-
-def threads() -> int:
-    """How many threads a kernel uses: as many as PyTorch does."""
-    return torch.get_num_threads()

@@ -112,7 +112,7 @@ class Matrix:
             rows.stride(0) * rows.element_size(),
             rows.shape[1],
             panels.data_ptr(),
-            build.threads(),
+            torch.get_num_threads(),
         )
         return cls(format, columns, width, units, group, panels, scales)
 
