@@ -9,9 +9,11 @@ import pytest
 import torch
 
 import tiny
+from vernacular.foundation.errors import InternalError
 from vernacular.models.weights import load_decoder
 from vernacular.training.batch import TensorBatch
 from vernacular.training.objectives.next_token import next_token_loss
+from vernacular.training.routers import RouterLoss, Routers
 
 GRANITE = {
     "family": "granite",
@@ -62,3 +64,88 @@ def test_the_loss_and_its_gradients_know_the_logits_scaling(
     torch.testing.assert_close(
         decoder.embedding.weight.grad, reference.model.embed_tokens.weight.grad, rtol=1e-4, atol=1e-6
     )
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path) -> Path:
+    """Weights with a load-balance coefficient that is not lost beside the cross-entropy."""
+    folder = tmp_path_factory.mktemp("mixture") / "weights"
+    return tiny.make_weights(folder, tokenizer, **EXPERTS, router_aux_loss_coef=0.3)
+
+
+def test_the_loss_with_its_load_balance_is_that_of_transformers(mixture: Path, ids_BT: torch.Tensor) -> None:
+    decoder, reference = load_decoder(mixture), theirs(mixture)
+    expected = reference(ids_BT, labels=ids_BT, output_router_logits=True)
+    expected.loss.backward()
+
+    batch, routers = batch_of(ids_BT), Routers(decoder, 0.0)
+    with routers.listening():
+        loss = next_token_loss(decoder, batch, chunk_tokens=16).total / batch.weights_BT.sum()
+    routing = routers.loss(batch.is_text_BT)
+    (loss + routing.total).backward()
+    torch.testing.assert_close(routing.balance, expected.aux_loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss + routing.total, expected.loss, rtol=1e-5, atol=1e-6)
+    theirs_by_layer = [
+        parameter.grad for name, parameter in reference.named_parameters() if "router" in name and parameter.dim() == 2
+    ]
+    ours_by_layer = [block.feed_forward.router.weight.grad for block in decoder.blocks]
+    assert len(ours_by_layer) == 2
+    torch.testing.assert_close(ours_by_layer, theirs_by_layer, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_is_in_no_routers_loss(mixture: Path, ids_BT: torch.Tensor) -> None:
+    decoder, reference = load_decoder(mixture), theirs(mixture)
+    is_text = torch.ones_like(ids_BT, dtype=torch.bool)
+    is_text[1, 12:] = is_text[2, 5:] = False
+    expected = reference(ids_BT, attention_mask=is_text.long(), output_router_logits=True).aux_loss
+    routers = Routers(decoder, 0.0)
+    with routers.listening(), torch.no_grad():
+        decoder(ids_BT)
+    torch.testing.assert_close(routers.loss(is_text).balance, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_routers_z_loss_is_its_formula_and_the_load_adds_up(mixture: Path, ids_BT: torch.Tensor) -> None:
+    decoder = load_decoder(mixture)
+    is_text = torch.ones_like(ids_BT, dtype=torch.bool)
+    routers = Routers(decoder, 0.7)
+    heard: list[torch.Tensor] = []
+    for block in decoder.blocks:
+        block.feed_forward.router.register_forward_hook(lambda module, inputs, output: heard.append(output))
+    with routers.listening(), torch.no_grad():
+        decoder(ids_BT)
+    routing = routers.loss(is_text)
+    expected = torch.cat(heard).logsumexp(dim=-1).square().mean()
+    torch.testing.assert_close(routing.squares, expected)
+    torch.testing.assert_close(routing.total, 0.3 * routing.balance + 0.7 * expected)
+    load = routers.load(is_text)
+    for layer, scores in enumerate(heard):
+        shares = scores.topk(2).indices.flatten().bincount(minlength=5) / (2 * len(scores))
+        assert load[f"router_max_share/{layer}"] == pytest.approx(shares.max().item())
+        entropy = torch.distributions.Categorical(shares).entropy().item() / torch.tensor(5.0).log().item()
+        assert load[f"router_entropy/{layer}"] == pytest.approx(entropy, rel=1e-5)
+
+
+def test_a_batch_in_two_passes_has_the_mean_of_their_routers_losses(mixture: Path, ids_BT: torch.Tensor) -> None:
+    """By their share of the tokens: exactly the z-loss of one pass; of the load balance, the mean."""
+    decoder = load_decoder(mixture)
+    is_text = torch.ones_like(ids_BT, dtype=torch.bool)
+    is_text[2, 5:] = False
+    routers = Routers(decoder, 0.7)
+
+    def loss_of(rows: slice) -> RouterLoss:
+        with routers.listening(), torch.no_grad():
+            decoder(ids_BT[rows])
+        return routers.loss(is_text[rows])
+
+    whole, first, second = loss_of(slice(3)), loss_of(slice(1)), loss_of(slice(1, 3))
+    shares = is_text[:1].sum() / is_text.sum(), is_text[1:].sum() / is_text.sum()
+    torch.testing.assert_close(whole.squares, shares[0] * first.squares + shares[1] * second.squares)
+    mean = shares[0] * first.balance + shares[1] * second.balance
+    assert mean != whole.balance
+    torch.testing.assert_close(mean, whole.balance, rtol=0.1, atol=0)
+
+
+def test_a_router_that_is_not_heard_is_an_error(mixture: Path, ids_BT: torch.Tensor) -> None:
+    routers = Routers(load_decoder(mixture), 0.0)
+    with pytest.raises(InternalError, match="0 of 2 routers"):
+        routers.loss(torch.ones_like(ids_BT, dtype=torch.bool))

@@ -31,7 +31,9 @@ def build_optimiser(
         return _eight_bit(groups, configuration)
     is_whole = all(parameter.dtype == torch.float32 for parameter in decoder.parameters())
     if configuration.name == "adamw" and is_whole:
-        return torch.optim.AdamW(groups, **_adamw_settings(configuration), fused=True)
+        return _with_state(
+            torch.optim.AdamW(groups, **_adamw_settings(configuration), fused=True), configuration.learning_rate
+        )
     return RuledOptimiser(
         groups,
         {
@@ -70,4 +72,21 @@ def _eight_bit(groups: list[dict[str, Any]], configuration: OptimiserConfigurati
         from vernacular.training.optimisers.eight_bit import EightBitAdamW
     except ImportError as error:
         raise missing_extra("torchao", "torchao", "optimiser.name: adamw-8bit") from error
-    return EightBitAdamW(groups, **_adamw_settings(configuration))
+    return _with_state(EightBitAdamW(groups, **_adamw_settings(configuration)), configuration.learning_rate)
+
+
+def _with_state(optimiser: torch.optim.Optimizer, rate: float) -> torch.optim.Optimizer:
+    """The optimiser with averages of 0 and no steps counted, so that a checkpoint before the first step is a true one.
+
+    Left to make them, torch.distributed.checkpoint takes a step, and counts it.
+    """
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    set_learning_rate(optimiser, 0.0)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    set_learning_rate(optimiser, rate)
+    for state in optimiser.state.values():
+        state["step"].zero_()
+    return optimiser

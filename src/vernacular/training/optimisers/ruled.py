@@ -34,6 +34,14 @@ class RuledOptimiser(torch.optim.Optimizer):
                     **rounder.new_state(parameter),
                 }
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's, but averages keep their own precision: torch's own turns them into that of the weights."""
+        super().load_state_dict({**state_dict, "state": {}})
+        saved = [key for group in state_dict["param_groups"] for key in group["params"]]
+        ours = [parameter for group in self.param_groups for parameter in group["params"]]
+        for key, parameter in zip(saved, ours, strict=True):
+            self.state[parameter] = dict(state_dict["state"][key])
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Change every weight that has a gradient."""
