@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from vernacular.cli.generate import add_model_arguments, read_sampling
+from vernacular.cli.serve import add_engine_arguments, read_engine_settings
 
 EXAMPLES = """\
   vernacular batch runs/demo/instruct prompts.jsonl -o answers.jsonl
@@ -24,6 +25,7 @@ _SHOWN_FAILURES = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Weights, sampling, files."""
     add_model_arguments(parser)
+    add_engine_arguments(parser)
     parser.add_argument("prompts", type=Path, metavar="PROMPTS", help="a JSON Lines file")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="ANSWERS", help="the file to write")
 
@@ -34,7 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     from vernacular.inference.batch import answer_file
     from vernacular.inference.model import load
 
-    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
+    lm = load(
+        arguments.weights,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        kernels=arguments.kernels,
+        window=arguments.window,
+        engine=read_engine_settings(arguments),
+    )
     summary = answer_file(lm, arguments.prompts, arguments.out, sampling)
     print(f"{summary.answered} lines answered, {len(summary.failures)} failed: {arguments.out}", file=sys.stderr)
     if not summary.failures:

@@ -9,6 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vernacular.cli.generate import add_load_arguments
+
+if TYPE_CHECKING:
+    from vernacular.inference.engine import EngineSettings
 
 EXAMPLES = """\
   vernacular serve runs/demo/instruct
@@ -46,8 +52,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="TEXT" if field.annotation is str else "NUMBER",
             help=f"{field.description} (default: {shown})",
         )
-    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), bfloat16, int8 or int4")
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
+    add_load_arguments(parser)
+    add_engine_arguments(parser)
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """How much is answered at once: the fields of `EngineSettings`, whose module is too heavy to be read for --help."""
+    for flag, what in (
+        ("--cache-bytes", "memory for keys and values (default: 2 GiB, or half of what is free)"),
+        ("--tokens-per-step", "most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"),
+        ("--most-rows", "most answers that are written at once (default: 256); others wait"),
+    ):
+        parser.add_argument(flag, default=argparse.SUPPRESS, metavar="NUMBER", help=what)
+
+
+def read_engine_settings(arguments: argparse.Namespace) -> EngineSettings:
+    """What stands on the command line, checked."""
+    from vernacular.foundation.configuration import validate
+    from vernacular.inference.engine import EngineSettings
+
+    given = {name: getattr(arguments, name) for name in EngineSettings.model_fields if hasattr(arguments, name)}
+    return validate(EngineSettings, given)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -70,5 +95,12 @@ def run(arguments: argparse.Namespace) -> None:
     from vernacular.inference.serving.server import reserve, serve
 
     listener = reserve(settings)
-    lm = load(arguments.weights, dtype=arguments.dtype, device=arguments.device)
+    lm = load(
+        arguments.weights,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        kernels=arguments.kernels,
+        window=arguments.window,
+        engine=read_engine_settings(arguments),
+    )
     serve(lm, listener, settings, keys)
