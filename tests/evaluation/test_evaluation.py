@@ -91,10 +91,10 @@ def test_rescore_needs_nothing_but_the_records(tasks, capitals, curated, fake_mo
 
 
 def test_the_harness_disagreeing_is_an_error(tasks, fake_model, tmp_path, monkeypatch) -> None:
-    from vernacular.evaluation import metrics
+    from vernacular.evaluation.metrics import registry
 
-    wrong = metrics.METRICS["multiple_choice"]["acc"]._replace(of_item=lambda rows, options: 1.0)
-    monkeypatch.setitem(metrics.METRICS["multiple_choice"], "acc", wrong)
+    wrong = registry.METRICS["multiple_choice"]["acc"]._replace(of_item=lambda rows, options: 1.0)
+    monkeypatch.setitem(registry.METRICS["multiple_choice"], "acc", wrong)
     with pytest.raises(InternalError, match=r"acc is 1\.0 from the record"):
         evaluate(EvaluateConfiguration(), fake_model(), tasks, None, tmp_path / "out")
 

@@ -17,7 +17,7 @@ from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
-from vernacular.evaluation.metrics import METRICS
+from vernacular.evaluation.metrics.registry import find_metric
 from vernacular.evaluation.records import Row
 from vernacular.evaluation.tasks import TASK_ERRORS, LoadedTask, task_errors
 from vernacular.foundation.configuration import validate
@@ -160,7 +160,8 @@ def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, temp
         rows = [row for sample in samples for row in _rows(loaded, sample, choices)]
     filters = sorted({sample["filter"] for sample in samples})
     found = results["results"][loaded.name]
-    values = {(metric, name): float(found[f"{metric},{name}"]) for metric in loaded.metrics for name in filters}
+    theirs = [metric for metric in loaded.metrics if f"{metric},{filters[0]}" in found]
+    values = {(metric, name): float(found[f"{metric},{name}"]) for metric in theirs for name in filters}
     return TaskRun(rows, values)
 
 
@@ -216,7 +217,7 @@ def _rows(loaded: LoadedTask, sample: Mapping[str, Any], choices: Mapping[int, C
 
 def _is_correct(loaded: LoadedTask, rows: Sequence[Row]) -> bool | None:
     for name, options in loaded.metrics.items():
-        metric = METRICS[loaded.kind][name]
+        metric = find_metric(loaded.kind, name)
         if metric.is_share:
             return metric.of_item(rows, options) == 1.0
     return None

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vernacular.evaluation.metrics import METRICS, Metric
+from vernacular.evaluation.metrics.registry import Metric, find_metric
 from vernacular.evaluation.records import (
     HELDOUT,
     HELDOUT_SCHEMA,
@@ -138,7 +138,7 @@ def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], setti
         items = by_item([row for row in rows if row["filter"] == name])
         failures = [items_rows[0]["parse_failure"] for items_rows in items]
         for metric_name, options in facts["metrics"].items():
-            metric = METRICS[facts["kind"]][metric_name]
+            metric = find_metric(facts["kind"], metric_name)
             estimate = _estimate(metric_name, metric, [metric.of_item(item, options) for item in items], settings)
             scores.append(
                 Score(

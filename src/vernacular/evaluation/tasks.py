@@ -18,7 +18,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from vernacular.evaluation.metrics import METRICS
+from vernacular.evaluation.metrics.registry import METRICS, OWN
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import sha256_file
 
@@ -196,6 +196,20 @@ def _metrics(config: Mapping[str, Any], kind: str, path: Path) -> dict[str, dict
         if entry.get("aggregation", expected) != expected or entry.get("hf_evaluate"):
             raise UserError(f"the metric '{name}' is aggregated by '{expected}' here", where=path, fix="leave it out")
         metrics[name] = {key: value for key, value in entry.items() if key not in _HARNESS_KEYS}
+    return {**metrics, **_own_metrics(config, kind, path)}
+
+
+def _own_metrics(config: Mapping[str, Any], kind: str, path: Path) -> dict[str, dict[str, Any]]:
+    """Metrics under `metadata.metrics`, which the harness does not have: names, or mappings with options."""
+    metrics: dict[str, dict[str, Any]] = {}
+    for entry in (config.get("metadata") or {}).get("metrics") or []:
+        options = {"metric": entry} if isinstance(entry, str) else dict(entry)
+        name = str(options.pop("metric", None))
+        if name not in OWN.get(kind, {}):
+            raise unknown_name(f"metric of metadata.metrics for {kind}", name, OWN.get(kind, {}), where=path)
+        if name == "f1" and "positive" not in options:
+            raise UserError("the metric f1 needs its positive answer", where=path, fix="add `positive: ANSWER` to it")
+        metrics[name] = options
     return metrics
 
 

@@ -1,7 +1,8 @@
 """Metrics as functions of the records alone, so that a number can be recomputed without model, tokenizer or task.
 
-Each is the metric of that name in lm-evaluation-harness 0.4.13, and is compared with it on every run. A metric that is
-not here is refused before anything is run, for what cannot be recomputed cannot be verified.
+Each is the metric of that name in lm-evaluation-harness 0.4.13, and is compared with it on every run; those of `OWN`
+the harness does not have, or not for every kind of task. A metric that is in neither is refused before anything is run,
+for what cannot be recomputed cannot be verified.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vernacular.evaluation.metrics.f1 import binary_f1, macro_f1, micro_f1
+from vernacular.evaluation.metrics.levenshtein import is_accepted
 from vernacular.evaluation.records import Row
 
 Options = Mapping[str, Any]
@@ -133,6 +136,33 @@ def _corpus(name: str) -> Callable[[Sequence[tuple[str, str]]], float]:
     return score
 
 
+def _chosen_and_target(rows: Sequence[Row], options: Options) -> tuple[str, str]:
+    return rows[0]["target"][0], rows[_argmax([row["log_probability"] for row in rows])]["choice"]
+
+
+def _positive_f1(pairs: Sequence[tuple[str, str, str]]) -> float:
+    return binary_f1([answer for _, answer, _ in pairs], [target for target, _, _ in pairs], pairs[0][2])
+
+
+def _with_positive(pair: Callable[[Sequence[Row], Options], tuple[str, str]]) -> Callable[..., tuple[str, str, str]]:
+    def triple(rows: Sequence[Row], options: Options) -> tuple[str, str, str]:
+        return (*pair(rows, options), str(options["positive"]))
+
+    return triple
+
+
+def _macro(pairs: Sequence[tuple[str, str]]) -> float:
+    return macro_f1([answer for _, answer in pairs], [target for target, _ in pairs])
+
+
+def _micro(pairs: Sequence[tuple[str, str]]) -> float:
+    return micro_f1([answer for _, answer in pairs], [target for target, _ in pairs])
+
+
+def _levenshtein(rows: Sequence[Row], options: Options) -> float:
+    return float(is_accepted(rows[0]["extracted"], rows[0]["target"], options.get("strip", "full stop")))
+
+
 METRICS: Mapping[str, Mapping[str, Metric]] = {
     "multiple_choice": {
         "acc": Metric(_acc, _mean, "mean", True, True),
@@ -158,3 +188,23 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
     },
 }
 """By the harness's kind of task (`output_type`), the metrics that can be recomputed."""
+
+OWN: Mapping[str, Mapping[str, Metric]] = {
+    "multiple_choice": {
+        "f1": Metric(_with_positive(_chosen_and_target), _positive_f1, "f1", False, True),
+        "f1_macro": Metric(_chosen_and_target, _macro, "f1_macro", False, True),
+        "f1_micro": Metric(_chosen_and_target, _micro, "f1_micro", False, True),
+    },
+    "generate_until": {
+        "f1": Metric(_with_positive(_answer_and_target), _positive_f1, "f1", False, True),
+        "f1_macro": Metric(_answer_and_target, _macro, "f1_macro", False, True),
+        "f1_micro": Metric(_answer_and_target, _micro, "f1_micro", False, True),
+        "levenshtein": Metric(_levenshtein, _mean, "mean", True, True),
+    },
+}
+"""Those that a task names under `metadata.metrics`. `f1` has the option `positive`, `levenshtein` the option `strip`."""
+
+
+def find_metric(kind: str, name: str) -> Metric:
+    """The metric of a kind of task; `KeyError` for one that is in neither table."""
+    return METRICS[kind].get(name) or OWN[kind][name]

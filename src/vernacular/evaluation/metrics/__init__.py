@@ -1,0 +1,1 @@
+"""Metrics: each a few lines of arithmetic on what a record holds."""
