@@ -235,6 +235,31 @@ def test_a_tied_copy_is_left_out_and_a_head_of_its_own_refused(publish: Callable
         import_weights(source, tmp_path / "apart")
 
 
+def test_stored_frequencies_are_left_out_where_they_are_those_of_the_config(
+    publish: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = publish()
+    plain = import_weights(source, tmp_path / "plain").folder
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    frequencies = 10000.0 ** -(torch.arange(0, 20, 2) / 20)
+    change_tensors(source, {name: frequencies.bfloat16()})
+    assert contents(import_weights(source, tmp_path / "a").folder) == contents(plain)
+    change_tensors(source, {name: frequencies / 8})
+    with pytest.raises(UserError, match="other rotary frequencies"):
+        import_weights(source, tmp_path / "b")
+
+
+def test_loading_imports_no_compiler(publish: Callable[..., Path]) -> None:
+    """Drawing weights on the meta device, the usual way, imports PyTorch's compiler, which takes a second."""
+    code = (
+        "import sys; from pathlib import Path; from vernacular.models.weights import load_decoder;"
+        "load_decoder(Path(sys.argv[1]), dtype='bfloat16');"
+        "print(*(name for name in ('torch._dynamo', 'torch._inductor', 'sympy') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(publish())], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+
+
 # --------------------------------------------------------------------------------------- tokens, template, settings
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import tiny
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import MachineError, UserError
 from vernacular.models.bridge import export_weights, import_weights
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
@@ -227,6 +227,35 @@ def test_the_tokenizer_and_template_travel_along(weights: Callable[..., Path], t
     assert settings["tokenizer.ggml.merges"] == [" ".join(merge) for merge in merges]
     assert settings["tokenizer.chat_template"] == (folder / "chat_template.jinja").read_text(encoding="utf-8")
     assert "probe texts" in settings["vernacular.tokenizer"]
+
+
+def test_every_token_that_ends_an_answer_is_named(weights: Callable[..., Path], tmp_path: Path) -> None:
+    folder = weights("llama, tied")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 5, 6, 7]}))
+    exported = export_weights(folder, tmp_path / "a.gguf", "gguf")
+    settings, _ = read(tmp_path / "a.gguf")
+    named = [settings[f"tokenizer.ggml.{kind}_token_id"] for kind in ("eos", "eot", "eom")]
+    assert named == [2, 5, 6]
+    assert any("names 3 of the 4 tokens that end an answer" in note for note in exported.notes)
+
+
+def test_the_template_for_tools_has_its_own_name(weights: Callable[..., Path], tmp_path: Path) -> None:
+    folder = weights("llama, tied")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates/tool_use.jinja").write_text("{{ tools }}{{ messages }}")
+    imported = import_weights(folder, tmp_path / "ours").folder
+    export_weights(imported, tmp_path / "a.gguf", "gguf")
+    settings, _ = read(tmp_path / "a.gguf")
+    assert settings["tokenizer.chat_template.tool_use"] == "{{ tools }}{{ messages }}"
+    assert settings["tokenizer.chat_template"] == (folder / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+def test_a_missing_package_is_named(weights: Callable[..., Path], tmp_path: Path, monkeypatch: Any) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
+    with pytest.raises(MachineError, match="needs the package 'gguf'") as caught:
+        export_weights(weights("llama, tied"), tmp_path / "a.gguf", "gguf")
+    assert "vernacular[gguf]" in str(caught.value)
 
 
 def test_a_tokenizer_that_llama_cpp_cannot_follow_is_refused_or_marked(

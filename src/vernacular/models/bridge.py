@@ -12,28 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import atomic_folder, files_under, read_json, sha256_file, write_json
 from vernacular.foundation.progress import progress
 from vernacular.models.configuration import DecoderConfiguration
-from vernacular.models.decoder import Decoder
-from vernacular.models.family import PublishedTensor, family_of, from_published, load_family, to_published
+from vernacular.models.family import family_of, from_published, load_family, to_published
+from vernacular.models.published_tensors import copy_tensors
 from vernacular.models.published_tokens import published_generation, published_ids, write_template, write_tokenizer
-from vernacular.models.tensor_files import SHARD_BYTES, TensorFacts, TensorFolder, published_files, write_tensors
-from vernacular.models.weights import (
-    CONFIG,
-    GENERATION,
-    TIED_HEAD,
-    Unfilled,
-    check_has_tokenizer,
-    check_shape,
-    missing_tensor,
-    read_config,
-    surplus_tensor,
-    torch_dtype,
-)
+from vernacular.models.tensor_files import SHARD_BYTES
+from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, read_config
 
 PROVENANCE = "provenance.json"
 FORMATS = ("transformers", "gguf")
@@ -96,7 +83,7 @@ def import_weights(
     with atomic_folder(out) as folder:
         tokenizer = write_tokenizer(source, folder, configuration.vocab_size)
         write_template(source, folder, tokenizer, template)
-        stored = _write_weights(source, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
+        stored = copy_tensors(source, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
         token_ids = published_ids(config, tokenizer, configuration.vocab_size, source / CONFIG)
         generation, left_out = published_generation(source, token_ids, configuration.vocab_size)
         notes += left_out
@@ -152,7 +139,7 @@ def export_weights(
     with atomic_folder(out) as folder:
         tokenizer = write_tokenizer(weights, folder, configuration.vocab_size)
         write_template(weights, folder, tokenizer, None)
-        stored = _write_weights(weights, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
+        stored = copy_tensors(weights, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
         if (weights / GENERATION).is_file():
             write_json(folder / GENERATION, read_json(weights / GENERATION))
         write_json(folder / CONFIG, {**config, "dtype": stored, "torch_dtype": stored})
@@ -215,67 +202,6 @@ def _with_window(configuration: DecoderConfiguration, window: Window) -> Decoder
     if window is not None and window < 1:
         raise UserError(f"a window of {window} keys sees nothing", where="--window", fix="give 1 or more, or none")
     return configuration.model_copy(update={"window": window})
-
-
-def _write_weights(
-    source: Path, folder: Path, configuration: DecoderConfiguration, *, dtype: str | None, shard_bytes: int
-) -> str:
-    """Check and copy the tensors of the configuration, one at a time; the name of the dtype most of them have."""
-    target = torch_dtype(dtype) if dtype is not None else None
-    wanted = list(load_family(configuration.family).published_tensors(configuration))
-    with TensorFolder(published_files(source)) as tensors:
-        _check_tensors(tensors, wanted, configuration, source)
-        written = [
-            TensorFacts(facts.name, target or facts.dtype, facts.shape)
-            for facts in (tensors.facts[name] for name, _ in wanted)
-        ]
-        total = sum(facts.num_bytes for facts in written)
-        with progress(doing="tensors", total=len(written), unit="tensors") as bar:
-
-            def read(name: str) -> torch.Tensor:
-                bar.update(1 if total > _BYTES_WITHOUT_BAR else 0)
-                return tensors.read(name)
-
-            write_tensors(folder, written, read, shard_bytes)
-    sizes: dict[torch.dtype, int] = {}
-    for facts in written:
-        sizes[facts.dtype] = sizes.get(facts.dtype, 0) + facts.num_bytes
-    return str(max(sizes, key=sizes.__getitem__)).removeprefix("torch.")
-
-
-def _check_tensors(
-    tensors: TensorFolder, wanted: list[PublishedTensor], configuration: DecoderConfiguration, source: Path
-) -> None:
-    """Refuse a missing, surplus or misshapen tensor, and a second head that is not the tied one."""
-    shapes = published_shapes(configuration)
-    for name, _ in wanted:
-        if name not in tensors.facts:
-            raise missing_tensor(name, source)
-        check_shape(tensors.facts[name], shapes[name], tensors.files[name])
-    names = {name for name, _ in wanted}
-    for name, file in tensors.files.items():
-        if name == TIED_HEAD and configuration.tie_embeddings:
-            embedding = next(theirs for theirs, ours in wanted if ours == ("embedding.weight",))
-            table = tensors.read(embedding)
-            if not torch.equal(tensors.read(TIED_HEAD), table):
-                raise UserError(
-                    f"'{TIED_HEAD}' differs from the embedding table, though config.json says that they are one",
-                    where=file,
-                    fix="set tie_word_embeddings to false in config.json if the head was trained apart",
-                )
-        elif name not in names:
-            raise surplus_tensor(name, file)
-
-
-def published_shapes(configuration: DecoderConfiguration) -> dict[str, tuple[int, ...]]:
-    """The shape of each of the family's tensors in the file."""
-    with Unfilled(torch.float32, torch.device("meta")):
-        state = Decoder(configuration).state_dict()
-    shapes = {}
-    for name, ours in load_family(configuration.family).published_tensors(configuration):
-        parts = [state[part] for part in ours]
-        shapes[name] = (sum(map(len, parts)), *parts[0].shape[1:])
-    return shapes
 
 
 def _provenance(source: Path, model_type: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json
-from vernacular.models.bridge import PROVENANCE, published_shapes
+from vernacular.models.bridge import PROVENANCE
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import load_family
+from vernacular.models.published_tensors import published_shapes
 from vernacular.models.tensor_files import TensorFolder, published_files
 from vernacular.models.weights import read_config
 from vernacular.tokens.template import ChatTemplate

@@ -6,46 +6,23 @@ What llama.cpp's code would compute differently is refused, or said where it is 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import torch
-import yaml
-from torch import Tensor
+from typing import Any
 
 from vernacular.foundation.errors import UserError, missing_extra, unknown_name
-from vernacular.foundation.files import atomic_path
-from vernacular.foundation.progress import progress
+from vernacular.foundation.files import atomic_path, read_json
 from vernacular.models.configuration import DecoderConfiguration
-from vernacular.models.family import load_family
 from vernacular.models.gguf.pre_tokenizer import Agreement, choose, has_llama_cpp, measure
+from vernacular.models.gguf.tensors import TYPES, layout, most_common, plan, write_tensors
 from vernacular.models.gguf.vocabulary import Vocabulary, read_vocabulary
 from vernacular.models.tensor_files import TensorFolder, tensor_files
-from vernacular.models.weights import read_config
+from vernacular.models.weights import CONFIG, GENERATION, read_config
 from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
 from vernacular.tokens.tokenizer import Tokenizer
 
-# Our name: GGUF's type of a tensor, and of a file.
-TYPES = {"float32": ("F32", 0), "float16": ("F16", 1), "bfloat16": ("BF16", 32), "q8_0": ("Q8_0", 7)}
-_Q8_BLOCK = 32
-
-
-class Entry(NamedTuple):
-    """A tensor of the GGUF file and what it is made of."""
-
-    name: str
-    source: str
-    """The tensor in the weights folder."""
-    shape: tuple[int, ...]
-    heads: int | None
-    """Heads whose rows are reordered, for llama.cpp's rotary positions."""
-    half: int | None
-    """Which half of each expert's matrix."""
-    type: str
+# End of text, of a turn, of a message.
+_MOST_END_IDS = 3
 
 
 def write_gguf(weights: Path, out: Path, *, dtype: str | None, force: bool, ids_only: bool) -> list[str]:
@@ -79,29 +56,24 @@ def write_gguf(weights: Path, out: Path, *, dtype: str | None, force: bool, ids_
             fix="--ids-only writes the file for programs that hand llama.cpp token ids, as Vernacular's back-end does",
         )
     notes.append(f"tokenizer: {agreement.sentence}")
+    if len(end_ids(weights)) > _MOST_END_IDS:
+        notes.append(f"the file names {_MOST_END_IDS} of the {len(end_ids(weights))} tokens that end an answer")
     with TensorFolder(tensor_files(weights)) as tensors, atomic_path(out) as temporary:
-        dtype = dtype or _most_common(tensors)
+        dtype = dtype or most_common(tensors)
         if dtype not in TYPES:
             raise unknown_name("dtype", dtype, TYPES)
         entries = list(plan(configuration, tensors, TYPES[dtype][0]))
         writer = _writer(temporary, configuration)
         _add_settings(writer, configuration, TYPES[dtype][1])
         _add_tokenizer(writer, weights, tokenizer, vocabulary, agreement)
-        _write_tensors(writer, entries, tensors)
+        write_tensors(writer, entries, tensors)
     return notes
-
-
-@cache
-def _layout() -> dict[str, Any]:
-    text = (files("vernacular.models.gguf") / "layout.yaml").read_text(encoding="utf-8")
-    layout: dict[str, Any] = yaml.safe_load(text)
-    return layout
 
 
 def check_computed(configuration: DecoderConfiguration) -> list[str]:
     """Refuse what llama.cpp's code would compute differently; sentences about what differs by rounding or in length."""
     notes = []
-    for key, known in _layout()["families"][configuration.family]["computes"].items():
+    for key, known in layout()["families"][configuration.family]["computes"].items():
         value = getattr(configuration, key)
         if key == "window" and value is not None:
             # The same as long as no window is full.
@@ -121,86 +93,17 @@ def check_computed(configuration: DecoderConfiguration) -> list[str]:
     return notes
 
 
-def plan(configuration: DecoderConfiguration, tensors: TensorFolder, type: str) -> Iterator[Entry]:
-    """The file's tensors, in the order of the weights folder."""
-    layout = _layout()
-    rotates = layout["families"][configuration.family]["rotates_neighbours"]
-    heads = {"query": configuration.num_heads, "key": configuration.num_key_value_heads}
-    for source, ours in load_family(configuration.family).published_tensors(configuration):
-        pattern, layer = _pattern(ours[0])
-        names = layout["tensors"][pattern] if len(ours) == 1 else [layout["joined"]]
-        stored = tensors.facts[source].shape
-        rotated = next((count for part, count in heads.items() if ours[0].endswith(f"project.{part}.weight")), None)
-        for half, name in enumerate(names):
-            name = name.replace("{layer}", layer)
-            shape = (stored[0], stored[1] // len(names), *stored[2:]) if len(names) > 1 else stored
-            is_kept = name.rsplit(".", 1)[-1] in layout["float32"]
-            if type == "Q8_0" and not is_kept and shape[-1] % _Q8_BLOCK:
-                raise UserError(
-                    f"q8_0 packs rows in blocks of {_Q8_BLOCK}, and those of '{source}' have {shape[-1]} values",
-                    where="--dtype",
-                    fix="use bfloat16 or float16",
-                )
-            yield Entry(
-                f"{name}.weight",
-                source,
-                shape,
-                rotated if rotates and len(ours) == 1 else None,
-                half if len(names) > 1 else None,
-                "F32" if is_kept else type,
-            )
-
-
-def _pattern(name: str) -> tuple[str, str]:
-    """A tensor's name with {layer} for its layer's number, and that number."""
-    parts = name.split(".")
-    if parts[0] != "blocks":
-        return name, ""
-    return ".".join(["blocks", "{layer}", *parts[2:]]), parts[1]
-
-
-def values(entry: Entry, stored: Tensor) -> np.ndarray[Any, Any]:
-    """The entry's values as they lie in the file: rows of queries and keys reordered, a half taken, packed."""
-    import gguf
-
-    if entry.half is not None:
-        stored = stored.chunk(2, dim=1)[entry.half]
-    if entry.heads is not None:
-        # Of each head, (half, pair) becomes (pair, half): value c and value c + C/2 come to stand side by side.
-        stored = stored.unflatten(0, (entry.heads, 2, -1)).transpose(1, 2).flatten(0, 2)
-    if entry.type == "BF16":
-        return stored.to(torch.bfloat16).contiguous().view(torch.int16).numpy()
-    if entry.type == "F16":
-        halves = stored.to(torch.float16)
-        if not bool(halves.isfinite().all()):
-            raise UserError(
-                f"float16 cannot hold a value of '{entry.source}'", where="--dtype", fix="use bfloat16 or float32"
-            )
-        return halves.contiguous().numpy()
-    floats = stored.float().contiguous().numpy()
-    packed: np.ndarray[Any, Any] = gguf.quants.quantize(floats, gguf.GGMLQuantizationType[entry.type])
-    return packed
-
-
 # ---------------------------------------------------------------------------------------------------------- within
-
-
-def _most_common(tensors: TensorFolder) -> str:
-    sizes: dict[str, int] = {}
-    for facts in tensors.facts.values():
-        name = str(facts.dtype).removeprefix("torch.")
-        sizes[name] = sizes.get(name, 0) + facts.num_bytes
-    return max(sizes, key=sizes.__getitem__)
 
 
 def _writer(path: Path, configuration: DecoderConfiguration) -> Any:
     import gguf
 
-    return gguf.GGUFWriter(path, _layout()["families"][configuration.family]["architecture"])
+    return gguf.GGUFWriter(path, layout()["families"][configuration.family]["architecture"])
 
 
 def _add_settings(writer: Any, configuration: DecoderConfiguration, file_type: int) -> None:
-    family = _layout()["families"][configuration.family]
+    family = layout()["families"][configuration.family]
     window = configuration.window
     writer.add_file_type(file_type)
     writer.add_quantization_version(2)
@@ -227,6 +130,14 @@ def _add_settings(writer: Any, configuration: DecoderConfiguration, file_type: i
             writer.add_float32(f"{family['architecture']}.{theirs}", float(value))
 
 
+def end_ids(weights: Path) -> list[int]:
+    """Tokens that end an answer, as the folder names them."""
+    for name in (GENERATION, CONFIG):
+        if (weights / name).is_file() and (named := read_json(weights / name).get("eos_token_id")) is not None:
+            return named if isinstance(named, list) else [named]
+    return []
+
+
 def _agreement(tokenizer: Tokenizer, vocabulary: Vocabulary, configuration: DecoderConfiguration) -> Agreement:
     write = partial(_write_vocabulary, tokenizer, vocabulary, configuration)
     if vocabulary.model == "gpt2":
@@ -243,7 +154,7 @@ def _write_vocabulary(
     writer = _writer(path, configuration)
     _add_settings(writer, configuration, 0)
     _add_vocabulary(writer, tokenizer, vocabulary, name)
-    _write_tensors(writer, [], None)
+    write_tensors(writer, [], None)
 
 
 def _add_tokenizer(
@@ -251,8 +162,13 @@ def _add_tokenizer(
 ) -> None:
     _add_vocabulary(writer, tokenizer, vocabulary, agreement.pre_tokenizer)
     writer.add_string("vernacular.tokenizer", agreement.sentence)
+    also_ends = [token_id for token_id in end_ids(weights) if token_id != tokenizer.named_id("eos_token")]
+    for token_id, add in zip(also_ends, (writer.add_eot_token_id, writer.add_eom_token_id), strict=False):
+        add(token_id)
     if (weights / TEMPLATE_FILE).is_file():
-        writer.add_chat_template(ChatTemplate.load(weights).source)
+        template = ChatTemplate.load(weights)
+        named = {"default": template.source, "tool_use": template.tool_use}
+        writer.add_chat_template([{"name": name, "template": text} for name, text in named.items() if text is not None])
 
 
 def _add_vocabulary(writer: Any, tokenizer: Tokenizer, vocabulary: Vocabulary, pre_tokenizer: str) -> None:
@@ -276,20 +192,3 @@ def _add_vocabulary(writer: Any, tokenizer: Tokenizer, vocabulary: Vocabulary, p
             add(token_id)
     writer.add_add_bos_token(tokenizer.begin_ids == (tokenizer.named_id("bos_token"),))
     writer.add_add_eos_token(False)
-
-
-def _write_tensors(writer: Any, entries: Sequence[Entry], tensors: TensorFolder | None) -> None:
-    import gguf
-
-    for entry in entries:
-        type = gguf.GGMLQuantizationType[entry.type]
-        block, block_bytes = gguf.GGML_QUANT_SIZES[type]
-        size = int(np.prod(entry.shape)) // block * block_bytes
-        writer.add_tensor_info(entry.name, entry.shape, np.dtype(np.float32), size, raw_dtype=type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    if tensors is not None:
-        for entry in progress(entries, doing="tensors", unit="tensors"):
-            writer.write_tensor_data(values(entry, tensors.read(entry.source)))
-    writer.close()

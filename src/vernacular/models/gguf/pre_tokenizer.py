@@ -38,6 +38,8 @@ class Agreement(NamedTuple):
     @property
     def sentence(self) -> str:
         """For the file's metadata and for people."""
+        if self.probes == 0:
+            return "not compared with the original: llama.cpp is not installed here"
         how = "measured with llama.cpp" if self.is_measured else "by llama.cpp's patterns; llama.cpp itself was not run"
         if not self.differing:
             return f"the same tokens as the original on {self.probes} probe texts ({how})"
