@@ -12,7 +12,9 @@ import torch
 
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.inference.answer import Answer
+from vernacular.inference.encoding import TokenPair
 from vernacular.inference.engine import Engine, EngineSettings
+from vernacular.inference.likelihood import likelihoods
 from vernacular.inference.model import LocalModel
 from vernacular.inference.packing import pack
 from vernacular.inference.pages import PAGE_TOKENS
@@ -133,6 +135,30 @@ def test_log_probabilities_are_the_same_bits_whatever_the_batch(name: str, monke
         list(engine.run(answers))
         assert [answer.generation() for answer in answers] == alone
     assert engine.statistics.prefix_hit_tokens > sum(len(prompt) - PAGE_TOKENS for prompt in prompts)
+
+
+@pytest.mark.parametrize("kernels", ["torch", "native"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_likelihoods_of_branches_are_those_of_full_passes(name: str, kernels: str) -> None:
+    plain, decoder = make_decoder(**SHAPES[name]), make_decoder(kernels, **SHAPES[name])
+    chance = random.Random(5)
+    contexts = [[chance.randrange(VOCAB_SIZE) for _ in range(length)] for length in (1, 31, 32, 33, 100)]
+    pairs = [
+        TokenPair(tuple(context), tuple(chance.randrange(VOCAB_SIZE) for _ in range(length)))
+        for context in contexts
+        for length in (1, 2, 40, 7)
+    ]
+    chance.shuffle(pairs)
+    expected = []
+    for context, continuation in pairs:
+        with torch.inference_mode():
+            scores_TV = plain.logits(plain(torch.tensor([[*context, *continuation[:-1]]])))[0].log_softmax(-1)
+        targets = torch.tensor(continuation)[:, None]
+        expected.append(float(scores_TV[len(context) - 1 :].gather(1, targets).double().sum()))
+    found = likelihoods(decoder, pairs, kernels=kernels)
+    assert [value.log_probability for value in found] == pytest.approx(expected, abs=1e-3)
+    if kernels == "native":
+        assert found == [likelihoods(decoder, [pair], kernels=kernels)[0] for pair in pairs]
 
 
 def test_a_preempted_request_goes_on_as_if_undisturbed() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tiny
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.files import read_json, write_json
 from vernacular.inference.conversation import Conversation, read_questions
 from vernacular.inference.model import LocalModel, load
@@ -143,6 +143,14 @@ def test_a_window_may_be_set_and_lifted(tokenizer_folder: Path, tmp_path: Path) 
     assert (set_.identity["window"], lifted.identity["window"]) == ("9", "0")
     with pytest.raises(UserError, match="a window of -1 keys"):
         load(plain, window=-1)
+
+
+def test_a_device_that_is_not_there_is_refused(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="unknown device 'graphics'"):
+        load(weights_folder, device="graphics")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(MachineError, match="no GPU that PyTorch can use: cuda:3"):
+        load(weights_folder, device="cuda:3")
 
 
 @pytest.mark.parametrize(

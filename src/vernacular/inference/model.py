@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vernacular.foundation.allocator import keep_freed_memory
 from vernacular.foundation.configuration import validate
-from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.errors import MachineError, UserError, unknown_name
 from vernacular.foundation.files import read_json
 from vernacular.inference.answer import Answer, Pieces
 from vernacular.inference.constraint import make_constraint
@@ -90,13 +90,20 @@ def _set_window(decoder: Decoder, window: int) -> None:
 
 
 def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels:
-    is_cpu = torch.device(device).type == "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        fix = "name it as torch does: cpu, cuda, cuda:1"
+        raise UserError(f"unknown device '{device}'", where="device", fix=fix) from error
+    is_cpu = kind == "cpu"
     if kernels is None:
         kernels = "native" if is_cpu else "torch"
     if kernels not in KERNELS:
         raise unknown_name("kernels", kernels, KERNELS)
     if kernels == "native" and not is_cpu:
         raise UserError("the native kernels run on a CPU", where="kernels", fix="choose device cpu or kernels torch")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise MachineError(f"this machine has no GPU that PyTorch can use: {device}", fix="choose device cpu")
     if dtype in QUANTISED and kernels != "native":
         raise UserError(
             f"{dtype} needs the native kernels, which run on a CPU",
