@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from vernacular.foundation.errors import UserError
-from vernacular.inference.kernels import rows
-from vernacular.inference.kernels.experts import PackedExperts
-from vernacular.inference.kernels.linear import PackedFanOut, PackedLinear
+from vernacular.kernels import rows
+from vernacular.kernels.experts import PackedExperts
+from vernacular.kernels.linear import PackedFanOut, PackedLinear
 from vernacular.models.attention import Attention, FanOut
 from vernacular.models.decoder import Decoder
 from vernacular.models.feed_forward import ACTIVATIONS, Experts, Gate

@@ -171,11 +171,11 @@ class PagedAttend:
 
 def _kernels(name: str) -> ModuleType:
     if name == "native":
-        from vernacular.inference.kernels import attention
+        from vernacular.kernels import attention
 
         return attention
     if name == "torch":
-        from vernacular.inference.kernels import reference
+        from vernacular.kernels import reference
 
         return reference
     raise unknown_name("kernels", name, KERNELS)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vernacular.foundation.errors import InternalError, UserError
-from vernacular.inference.kernels import attention, reference
+from vernacular.kernels import attention, reference
 
 PAGE = attention.PAGE_SIZE
 NUM_PAGES = 64

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vernacular.foundation.errors import InternalError, UserError
-from vernacular.inference.kernels.experts import PackedExperts
-from vernacular.inference.kernels.linear import ACTIVATIONS, FORMATS, PackedLinear, group_size, quantise
+from vernacular.kernels.experts import PackedExperts
+from vernacular.kernels.linear import ACTIVATIONS, FORMATS, PackedLinear, group_size, quantise
 
 BFLOAT16_STEP = 2.0**-8
 

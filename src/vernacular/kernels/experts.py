@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vernacular.foundation.errors import InternalError, MachineError, UserError
-from vernacular.inference.kernels import build
-from vernacular.inference.kernels.linear import ACTIVATIONS, FORMATS, PANEL, Matrix
+from vernacular.kernels import build
+from vernacular.kernels.linear import ACTIVATIONS, FORMATS, PANEL, Matrix
 
 
 class PackedExperts(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vernacular.inference.kernels import build
+from vernacular.kernels import build
 
 
 class PackedNorm(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vernacular.foundation.errors import InternalError, UserError
-from vernacular.inference.kernels import build, memory
+from vernacular.kernels import build, memory
 
 PAGE_SIZE = 32
 """Tokens in a page."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vernacular.foundation.errors import InternalError, unknown_name
-from vernacular.inference.kernels import build, memory
+from vernacular.kernels import build, memory
 
 PANEL = 64
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from vernacular.foundation.errors import MachineError
-from vernacular.inference.kernels import build
+from vernacular.kernels import build
 
 USE = """
 import torch
-from vernacular.inference.kernels import build
-from vernacular.inference.kernels.linear import PackedLinear
+from vernacular.kernels import build
+from vernacular.kernels.linear import PackedLinear
 library = build.load(build.compiled(tuple("-O0" if flag == "-O3" else flag for flag in build.FLAGS)))  # -O0: sooner
 build.library = lambda: library
 print(PackedLinear(torch.ones(2, 4), "float32")(torch.ones(1, 4)).tolist())
@@ -115,7 +115,7 @@ def test_the_tests_hold_on_lesser_processors(march: str, tmp_path: Path) -> None
     script = f"""
 import pytest, sys
 from pathlib import Path
-from vernacular.inference.kernels import build
+from vernacular.kernels import build
 flags = {flags!r}
 library = build.load(build.compiled(flags))
 build.library = lambda: library
