@@ -20,6 +20,9 @@ from vernacular.inference.serving.loop import EngineLoop
 from vernacular.inference.serving.record import LOG
 from vernacular.inference.serving.settings import ServingSettings
 
+_SWITCH_S = 0.0002
+"""How long the thread of the routes may keep the interpreter from the engine's, which asks for it after each kernel:
+with Python's 5 ms, 64 streams of a small model took twice the time (benchmarks/serving.py)."""
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -51,6 +54,7 @@ def serve(lm: LocalModel, listener: socket.socket, settings: ServingSettings, ke
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.grace),
     )
+    sys.setswitchinterval(_SWITCH_S)
     loop.start()
     try:
         asyncio.run(_Server(configuration, api).serve(sockets=[listener]))
