@@ -18,8 +18,9 @@ from vernacular.models.decoder import Decoder
 from vernacular.parallel.apply import Spread, spread
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh, open_mesh
+from vernacular.parallel.pipeline import Read
 from vernacular.parallel.share import share
-from vernacular.parallel.state import load_state, save_state, state_of
+from vernacular.parallel.state import gather_decoder, load_state, save_state, state_of
 from vernacular.tokens.order import Order
 from vernacular.training.cross_entropy import chunked_cross_entropy
 
@@ -91,6 +92,15 @@ def rows_of(indices: list[int]) -> Part:
 
 
 def read(decoder: Decoder, part: Part) -> Tensor:
+    return _hidden(decoder, part)
+
+
+def read_narrow(decoder: Decoder, part: Part) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return _hidden(decoder, part)
+
+
+def _hidden(decoder: Decoder, part: Part) -> Tensor:
     return decoder(part.ids_BT, positions_BT=part.positions_BT, mask_B1TS=part.mask_B1TT)
 
 
@@ -142,19 +152,23 @@ def train_alone(model: str, *, steps: int = STEPS) -> Curve:
     return Curve(losses, norms, {name: weight.detach() for name, weight in decoder.state_dict().items()})
 
 
-def train_spread(model: str, settings: dict[str, Any], micro_batches: int = 1, steps: int = STEPS) -> Curve:
+def train_spread(
+    model: str, settings: dict[str, Any], micro_batches: int = 1, steps: int = STEPS, read: Read = read
+) -> Curve:
     """The same run on a rank among others, or alone."""
     with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
         run, optimiser = begin(model, settings, mesh)
         losses, norms = [], []
         for step in range(steps):
-            loss, norm = take_step(run, optimiser, step, micro_batches)
+            loss, norm = take_step(run, optimiser, step, micro_batches, read)
             losses.append(loss)
             norms.append(norm)
         return Curve(losses, norms, gather(run.decoder, mesh))
 
 
-def take_step(run: Spread, optimiser: torch.optim.Optimizer, step: int, micro_batches: int) -> tuple[float, float]:
+def take_step(
+    run: Spread, optimiser: torch.optim.Optimizer, step: int, micro_batches: int, read: Read = read
+) -> tuple[float, float]:
     mesh = run.mesh
     indices = Order(100, ROWS, seed=3).indices(step, mesh.data_rank, mesh.sizes.data)
     size = len(indices) // micro_batches
@@ -232,3 +246,46 @@ def load_and_train(model: str, settings: dict[str, Any], folder: Path, first: in
         values = [take_step(run, optimiser, step, micro_batches=2) for step in range(first, steps)]
         losses, norms = [loss for loss, _ in values], [norm for _, norm in values]
         return loaded, Curve(losses, norms, gather(run.decoder, mesh))
+
+
+def train_narrow(model: str, settings: dict[str, Any]) -> Curve:
+    """Products in bfloat16."""
+    return train_spread(model, settings, read=read_narrow)
+
+
+def score(model: str, settings: dict[str, Any]) -> float:
+    """The loss of eight rows in four parts, summed over all ranks."""
+    configuration = ParallelConfiguration.model_validate(settings)
+    with open_mesh(configuration) as mesh:
+        run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
+        rows = list(range(8))[mesh.data_rank :: mesh.sizes.data]
+        size = len(rows) // 4 or 1
+        parts = [share(rows_of(rows[start : start + size]), mesh) for start in range(0, len(rows), size)]
+        (total,) = mesh.total(sum(run.score(parts, read, loss_over(1.0))))
+        assert all(parameter.grad is None for parameter in run.decoder.parameters())
+        return total
+
+
+def gather_weights(model: str, settings: dict[str, Any]) -> dict[str, Tensor] | None:
+    configuration = ParallelConfiguration.model_validate(settings)
+    with open_mesh(configuration) as mesh:
+        run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
+        whole = gather_decoder(run.decoder, mesh)
+        return None if whole is None else whole.state_dict()
+
+
+def save_weights_of(model: str, folder: Path) -> None:
+    save_state(folder, make_decoder(model), None)
+
+
+def fill_from(model: str, settings: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+    """A decoder that is spread before it has any storage, as one too large for a single machine is."""
+    configuration = ParallelConfiguration.model_validate(settings)
+    shape = make_decoder(model).configuration
+    with torch.device("meta"):
+        decoder = Decoder(shape)
+    with open_mesh(configuration) as mesh:
+        spread(decoder, configuration, mesh, sequence_length=SEQUENCE)
+        decoder.to_empty(device="cpu")
+        load_state(folder, decoder, None)
+        return gather(decoder, mesh)

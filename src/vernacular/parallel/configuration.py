@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vernacular.foundation.configuration import Configuration
 from vernacular.foundation.errors import UserError
@@ -66,15 +66,11 @@ class ParallelConfiguration(Configuration):
     compile: bool = Field(False, description="torch.compile each block; pays off on long runs")
     float8: bool = Field(False, description="products of the blocks in float8 through torchao; recent CUDA GPUs only")
     gather_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="precision in which sharded weights are gathered; gradients are summed in float32"
+        "float32",
+        description="precision in which sharded matrices are gathered; bfloat16 needs bfloat16 products, which round "
+        "them to that anyway; gradients are summed in float32",
     )
     timeout_seconds: int = Field(600, gt=0, description="how long a rank waits for the others before it gives up")
-
-    @model_validator(mode="after")
-    def _settings_agree(self) -> Self:
-        if self.float8 and self.gather_dtype != "bfloat16":
-            raise ValueError("float8 computes from bfloat16; set gather_dtype to bfloat16")
-        return self
 
     def sizes(self, world: int) -> Sizes:
         """Ranks along each dimension, for `world` ranks in all.

@@ -100,6 +100,13 @@ class Mesh:
                 dist.all_reduce(values, group=self._cuts["tokens"].get_group(dimension))
         return values
 
+    def close(self) -> None:
+        """Let go of the groups; nothing of the mesh can be used afterwards."""
+        groups = {cut.get_group(dimension) for cut in self._cuts.values() for dimension in range(cut.ndim)}
+        for group in groups - {dist.group.WORLD}:
+            dist.destroy_process_group(group)
+        self._cuts.clear()
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.sizes.world > 1:
@@ -136,9 +143,11 @@ def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Iter
         raise UserError(
             f"WORLD_SIZE is {world}, but this process is in a group of {dist.get_world_size()}", where="WORLD_SIZE"
         )
+    mesh = Mesh(configuration, own, rank, world)
     try:
-        yield Mesh(configuration, own, rank, world)
+        yield mesh
     finally:
+        mesh.close()
         if began:
             dist.destroy_process_group()
 

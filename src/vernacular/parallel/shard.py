@@ -11,6 +11,7 @@ shared among follows from which ranks see different tokens through it:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
 from torch.distributed.tensor import Shard
 
+from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.models.feed_forward import Experts
 from vernacular.parallel.configuration import ParallelConfiguration
@@ -31,16 +33,26 @@ def apply_shards(decoder: Decoder, mesh: Mesh, configuration: ParallelConfigurat
     """Shard every block, and what stands around the blocks as one more group, in place."""
     if mesh.sizes.world == 1:
         return
-    reshard = configuration.zero_stage == 3
+    is_narrow = configuration.gather_dtype == "bfloat16"
+    # Only what is multiplied is rounded: the residual stream and the norms stay in the decoder's own precision.
+    narrow = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in decoder.blocks:
-        if not isinstance(block, nn.Identity):
-            fully_shard(
-                block,
-                mesh=mesh.shards("weights", "shard"),
-                reshard_after_forward=reshard,
-                shard_placement_fn=_placement(block, mesh, sequence_parallel=configuration.sequence_parallel),
-                mp_policy=_precision(configuration),
-            )
+        if isinstance(block, nn.Identity):  # a layer of another stage
+            continue
+        place = _placement(block, mesh, sequence_parallel=configuration.sequence_parallel)
+        ranks = mesh.shards("weights", "shard")
+        if is_narrow:
+            for norm in (block.attention_norm, block.feed_forward_norm):
+                fully_shard(norm, mesh=ranks, reshard_after_forward=False, shard_placement_fn=place)
+        fully_shard(
+            block,
+            mesh=ranks,
+            reshard_after_forward=configuration.zero_stage == 3,
+            shard_placement_fn=place,
+            mp_policy=narrow if is_narrow else MixedPrecisionPolicy(),
+        )
+    if is_narrow:
+        decoder.register_forward_pre_hook(_require_autocast)
     # The head is read by the loss, after the decoder's own pass: this group stays whole until the backward pass, and
     # in float32, as the loss adds its gradient up over many chunks of tokens.
     fully_shard(decoder, mesh=mesh.shards("tokens", "token"), reshard_after_forward=False)
@@ -86,8 +98,10 @@ def _info(ranks: DeviceMesh) -> FSDPMeshInfo:
     return FSDPMeshInfo(ranks, shard_mesh_dim=0)
 
 
-def _precision(configuration: ParallelConfiguration) -> MixedPrecisionPolicy:
-    if configuration.gather_dtype == "float32":
-        return MixedPrecisionPolicy()
-    # The residual stream stays in the decoder's own precision; only what is multiplied is rounded.
-    return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+def _require_autocast(decoder: nn.Module, arguments: Any) -> None:
+    if not torch.is_autocast_enabled(next(decoder.parameters()).device.type):
+        raise UserError(
+            "weights are gathered in bfloat16, but products are computed in float32",
+            where="parallel.gather_dtype",
+            fix="set gather_dtype to float32, or precision to bfloat16",
+        )
