@@ -101,10 +101,11 @@ def _sizes(decoder: Decoder, sizes: dict[str, float]) -> Iterator[None]:
 
         return note
 
-    parts = [(f"block {layer}", block) for layer, block in enumerate(decoder.blocks)]
-    parts += [(f"attention {layer}", block.attention) for layer, block in enumerate(decoder.blocks)]
-    parts += [(f"feed-forward {layer}", block.feed_forward) for layer, block in enumerate(decoder.blocks)]
-    hooks = [module.register_forward_hook(listen(part)) for part, module in parts]
+    hooks = []
+    for layer, block in enumerate(decoder.blocks):
+        parts = {"block": block, "attention": block.get_submodule("attention")}
+        parts["feed-forward"] = block.get_submodule("feed_forward")
+        hooks += [module.register_forward_hook(listen(f"{part} {layer}")) for part, module in parts.items()]
     try:
         yield
     finally:
