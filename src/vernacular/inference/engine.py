@@ -22,7 +22,7 @@ from vernacular.inference.runner import Runner
 from vernacular.inference.scheduler import Request, Scheduler
 from vernacular.models.decoder import Decoder
 
-CACHE_BYTES = 2 << 30
+CACHE_BYTES_OF_A_CPU = 2 << 30
 TOKENS_PER_STEP = {"cpu": 512}
 TOKENS_PER_STEP_OF_A_GPU = 8192
 MEMORY_OF_LINUX = Path("/proc/meminfo")
@@ -32,7 +32,7 @@ class EngineSettings(Configuration):
     """How much an engine takes on at once."""
 
     cache_bytes: int | None = Field(
-        None, gt=0, description="memory for keys and values (default: 2 GiB, or half of what the machine has free)"
+        None, gt=0, description="memory for keys and values (default: half of what is free; on a CPU 2 GiB at most)"
     )
     tokens_per_step: int | None = Field(
         None, gt=0, description="most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"
@@ -67,7 +67,7 @@ class Engine:
         settings = settings or EngineSettings()
         self.kernels = kernels
         weight, configuration = decoder.embedding.weight, decoder.configuration
-        cache_bytes = settings.cache_bytes or min(CACHE_BYTES, _free_bytes(weight.device) // 2)
+        cache_bytes = settings.cache_bytes or _cache_bytes(weight.device)
         bytes_per_page = configuration.cache_bytes_per_token(weight.element_size()) * PAGE_TOKENS
         # More pages than all rows at their longest could fill would never be used.
         most_pages = settings.most_rows * pages_for(configuration.max_positions)
@@ -163,11 +163,13 @@ class Engine:
         self._pages.forget()
 
 
-def _free_bytes(device: torch.device) -> int:
-    """Memory that can be had."""
+def _cache_bytes(device: torch.device) -> int:
+    """Half of the memory that can be had: a GPU's is there for this, a CPU's for others too."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.mem_get_info(device)[0] // 2
     if MEMORY_OF_LINUX.exists():
         lines = dict(line.split(":") for line in MEMORY_OF_LINUX.read_text(encoding="ascii").splitlines())
-        return int(lines["MemAvailable"].removesuffix("kB")) << 10
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        free = int(lines["MemAvailable"].removesuffix("kB")) << 10
+    else:
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return min(CACHE_BYTES_OF_A_CPU, free // 2)
