@@ -72,6 +72,16 @@ def test_export_names_the_nearest_format(run_cli, published: Path, tmp_path: Pat
     assert "did you mean 'transformers'?" in done.stderr
 
 
+def test_export_writes_a_file_for_llama_cpp(run_cli, published: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="needs the extra [gguf]")
+    shown = run_cli("export", published, "model.gguf", "--format", "gguf", "--dtype", "q8_0", cwd=tmp_path).stdout
+    assert shown.startswith("model.gguf: mistral, 123,712 parameters, 1 file, ")
+    assert "note: llama.cpp does not know this family's window of 16" in shown
+    assert "note: tokenizer: " in shown
+    assert (tmp_path / "model.gguf").read_bytes()[:4] == b"GGUF"
+    assert "exists already" in run_cli("export", published, tmp_path / "model.gguf", "--format", "gguf", code=2).stderr
+
+
 def test_inspect_shows_the_weights(run_cli, published: Path) -> None:
     shown = run_cli("inspect", published).stdout
     facts = {line[2:].split("  ")[0].strip(): line for line in shown.splitlines()[1:]}

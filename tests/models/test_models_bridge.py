@@ -398,6 +398,33 @@ def test_a_pickle_that_is_more_than_tensors_is_never_run(publish: Callable[..., 
         import_weights(source, tmp_path / "out")
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from vernacular.models import bridge, tensor_files
+
+read = tensor_files.TensorFolder.read
+
+def read_and_die(self, name):
+    if name.endswith("layers.1.mlp.up_proj.weight"):
+        os._exit(9)
+    return read(self, name)
+
+tensor_files.TensorFolder.read = read_and_die
+bridge.import_weights(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_import_leaves_nothing_that_looks_finished(publish: Callable[..., Path], tmp_path: Path) -> None:
+    source, out = publish(), tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(source), str(out)], check=False)
+    assert done.returncode == 9
+    assert not out.exists()
+    assert not list(tmp_path.glob(".out*/**/config.json"))
+    import_weights(source, out)
+    assert torch.equal(logits(out), logits(source))
+
+
 def test_a_missing_shard_is_named(publish: Callable[..., Path], tmp_path: Path) -> None:
     source = publish(shard_bytes=50_000)
     gone = sorted(source.glob("model-*.safetensors"))[1]

@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 
 import tokenizers
 import yaml
+from tokenizers import pre_tokenizers
 
 from vernacular.foundation.errors import InternalError
 from vernacular.tokens.tokenizer import Tokenizer
 
 Encode = Callable[[str], list[int]]
 _TOKENS_PER_LINE, _LINES = 5, 1000
+# Of the ways to cut that do best by their patterns, so many are run through llama.cpp.
+_MEASURED = 3
 
 
 class Agreement(NamedTuple):
@@ -64,16 +67,31 @@ def known_patterns() -> tuple[Pattern, ...]:
     )
 
 
-def probe_texts(tokenizer: Tokenizer) -> list[str]:
-    """The texts that are compared: sentences of many scripts, and the vocabulary itself, shuffled and strung together.
+class Probes(NamedTuple):
+    """Texts to compare, and the ids that they have.
 
-    The latter puts tokens beside each other that no sentence would, so that a cut in another place shows.
+    They are sentences of many scripts, and the vocabulary itself, shuffled and strung together: that puts tokens beside
+    each other that no sentence would, so that a cut in another place shows.
     """
-    texts = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
-    texts = [text for text in texts if text and "\ufffd" not in text]  # No special tokens, no parts of characters.
-    random.Random(0).shuffle(texts)
-    starts = range(0, min(len(texts), _TOKENS_PER_LINE * _LINES), _TOKENS_PER_LINE)
-    return [*_table()["probes"], *("".join(texts[start : start + _TOKENS_PER_LINE]) for start in starts)]
+
+    texts: list[str]
+    ids: list[list[int]]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Probes:
+        """Those for this tokenizer."""
+        words = [tokenizer.decode([token_id]) for token_id in range(tokenizer.vocab_size)]
+        words = [word for word in words if word and "\ufffd" not in word]  # No special tokens, no parts of characters.
+        random.Random(0).shuffle(words)
+        starts = range(0, min(len(words), _TOKENS_PER_LINE * _LINES), _TOKENS_PER_LINE)
+        strung = ["".join(words[start : start + _TOKENS_PER_LINE]) for start in starts]
+        texts = [*_table()["probes"], *strung]
+        return cls(texts, tokenizer.encode_batch(texts))
+
+    def compare(self, name: str, encode: Encode, *, is_measured: bool) -> Agreement:
+        """How an encoder does on them."""
+        differing = tuple(text for text, ids in zip(self.texts, self.ids, strict=True) if encode(text) != ids)
+        return Agreement(name, len(self.texts), differing, is_measured)
 
 
 @cache
@@ -100,21 +118,25 @@ def choose(tokenizer: Tokenizer, contents: dict[str, Any], write_vocabulary: Cal
         contents: its `tokenizer.json`, a byte-level BPE.
         write_vocabulary: writes a file with the tokenizer alone, cut the way of the name given.
     """
-    by_rule = [_by_rule(tokenizer, contents, pattern) for pattern in known_patterns()]
-    best = [agreement for agreement, _ in sorted(by_rule, key=lambda found: (len(found[0].differing), found[1]))]
+    probes = Probes.of(tokenizer)
+    by_rule = sorted(_by_rule(probes, contents), key=lambda found: (len(found[0].differing), found[1]))
     if not has_llama_cpp():
-        return best[0]
-    measured = [measure(tokenizer, agreement.pre_tokenizer, write_vocabulary) for agreement in best[:3]]
+        return by_rule[0][0]
+    measured = [_measure(probes, found.pre_tokenizer, write_vocabulary) for found, _ in by_rule[:_MEASURED]]
     return min(measured, key=lambda agreement: len(agreement.differing))
 
 
 def measure(tokenizer: Tokenizer, name: str, write_vocabulary: Callable[[Path, str], None]) -> Agreement:
     """What llama.cpp itself makes of the probe texts, cut the way of this name."""
+    return _measure(Probes.of(tokenizer), name, write_vocabulary)
+
+
+def _measure(probes: Probes, name: str, write_vocabulary: Callable[[Path, str], None]) -> Agreement:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vocabulary.gguf"
         write_vocabulary(path, name)
         with _llama_cpp(path) as encode:
-            return _compare(tokenizer, name, encode, is_measured=True)
+            return probes.compare(name, encode, is_measured=True)
 
 
 def has_llama_cpp() -> bool:
@@ -122,38 +144,27 @@ def has_llama_cpp() -> bool:
     return importlib.util.find_spec("llama_cpp") is not None
 
 
-def _compare(tokenizer: Tokenizer, name: str, encode: Encode, *, is_measured: bool) -> Agreement:
-    texts = probe_texts(tokenizer)
-    differing = tuple(text for text in texts if encode(text) != tokenizer.encode(text))
-    return Agreement(name, len(texts), differing, is_measured)
+def _by_rule(probes: Probes, contents: dict[str, Any]) -> Iterator[tuple[Agreement, int]]:
+    """How the tokenizer does with each of llama.cpp's cuts in place of its own; how many texts are cut otherwise."""
+    engine = tokenizers.Tokenizer.from_str(json.dumps(contents))
+    engine.encode_special_tokens = True
+    own_cuts = [_cuts(engine, text) for text in probes.texts]
+    engine.normalizer = None  # llama.cpp knows none for this kind.
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    for pattern in known_patterns():
+        splits = [pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in pattern.patterns]
+        engine.pre_tokenizer = pre_tokenizers.Sequence([*splits, letters])
+        engine.model.ignore_merges = pattern.ignore_merges
+        cut_otherwise = sum(_cuts(engine, text) != cuts for text, cuts in zip(probes.texts, own_cuts, strict=True))
+        yield probes.compare(pattern.name, _encoder(engine), is_measured=False), cut_otherwise
 
 
-def _by_rule(tokenizer: Tokenizer, contents: dict[str, Any], pattern: Pattern) -> tuple[Agreement, int]:
-    """How the tokenizer would compare with llama.cpp's cuts in place of its own; how many texts are cut otherwise."""
-    splits = [_split(regex) for regex in pattern.patterns]
-    letters = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    changed = {
-        **contents,
-        "normalizer": None,
-        "post_processor": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*splits, letters]},
-        "model": {**contents["model"], "ignore_merges": pattern.ignore_merges},
-    }
-    ours, theirs = (tokenizers.Tokenizer.from_str(json.dumps(each)) for each in (contents, changed))
-
-    def encode(text: str) -> list[int]:
-        return list(theirs.encode(text, add_special_tokens=False).ids)
-
-    cut_otherwise = sum(_cuts(ours, text) != _cuts(theirs, text) for text in probe_texts(tokenizer))
-    return _compare(tokenizer, pattern.name, encode, is_measured=False), cut_otherwise
+def _encoder(engine: tokenizers.Tokenizer) -> Encode:
+    return lambda text: list(engine.encode(text, add_special_tokens=False).ids)
 
 
 def _cuts(engine: tokenizers.Tokenizer, text: str) -> list[str]:
     return [piece for piece, _ in engine.pre_tokenizer.pre_tokenize_str(text)]
-
-
-def _split(regex: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
 
 
 @contextmanager
