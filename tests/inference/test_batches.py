@@ -17,7 +17,9 @@ from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
 from vernacular.inference.model import LocalModel
 from vernacular.inference.packing import pack
+from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
 from vernacular.inference.pages import PAGE_TOKENS
+from vernacular.inference.sampling import draw, penalise, probabilities
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
@@ -159,6 +161,26 @@ def test_likelihoods_of_branches_are_those_of_full_passes(name: str, kernels: st
     assert [value.log_probability for value in found] == pytest.approx(expected, abs=1e-3)
     if kernels == "native":
         assert found == [likelihoods(decoder, [pair], kernels=kernels)[0] for pair in pairs]
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if "moe" not in name])
+def test_a_pass_stays_on_its_device(name: str) -> None:
+    # The device without memory refuses tensors of others, and questions about values, for which a GPU would wait.
+    decoder = make_decoder(**SHAPES[name]).to("meta")
+    memory = PagedMemory(decoder.configuration, 20, torch.float32, "meta", "torch")
+    pages = np.arange(5, dtype=np.int32)
+    sequences = [Placed(0, 100, pages), Placed(100, 3, pages, range(96, 100)), Placed(131, 1, pages + 5)]
+    placement = Placement.of(sequences, "meta")
+    ids_1N = torch.zeros((1, 104), dtype=torch.int64, device="meta")
+    with torch.inference_mode():
+        hidden_1ND = decoder(ids_1N, positions_BT=placement.positions_N[None], attend=PagedAttend(memory, placement))
+        logits_BV = decoder.logits(hidden_1ND[0, :3])
+        seen_BV = torch.zeros_like(logits_BV, dtype=torch.bool)
+        samplings = [Sampling(temperature=1, top_k=3), Sampling(temperature=1, top_p=0.5, min_p=0.1)]
+        penalised_BV = penalise(logits_BV, seen_BV, [1.5, 1.0, 1.0])
+        tokens_B = draw(probabilities(penalised_BV[:2], samplings), [0.1, 0.2])
+    assert tokens_B.is_meta
+    assert logits_BV.shape == (3, VOCAB_SIZE)
 
 
 def test_a_preempted_request_goes_on_as_if_undisturbed() -> None:
