@@ -109,6 +109,7 @@ def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> D
     configuration = read_config(folder)
     with Unfilled(torch_dtype(dtype), torch.device(device)):
         decoder = Decoder(configuration)
+    decoder.to(device, torch_dtype(dtype))  # What a block may have placed itself.
     wanted = dict(load_family(configuration.family).published_tensors(configuration))
     state = decoder.state_dict()
     for file in tensor_files(folder):
