@@ -156,14 +156,14 @@ def train_spread(
     model: str, settings: dict[str, Any], micro_batches: int = 1, steps: int = STEPS, read: Read = read
 ) -> Curve:
     """The same run on a rank among others, or alone."""
-    with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
-        run, optimiser = begin(model, settings, mesh)
-        losses, norms = [], []
-        for step in range(steps):
-            loss, norm = take_step(run, optimiser, step, micro_batches, read)
-            losses.append(loss)
-            norms.append(norm)
-        return Curve(losses, norms, gather(run.decoder, mesh))
+    mesh = open_mesh(ParallelConfiguration.model_validate(settings))
+    run, optimiser = begin(model, settings, mesh)
+    losses, norms = [], []
+    for step in range(steps):
+        loss, norm = take_step(run, optimiser, step, micro_batches, read)
+        losses.append(loss)
+        norms.append(norm)
+    return Curve(losses, norms, gather(run.decoder, mesh))
 
 
 def take_step(
@@ -229,23 +229,23 @@ def begin(model: str, settings: dict[str, Any], mesh: Mesh) -> tuple[Spread, tor
 
 
 def train_and_save(model: str, settings: dict[str, Any], folder: Path, steps: int) -> Kept:
-    with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
-        run, optimiser = begin(model, settings, mesh)
-        for step in range(steps):
-            take_step(run, optimiser, step, micro_batches=2)
-        save_state(folder, run.decoder, optimiser)
-        return kept_of(run, optimiser)
+    mesh = open_mesh(ParallelConfiguration.model_validate(settings))
+    run, optimiser = begin(model, settings, mesh)
+    for step in range(steps):
+        take_step(run, optimiser, step, micro_batches=2)
+    save_state(folder, run.decoder, optimiser)
+    return kept_of(run, optimiser)
 
 
 def load_and_train(model: str, settings: dict[str, Any], folder: Path, first: int, steps: int) -> tuple[Kept, Curve]:
     """What was loaded, and how the run went on from there."""
-    with open_mesh(ParallelConfiguration.model_validate(settings)) as mesh:
-        run, optimiser = begin(model, settings, mesh)
-        load_state(folder, run.decoder, optimiser)
-        loaded = kept_of(run, optimiser)
-        values = [take_step(run, optimiser, step, micro_batches=2) for step in range(first, steps)]
-        losses, norms = [loss for loss, _ in values], [norm for _, norm in values]
-        return loaded, Curve(losses, norms, gather(run.decoder, mesh))
+    mesh = open_mesh(ParallelConfiguration.model_validate(settings))
+    run, optimiser = begin(model, settings, mesh)
+    load_state(folder, run.decoder, optimiser)
+    loaded = kept_of(run, optimiser)
+    values = [take_step(run, optimiser, step, micro_batches=2) for step in range(first, steps)]
+    losses, norms = [loss for loss, _ in values], [norm for _, norm in values]
+    return loaded, Curve(losses, norms, gather(run.decoder, mesh))
 
 
 def train_narrow(model: str, settings: dict[str, Any]) -> Curve:
@@ -256,22 +256,22 @@ def train_narrow(model: str, settings: dict[str, Any]) -> Curve:
 def score(model: str, settings: dict[str, Any]) -> float:
     """The loss of eight rows in four parts, summed over all ranks."""
     configuration = ParallelConfiguration.model_validate(settings)
-    with open_mesh(configuration) as mesh:
-        run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
-        rows = list(range(8))[mesh.data_rank :: mesh.sizes.data]
-        size = len(rows) // 4 or 1
-        parts = [share(rows_of(rows[start : start + size]), mesh) for start in range(0, len(rows), size)]
-        (total,) = mesh.total(sum(run.score(parts, read, loss_over(1.0))))
-        assert all(parameter.grad is None for parameter in run.decoder.parameters())
-        return total
+    mesh = open_mesh(configuration)
+    run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
+    rows = list(range(8))[mesh.data_rank :: mesh.sizes.data]
+    size = len(rows) // 4 or 1
+    parts = [share(rows_of(rows[start : start + size]), mesh) for start in range(0, len(rows), size)]
+    (total,) = mesh.total(sum(run.score(parts, read, loss_over(1.0))))
+    assert all(parameter.grad is None for parameter in run.decoder.parameters())
+    return total
 
 
 def gather_weights(model: str, settings: dict[str, Any]) -> dict[str, Tensor] | None:
     configuration = ParallelConfiguration.model_validate(settings)
-    with open_mesh(configuration) as mesh:
-        run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
-        whole = gather_decoder(run.decoder, mesh)
-        return None if whole is None else whole.state_dict()
+    mesh = open_mesh(configuration)
+    run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
+    whole = gather_decoder(run.decoder, mesh)
+    return None if whole is None else whole.state_dict()
 
 
 def save_weights_of(model: str, folder: Path) -> None:
@@ -284,8 +284,8 @@ def fill_from(model: str, settings: dict[str, Any], folder: Path) -> dict[str, T
     shape = make_decoder(model).configuration
     with torch.device("meta"):
         decoder = Decoder(shape)
-    with open_mesh(configuration) as mesh:
-        spread(decoder, configuration, mesh, sequence_length=SEQUENCE)
-        decoder.to_empty(device="cpu")
-        load_state(folder, decoder, None)
-        return gather(decoder, mesh)
+    mesh = open_mesh(configuration)
+    spread(decoder, configuration, mesh, sequence_length=SEQUENCE)
+    decoder.to_empty(device="cpu")
+    load_state(folder, decoder, None)
+    return gather(decoder, mesh)

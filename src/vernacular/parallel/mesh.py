@@ -7,15 +7,16 @@ tokens of their own; the experts are divided over consecutive ones of them.
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from vernacular.foundation.errors import UserError
 from vernacular.parallel.configuration import ParallelConfiguration, Sizes
@@ -50,7 +51,7 @@ class Mesh:
                 "experts": ((sizes.tokens // self.expert, self.expert), ("expert_shard", "expert")),
             }
             for cut, (shape, dimensions) in shapes.items():
-                self._cuts[cut] = init_device_mesh(kind, (*outer, *shape), mesh_dim_names=(*names, *dimensions))
+                self._cuts[cut] = _device_mesh(kind, (*outer, *shape), (*names, *dimensions))
 
     def cut(self, name: str, *dimensions: str) -> DeviceMesh:
         """Some dimensions of one way to cut up the ranks: `rows`, `weights`, `tokens` or `experts`."""
@@ -100,22 +101,14 @@ class Mesh:
                 dist.all_reduce(values, group=self._cuts["tokens"].get_group(dimension))
         return values
 
-    def close(self) -> None:
-        """Let go of the groups; nothing of the mesh can be used afterwards."""
-        groups = {cut.get_group(dimension) for cut in self._cuts.values() for dimension in range(cut.ndim)}
-        for group in groups - {dist.group.WORLD}:
-            dist.destroy_process_group(group)
-        self._cuts.clear()
-
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.sizes.world > 1:
             self.total(0.0)
 
 
-@contextmanager
-def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Iterator[Mesh]:
-    """The mesh of the processes that `torchrun` started, or of this one alone; closed at the end.
+def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Mesh:
+    """The mesh of the processes that `torchrun` started, or of this one alone.
 
     Reads RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT as `torchrun` sets them.
 
@@ -130,26 +123,54 @@ def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Iter
     own = torch.device("cuda", _from_environment("LOCAL_RANK", 0)) if device == "cuda" else torch.device(device)
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    if world == 1:
-        yield Mesh(configuration, own, 0, 1)
+    if world > 1:
+        _join(configuration, device, own, rank, world)
+    return Mesh(configuration, own, rank, world)
+
+
+def close_meshes() -> None:
+    """Leave the group of processes; called by itself when the process ends."""
+    _groups_of.cache_clear()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _join(configuration: ParallelConfiguration, device: str, own: torch.device, rank: int, world: int) -> None:
+    """Make this process one of the group's, once: later meshes of the same process talk through the same group."""
+    if dist.is_initialized():
+        if dist.get_world_size() != world:
+            raise UserError(
+                f"WORLD_SIZE is {world}, but this process is in a group of {dist.get_world_size()}", where="WORLD_SIZE"
+            )
         return
-    began = not dist.is_initialized()
-    if began:
-        _require_address()
-        timeout = timedelta(seconds=configuration.timeout_seconds)
-        device_id = own if own.type == "cuda" else None
-        dist.init_process_group(_BACKENDS[device], rank=rank, world_size=world, timeout=timeout, device_id=device_id)
-    elif dist.get_world_size() != world:
-        raise UserError(
-            f"WORLD_SIZE is {world}, but this process is in a group of {dist.get_world_size()}", where="WORLD_SIZE"
-        )
-    mesh = Mesh(configuration, own, rank, world)
-    try:
-        yield mesh
-    finally:
-        mesh.close()
-        if began:
-            dist.destroy_process_group()
+    _require_address()
+    dist.init_process_group(
+        _BACKENDS[device],
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(seconds=configuration.timeout_seconds),
+        device_id=own if own.type == "cuda" else None,
+    )
+    atexit.register(close_meshes)
+
+
+def _device_mesh(kind: str, shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
+    """All ranks laid out in `shape`. Dimensions that part the ranks alike share their groups."""
+    ranks = torch.arange(math.prod(shape)).view(shape)
+    groups = []
+    for dimension, size in enumerate(shape):
+        lines = ranks.movedim(dimension, -1).reshape(-1, size).tolist()
+        groups.append(_groups_of(tuple(tuple(line) for line in lines)))
+    return DeviceMesh.from_group(groups, kind, ranks, mesh_dim_names=names)
+
+
+@cache
+def _groups_of(parted: tuple[tuple[int, ...], ...]) -> dist.ProcessGroup:
+    """This rank's group, of all ranks parted into groups."""
+    if len(parted) == 1:
+        return dist.group.WORLD
+    own, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in parted])
+    return own
 
 
 def _from_environment(name: str, default: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
@@ -27,6 +28,9 @@ from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh
 
 Place = Callable[[nn.Parameter], ShardPlacementResult]
+
+# Cut matrices, what sees own tokens, experts: the ways to cut up the ranks and the dimension that shares them out.
+_SHARED_OVER = (("weights", "shard"), ("tokens", "token"), ("experts", "expert_shard"))
 
 
 def apply_shards(decoder: Decoder, mesh: Mesh, configuration: ParallelConfiguration) -> None:
@@ -74,9 +78,12 @@ def set_last_micro_batch(decoder: nn.Module, configuration: ParallelConfiguratio
 
 def _placement(block: nn.Module, mesh: Mesh, *, sequence_parallel: bool) -> Place:
     """Which ranks share each of a block's weights, and along which of its dimensions it is cut."""
-    cut = _info(mesh.shards("weights", "shard"))
-    token = cut if mesh.sizes.tensor == 1 else _info(mesh.shards("tokens", "token"))
-    expert = token if mesh.expert == 1 else _info(mesh.shards("experts", "expert_shard"))
+    # Dimensions of other names may be the same groups of ranks: what is shared among those travels together.
+    infos: dict[tuple[ProcessGroup, ...], FSDPMeshInfo] = {}
+    for name, dimension in _SHARED_OVER:
+        ranks = mesh.shards(name, dimension)
+        infos.setdefault(tuple(ranks.get_all_groups()), _info(ranks))
+    cut, token, expert = (infos[tuple(mesh.shards(*names).get_all_groups())] for names in _SHARED_OVER)
     experts = {weight for module in block.modules() if isinstance(module, Experts) for weight in module.parameters()}
     routers = set(block.feed_forward.router.parameters()) if hasattr(block.feed_forward, "router") else set()
     sees_own_tokens = sequence_parallel or mesh.sizes.tensor == 1
