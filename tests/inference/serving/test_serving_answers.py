@@ -128,6 +128,30 @@ def test_log_probabilities_of_a_completion(client: openai.OpenAI, served_lm: Loc
     assert sorted(found.text_offset) == found.text_offset
 
 
+def test_log_probabilities_of_an_echoed_prompt(client: openai.OpenAI, served_lm: LocalModel) -> None:
+    prompts = [served_lm.encode_prompt(text) for text in ("Stolica Polski to Łódź क्षण", "மழை")]
+    asked = {"model": "tiny", "prompt": prompts, "max_tokens": 3, "temperature": 0, "echo": True, "logprobs": 2}
+    whole = client.completions.create(**asked)
+    for ids, choice in zip(prompts, whole.choices, strict=True):
+        found = choice.logprobs
+        assert found.token_logprobs[0] is None
+        assert found.top_logprobs[0] is None
+        scores = served_lm.logits(ids).log_softmax(-1)
+        for place, token in enumerate(ids[1:], start=1):
+            assert found.token_logprobs[place] == pytest.approx(float(scores[place - 1, token]), abs=1e-4)
+            assert len(found.top_logprobs[place]) == 2
+        assert len(found.tokens) == len(found.text_offset) == len(ids) + 3
+    (likelihood,) = served_lm.loglikelihood([("", " Łódź")])
+    scored = client.completions.create(**{**asked, "prompt": served_lm.tokenizer.encode(" Łódź", begin=True)}).choices[
+        0
+    ]
+    summed = sum(scored.logprobs.token_logprobs[1:-3])
+    assert summed == pytest.approx(likelihood.log_probability, abs=1e-3)
+    streamed = [chunk.choices[0] for chunk in client.completions.create(**asked, stream=True)]
+    tokens = [token for one in streamed if one.index == 0 and one.logprobs for token in one.logprobs.tokens]
+    assert tokens == whole.choices[0].logprobs.tokens
+
+
 def test_log_probabilities_of_a_chat_streamed_or_not(client: openai.OpenAI) -> None:
     asked = {"model": "tiny", "messages": QUESTION, "max_tokens": 12, "temperature": 0}
     whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]

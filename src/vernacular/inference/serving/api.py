@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,7 +20,7 @@ from vernacular.inference.model import LocalModel
 from vernacular.inference.serving.errors import ApiError, of_ours
 from vernacular.inference.serving.exchange import Exchange
 from vernacular.inference.serving.gate import Gate, error_response
-from vernacular.inference.serving.jobs import Job, calls_marker, chat_job, completion_job
+from vernacular.inference.serving.jobs import Job, calls_marker, chat_job, completion_job, echo_scores
 from vernacular.inference.serving.keys import ApiKeys
 from vernacular.inference.serving.limits import WaitingRoom, read_json_body, while_connected
 from vernacular.inference.serving.loop import EngineLoop
@@ -80,7 +81,8 @@ class Api:
         asked = read_request(CompletionRequest, await read_json_body(request, self._settings.max_body_bytes))
         self._check_model(asked.model)
         job = await asyncio.to_thread(completion_job, self._lm, asked)
-        writer = CompletionWriter(self.model_name, self._lm.tokenizer, job.texts if asked.echo else ())
+        firsts = [answer.prompt[0] for answer in job.answers]
+        writer = CompletionWriter(self.model_name, self._lm.tokenizer, job.texts if asked.echo else (), firsts)
         return await self._answer(request, asked, job, writer)
 
     async def chat_completions(self, request: Request) -> Response:
@@ -100,6 +102,9 @@ class Api:
         self._room.enter(len(job.answers))
         exchange = Exchange(job, self._room, self._metrics, record, self._settings)
         try:
+            if isinstance(writer, CompletionWriter) and isinstance(asked, CompletionRequest) and asked.echo:
+                work = partial(echo_scores, self._lm, job, asked)
+                writer.echo_scores = await while_connected(request.receive, exchange.scores(self._loop, work))
             exchange.start(self._loop, follow=asked.stream)
             if asked.stream:
                 await while_connected(request.receive, exchange.accepted())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from vernacular.inference.serving.errors import ApiError
@@ -16,7 +16,7 @@ from vernacular.inference.serving.record import Record
 from vernacular.inference.serving.responses import Usage, Writer
 from vernacular.inference.serving.settings import ServingSettings
 from vernacular.inference.serving.streaming import DONE
-from vernacular.models.language_model import Generation
+from vernacular.models.language_model import Generation, TokenLogProbability
 
 
 class Exchange:
@@ -51,6 +51,13 @@ class Exchange:
     def start(self, loop: EngineLoop, *, follow: bool) -> None:
         """Hand the answers to the engine."""
         self._ticket = loop.submit(self._job.answers, follow=follow)
+
+    async def scores(
+        self, loop: EngineLoop, work: Callable[[], list[list[TokenLogProbability | None]]]
+    ) -> list[list[TokenLogProbability | None]]:
+        """Have the prompts scored, which takes the engine's thread a forward pass for each."""
+        async with self._in_time():
+            return await loop.call(work)
 
     async def accepted(self) -> None:
         """Wait until the engine has them in its queue; raises what it refused."""

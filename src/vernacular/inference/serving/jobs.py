@@ -11,9 +11,10 @@ from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError
 from vernacular.inference.answer import Answer
 from vernacular.inference.model import LocalModel
+from vernacular.inference.prompt_scores import prompt_scores
 from vernacular.inference.serving.errors import ApiError, bad_request, said
 from vernacular.inference.serving.schema import ChatMessage, ChatRequest, CompletionRequest, SchemaFormat
-from vernacular.models.language_model import Sampling
+from vernacular.models.language_model import Sampling, TokenLogProbability
 
 _ANY_OBJECT = '{"type": "object"}'
 
@@ -34,19 +35,21 @@ class Job(NamedTuple):
 
 def completion_job(lm: LocalModel, asked: CompletionRequest) -> Job:
     """Answers to each prompt, n to each."""
-    if asked.echo and asked.logprobs is not None:
-        raise ApiError(
-            400,
-            "log-probabilities of a prompt are not served: leave out echo or logprobs",
-            code="unsupported_parameter",
-            param="echo",
-        )
     prompts = _prompts(lm, asked)
     answers, texts = [], []
     for ids in prompts:
         answers += _answers(lm, ids, asked, asked.max_tokens, asked.logprobs, "prompt")
         texts += [lm.tokenizer.decode(ids)] * asked.n
     return Job(answers, texts, sum(map(len, prompts)))
+
+
+def echo_scores(lm: LocalModel, job: Job, asked: CompletionRequest) -> list[list[TokenLogProbability | None]]:
+    """Log-probabilities of the prompt of each choice. For the engine's thread: it computes them."""
+    if asked.logprobs is None:
+        return []
+    distinct = {id(answer.prompt): answer.prompt for answer in job.answers}
+    scores = {name: prompt_scores(lm, prompt, asked.logprobs) for name, prompt in distinct.items()}
+    return [scores[id(answer.prompt)] for answer in job.answers]
 
 
 def chat_job(lm: LocalModel, asked: ChatRequest) -> Job:

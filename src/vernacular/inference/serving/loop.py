@@ -7,12 +7,14 @@ import queue
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from vernacular.foundation.errors import UserError
 from vernacular.inference.answer import Answer, Pieces
 from vernacular.inference.serving.errors import ApiError, bad_request
 from vernacular.models.language_model import Generation, TokenLogProbability
+
+Result = TypeVar("Result")
 
 
 class AnswersStepwise(Protocol):
@@ -116,6 +118,7 @@ class EngineLoop:
         self._lock = threading.Lock()
         self._tickets: set[Ticket] = set()
         self._owners: dict[int, tuple[Ticket, int]] = {}
+        self._calls: set[asyncio.Future[Any]] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.failure: str | None = None
@@ -144,6 +147,20 @@ class EngineLoop:
             self._tickets.add(ticket)
         self._orders.put(lambda: self._submit(ticket))
         return ticket
+
+    async def call(self, work: Callable[[], Result]) -> Result:
+        """Have the engine's thread do something between two steps; what it raises is raised here."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self.failure is not None:
+                raise _dead(self.failure)
+            self._calls.add(future)
+        try:
+            self._orders.put(lambda: _work(work, future))
+            return await future
+        finally:
+            with self._lock:
+                self._calls.discard(future)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Take unfinished answers back. Nothing happens to finished ones."""
@@ -215,8 +232,11 @@ class EngineLoop:
         with self._lock:
             self.failure = reason
             tickets, self._tickets = self._tickets, set()
+            calls = list(self._calls)
         for ticket in tickets:
             ticket.tell(_dead(reason))
+        for future in calls:
+            future.get_loop().call_soon_threadsafe(_settle, future, None, _dead(reason))
 
 
 class _Followed:
@@ -234,6 +254,24 @@ class _Followed:
         found = tuple(answer.log_probabilities[before:]) if answer.sampling.log_probabilities is not None else ()
         finished = answer.generation() if answer.stopped_by is not None else None
         return Progress(text, self._told - before, found, finished)
+
+
+def _work(work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+    value, error = None, None
+    try:
+        value = work()
+    except Exception as problem:  # noqa: BLE001 - it goes to whoever asked for the work, and the engine goes on
+        error = problem
+    future.get_loop().call_soon_threadsafe(_settle, future, value, error)
+
+
+def _settle(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
 
 
 def _dead(reason: str) -> ApiError:

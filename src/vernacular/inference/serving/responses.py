@@ -82,26 +82,34 @@ class CompletionWriter(Writer):
         model: its name.
         tokenizer: of the model.
         echo: the prompt of each choice to put before it; empty where it is not asked for.
+        first_tokens: the first token of each choice's prompt.
     """
 
     prefix, whole_kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
-    def __init__(self, model: str, tokenizer: Tokenizer, echo: Sequence[str]) -> None:
+    def __init__(
+        self, model: str, tokenizer: Tokenizer, echo: Sequence[str] = (), first_tokens: Sequence[int] = ()
+    ) -> None:
         super().__init__(model, tokenizer)
+        self._first_tokens = first_tokens
         self._echo = echo
+        self.echo_scores: Sequence[Sequence[TokenLogProbability | None]] = ()
         self._offsets: dict[int, _Offsets] = {}
         self._held: dict[int, list[TokenLogProbability]] = {}
 
     def choice(self, number: int, generation: Generation) -> dict[str, Any]:
         """A choice with text."""
-        found = generation.log_probabilities
+        found: Sequence[TokenLogProbability | None] | None = generation.log_probabilities
+        if self.echo_scores and found is not None:
+            found = (*self.echo_scores[number], *found)
         text = (self._echo[number] if self._echo else "") + generation.text
         return self._choice(number, text, found, generation)
 
     def opening(self, num_choices: int) -> Iterator[dict[str, Any]]:
         """The prompts, where they are to be repeated."""
         for number, text in enumerate(self._echo):
-            yield self.chunk(self._choice(number, text, None, None))
+            scores = self.echo_scores[number] if self.echo_scores else None
+            yield self.chunk(self._choice(number, text, scores, None))
 
     def pieces(self, number: int, progress: Progress) -> Iterator[dict[str, Any]]:
         """A chunk, once there is text to show."""
@@ -115,7 +123,7 @@ class CompletionWriter(Writer):
         self,
         number: int,
         text: str,
-        found: Sequence[TokenLogProbability] | None,
+        found: Sequence[TokenLogProbability | None] | None,
         finished: Generation | None,
     ) -> dict[str, Any]:
         return {
@@ -125,13 +133,18 @@ class CompletionWriter(Writer):
             "finish_reason": None if finished is None else _reason(finished),
         }
 
-    def _log_probabilities(self, number: int, found: Sequence[TokenLogProbability]) -> dict[str, Any]:
+    def _log_probabilities(self, number: int, found: Sequence[TokenLogProbability | None]) -> dict[str, Any]:
+        """None stands for a prompt's first token, which is not scored."""
         offsets = self._offsets.setdefault(number, _Offsets())
+        tokens = [self._first_tokens[number] if one is None else one.token for one in found]
         return {
-            "tokens": [self._tokens.text(one.token) for one in found],
-            "token_logprobs": [one.log_probability for one in found],
-            "top_logprobs": [{self._tokens.text(token): value for token, _, value in one.best} for one in found],
-            "text_offset": [offsets.next(self._tokens.content(one.token)) for one in found],
+            "tokens": [self._tokens.text(token) for token in tokens],
+            "token_logprobs": [None if one is None else one.log_probability for one in found],
+            "top_logprobs": [
+                None if one is None else {self._tokens.text(token): value for token, _, value in one.best}
+                for one in found
+            ],
+            "text_offset": [offsets.next(self._tokens.content(token)) for token in tokens],
         }
 
 
