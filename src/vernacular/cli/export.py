@@ -73,8 +73,9 @@ def read_shard_bytes(gigabytes: float) -> int:
 
 def print_bridged(bridged: Bridged) -> None:
     """What was written, and the notes about it."""
-    size = sum(path.stat().st_size for path in bridged.files) / 1e9
+    num_bytes = sum(path.stat().st_size for path in bridged.files)
+    size = f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
     count = f"{len(bridged.files)} files" if len(bridged.files) > 1 else "1 file"
-    print(f"{bridged.folder}: {bridged.family}, {bridged.num_parameters:,} parameters, {count}, {size:.2f} GB")
+    print(f"{bridged.folder}: {bridged.family}, {bridged.num_parameters:,} parameters, {count}, {size}")
     for note in bridged.notes:
         print(f"note: {note}")
