@@ -38,9 +38,6 @@ def serve(lm: LocalModel, listener: socket.socket, settings: ServingSettings, ke
     _log_to_stderr()
     loop = EngineLoop(lm.engine)
     api = Api(lm, loop, settings, keys)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    LOG.info("model=%s listening at http://%s:%s/v1", api.model_name, shown, port)
     if not keys and settings.host not in _LOCAL:
         LOG.warning("no API key is asked for, and the address can be reached from other machines")
     if settings.log_text:
@@ -69,6 +66,14 @@ class _Server(uvicorn.Server):
     def __init__(self, configuration: uvicorn.Config, api: Api) -> None:
         super().__init__(configuration)
         self._api = api
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and only then say so."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            LOG.info("model=%s listening at http://%s:%s/v1", self._api.model_name, shown, port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; at the second time, at once."""
