@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vernacular.evaluation import bits_per_byte
+from vernacular.evaluation.answers import ANSWERS, AnswerFile, RememberingModel
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
 from vernacular.evaluation.records import (
@@ -18,6 +20,8 @@ from vernacular.evaluation.records import (
     RECORDS,
     REQUEST_SCHEMA,
     RUN,
+    SECONDS,
+    SECONDS_SCHEMA,
     YARDSTICK,
     YARDSTICK_SCHEMA,
     Row,
@@ -26,11 +30,11 @@ from vernacular.evaluation.records import (
 from vernacular.evaluation.scores import SCORES, TOLERANCE, Score, as_json, rescore, table, warnings
 from vernacular.evaluation.tasks import LoadedTask, find_tasks, load_task
 from vernacular.foundation.errors import InternalError, UserError
-from vernacular.foundation.files import sha256_json, write_json, write_text
+from vernacular.foundation.files import read_json, sha256_json, write_json, write_text
 from vernacular.foundation.machine import describe_machine, package_versions
 from vernacular.models.language_model import LanguageModel
 
-FORMAT = 1
+FORMAT = 2
 _RESERVED = {HELDOUT, YARDSTICK}
 
 HarnessValues = dict[tuple[str, str, str], float]
@@ -45,6 +49,9 @@ def evaluate(
     folder: Path,
     *,
     instruct: bool | None = None,
+    answers: Path | None = None,
+    data: Path | None = None,
+    contamination: Path | None = None,
 ) -> dict[str, Any]:
     """Score a model and write the record.
 
@@ -55,6 +62,9 @@ def evaluate(
         heldout: curated artifact whose held-out documents bits per byte are measured on; None for none.
         folder: receives records/, scores.json and scores.md.
         instruct: whether the weights were fine-tuned on conversations; decides `template: auto`.
+        answers: file that keeps the model's answers, to go on from after a kill; None keeps them until the end only.
+        data: folder with the data of tasks that have none beside them (`tasks.local_data`).
+        contamination: JSON file with the hashes of items that the training text held, by task.
 
     Returns:
         The summary: the scores in short, and warnings.
@@ -65,15 +75,21 @@ def evaluate(
     if tasks is None and heldout is None:
         raise UserError("there is nothing to evaluate", where="tasks, heldout", fix="set tasks, heldout, or both")
     template, reason = decide_template(configuration.template, lm, instruct)
-    facts, harness_values = _run_tasks(configuration, lm, tasks, template, folder) if tasks is not None else ({}, {})
-    documents = _run_heldout(configuration, lm, heldout, folder) if heldout is not None else {}
+    known = _read_contamination(contamination)
+    facts: dict[str, Any] = {}
+    harness_values: HarnessValues = {}
+    with _remembering(lm, answers) as model:
+        if tasks is not None:
+            loader = _Loader(configuration, tasks, data)
+            facts, harness_values = _run_tasks(configuration, model, loader, template, folder, known)
+        documents = _run_heldout(configuration, model, heldout, folder) if heldout is not None else {}
     run_record = {
         "format": FORMAT,
         "model": dict(lm.identity),
         "template": {"applied": template, "reason": reason},
         "settings": _settings(configuration),
         "versions": package_versions(),
-        "machine": describe_machine(),
+        "machine": {**describe_machine(), **_accelerators()},
         "tasks": facts,
         "heldout": documents,
     }
@@ -105,19 +121,57 @@ def decide_template(setting: str, lm: LanguageModel, instruct: bool | None) -> t
     return instruct, "instruct weights" if instruct else "base weights"
 
 
+@contextmanager
+def _remembering(lm: LanguageModel, answers: Path | None) -> Iterator[RememberingModel]:
+    """The model, its answers kept in a file: the caller's, or one that goes with the run."""
+    with tempfile.TemporaryDirectory(prefix="vernacular-answers-") as passing:
+        file = AnswerFile(answers or Path(passing) / ANSWERS)
+        try:
+            yield RememberingModel(lm, file)
+        finally:
+            file.close()
+
+
+def _read_contamination(path: Path | None) -> dict[str, frozenset[str]]:
+    """Hashes of contaminated items by task; tasks that are not named were not searched."""
+    if path is None:
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict) or not all(isinstance(hashes, list) for hashes in value.values()):
+        raise UserError("expected hashes of items by task", where=path, fix='write {"TASK": ["ITEM_HASH", ...], ...}')
+    return {task: frozenset(map(str, hashes)) for task, hashes in value.items()}
+
+
+def _accelerators() -> dict[str, str]:
+    """Names of the GPUs, where there are any."""
+    import torch
+
+    names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    return {"accelerators": ", ".join(names)} if names else {}
+
+
 def _run_tasks(
-    configuration: EvaluateConfiguration, lm: LanguageModel, source: Path, template: bool, folder: Path
+    configuration: EvaluateConfiguration,
+    lm: RememberingModel,
+    loader: _Loader,
+    template: bool,
+    folder: Path,
+    known: Mapping[str, frozenset[str]],
 ) -> tuple[dict[str, Any], HarnessValues]:
     """Run all tasks and write their requests; facts for the record, and the harness's own values."""
     facts: dict[str, Any] = {}
     values: HarnessValues = {}
+    seconds: list[Row] = []
     model = HarnessModel(lm, configuration.seed)
     with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache:
-        for task in _load(configuration, source, Path(cache)):
-            run = run_task(model, task, limit=configuration.limit, template=template)
+        for task in loader.load(Path(cache)):
+            model.seconds.clear()
+            run = run_task(model, task, limit=configuration.limit, template=template, contaminated=known.get(task.name))
+            seconds += run.seconds
             write_rows(folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
             facts[task.name] = _facts(task, run)
             values |= {(task.name, *key): value for key, value in run.values.items()}
+    write_rows(folder / SECONDS, seconds, SECONDS_SCHEMA)
     return facts, values
 
 
@@ -133,23 +187,32 @@ def _run_heldout(
     return {language: {"documents": len(documents)} for language, documents in texts.items()}
 
 
-def _load(configuration: EvaluateConfiguration, source: Path, cache: Path) -> list[LoadedTask]:
-    """All tasks before the first is run, so that a broken one costs nothing."""
-    found = find_tasks(source, configuration.only)
-    for name in sorted(_RESERVED & set(found)):
-        raise UserError(f"a task cannot be called '{name}'", where=found[name], fix="rename it")
-    with quiet():
-        return [
-            load_task(
-                name,
-                path,
-                num_fewshot=configuration.num_fewshot,
-                seed=configuration.seed,
-                code=configuration.task_code,
-                cache=cache,
-            )
-            for name, path in found.items()
-        ]
+class _Loader(NamedTuple):
+    """What is needed to load the tasks."""
+
+    configuration: EvaluateConfiguration
+    source: Path
+    data: Path | None
+
+    def load(self, cache: Path) -> list[LoadedTask]:
+        """All tasks before the first is run, so that a broken one costs nothing."""
+        configuration = self.configuration
+        found = find_tasks(self.source, configuration.only)
+        for name in sorted(_RESERVED & set(found)):
+            raise UserError(f"a task cannot be called '{name}'", where=found[name], fix="rename it")
+        with quiet():
+            return [
+                load_task(
+                    name,
+                    path,
+                    num_fewshot=configuration.num_fewshot,
+                    seed=configuration.seed,
+                    code=configuration.task_code,
+                    cache=cache,
+                    data=self.data,
+                )
+                for name, path in found.items()
+            ]
 
 
 def _settings(configuration: EvaluateConfiguration) -> dict[str, Any]:
@@ -184,7 +247,8 @@ def _finish(folder: Path, run_record: Mapping[str, Any], harness_values: Harness
     scores = rescore(folder)
     for score in scores:
         theirs = harness_values.get((score.task, score.metric, score.filter))
-        if theirs is not None and not math.isclose(score.value, theirs, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+        differs = theirs is not None and not math.isclose(score.value, theirs, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        if differs and score.subset == "all":
             raise InternalError(
                 f"{score.task}: {score.metric} is {score.value} from the record, {theirs} from the harness",
                 where=folder / score.record,
@@ -198,5 +262,5 @@ def _finish(folder: Path, run_record: Mapping[str, Any], harness_values: Harness
 
 
 def _short(score: Score) -> dict[str, Any]:
-    keys = ("task", "language", "metric", "value", "stderr", "low", "high", "chance", "n", "yardsticks")
+    keys = ("task", "language", "metric", "value", "stderr", "low", "high", "chance", "n", "yardsticks", "subset")
     return {key: getattr(score, key) for key in keys}

@@ -17,13 +17,14 @@ from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.metrics.registry import find_metric
 from vernacular.evaluation.records import Row
 from vernacular.evaluation.tasks import TASK_ERRORS, LoadedTask, task_errors
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import InternalError, UserError, unknown_name
 from vernacular.foundation.progress import progress
-from vernacular.models.language_model import LanguageModel, Sampling
+from vernacular.models.language_model import Sampling
 
 INVALID = "[invalid]"
 """What the harness's filters return for an answer they cannot read."""
@@ -37,21 +38,26 @@ class HarnessModel(LM):
     """A `LanguageModel` as the harness sees one.
 
     Args:
-        model: what answers.
+        model: what answers, and knows how long it took.
         seed: seed of sampled answers.
+
+    Attributes:
+        seconds: what each request took, by its texts.
     """
 
-    def __init__(self, model: LanguageModel, seed: int = 0) -> None:
+    def __init__(self, model: RememberingModel, seed: int = 0) -> None:
         super().__init__()
         self.model = model
         self.seed = seed
         self.doing = "evaluating"
+        self.seconds: dict[tuple[str, ...], float] = {}
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(log-probability, is greedy) of each request's continuation after its context."""
         pairs = [(context, continuation) for context, continuation in (request.args for request in requests)]
         with self._answering(len(pairs)) as report:
             likelihoods = self.model.loglikelihood(pairs, report=report)
+        self._note({pair: self.model.key("loglikelihood", list(pair)) for pair in pairs})
         for likelihood, request in zip(likelihoods, requests, strict=True):
             _check_number(likelihood.log_probability, request)
         return [(likelihood.log_probability, likelihood.is_greedy) for likelihood in likelihoods]
@@ -61,6 +67,7 @@ class HarnessModel(LM):
         texts = [request.args[0] for request in requests]
         with self._answering(len(texts)) as report:
             likelihoods = self.model.text_loglikelihood(texts, report=report)
+        self._note({(text,): self.model.key("text", text) for text in texts})
         for likelihood, request in zip(likelihoods, requests, strict=True):
             _check_number(likelihood.log_probability, request)
         return [likelihood.log_probability for likelihood in likelihoods]
@@ -73,7 +80,17 @@ class HarnessModel(LM):
             for number, request in enumerate(requests)
         ]
         with self._answering(len(prompts)) as report:
-            return [generation.text for generation in self.model.complete(prompts, samplings, report=report)]
+            generations = self.model.complete(prompts, samplings, report=report)
+        asked = zip(prompts, samplings, strict=True)
+        self._note({(one,): self.model.key("complete", [one, two.model_dump(mode="json")]) for one, two in asked})
+        return [generation.text for generation in generations]
+
+    def _note(self, keys: Mapping[tuple[str, ...], str]) -> None:
+        """Remember what each request took."""
+        for request, key in keys.items():
+            seconds = self.model.seconds(key)
+            if seconds is not None:
+                self.seconds[request] = seconds
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation as the weights' template writes it.
@@ -136,14 +153,30 @@ def sampling_of(settings: Mapping[str, Any], *, seed: int, task: str) -> Samplin
 
 
 class TaskRun(NamedTuple):
-    """What a task gave: its requests' rows, and the harness's own values by (metric, filter)."""
+    """What a task gave: its requests' rows, what each took, and the harness's own values by (metric, filter)."""
 
     rows: list[Row]
+    seconds: list[Row]
     values: Mapping[tuple[str, str], float]
 
 
-def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, template: bool) -> TaskRun:
-    """Put a task's items to the model."""
+def run_task(
+    model: HarnessModel,
+    loaded: LoadedTask,
+    *,
+    limit: int | None,
+    template: bool,
+    contaminated: frozenset[str] | None = None,
+) -> TaskRun:
+    """Put a task's items to the model.
+
+    Args:
+        model: what answers.
+        loaded: the task.
+        limit: most items.
+        template: whether prompts go through the chat template.
+        contaminated: hashes of the items that the training text held; None where that is not known.
+    """
     model.doing = loaded.name
     with quiet(), task_errors(loaded.name, loaded.path):
         choices = _all_choices(loaded, limit)
@@ -157,12 +190,40 @@ def run_task(model: HarnessModel, loaded: LoadedTask, *, limit: int | None, temp
             fewshot_as_multiturn=True,
         )
         samples = sorted(results["samples"][loaded.name], key=lambda sample: (sample["filter"], sample["doc_id"]))
-        rows = [row for sample in samples for row in _rows(loaded, sample, choices)]
+        rows: list[Row] = [
+            {**row, "contamination": _contamination(row["item_hash"], contaminated)}
+            for sample in samples
+            for row in _rows(loaded, sample, choices)
+        ]
     filters = sorted({sample["filter"] for sample in samples})
     found = results["results"][loaded.name]
     theirs = [metric for metric in loaded.metrics if f"{metric},{filters[0]}" in found]
     values = {(metric, name): float(found[f"{metric},{name}"]) for metric in theirs for name in filters}
-    return TaskRun(rows, values)
+    return TaskRun(rows, _seconds(model, rows), values)
+
+
+def _contamination(item_hash: str, contaminated: frozenset[str] | None) -> str:
+    if contaminated is None:
+        return "unknown"
+    return "contaminated" if item_hash in contaminated else "clean"
+
+
+def _seconds(model: HarnessModel, rows: Sequence[Row]) -> list[Row]:
+    """What each request took, once each, though every filter has rows of its own."""
+    first = rows[0]["filter"]
+    return [
+        {
+            **{key: row[key] for key in ("task", "item", "request")},
+            "seconds": model.seconds.get(_request(row)),
+        }
+        for row in rows
+        if row["filter"] == first
+    ]
+
+
+def _request(row: Row) -> tuple[str, ...]:
+    continuation = row.get("continuation")
+    return (row["prompt"],) if continuation is None else (row["prompt"], continuation)
 
 
 @contextmanager

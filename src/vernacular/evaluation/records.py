@@ -2,6 +2,7 @@
 
 `records/run.json` says what was run; `records/TASK.parquet` holds a task's requests; `records/heldout.parquet` the
 held-out documents' log-probabilities and `records/yardstick.parquet` what xz makes of the same bytes.
+`logs/seconds.parquet` says what each request took.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ RECORDS = "records"
 RUN = "run.json"
 HELDOUT = "heldout"
 YARDSTICK = "yardstick"
+SECONDS = "logs/seconds.parquet"
 
 Row = Mapping[str, Any]
 
@@ -44,10 +46,24 @@ REQUEST_SCHEMA = pyarrow.schema(
         pyarrow.field("parse_failure", pyarrow.bool_()),
         pyarrow.field("target", pyarrow.list_(pyarrow.string())),
         pyarrow.field("correct", pyarrow.bool_()),
+        pyarrow.field("contamination", pyarrow.string(), nullable=False),
     ]
 )
 """A request: `request` counts within its item; `choice` is the text whose length norms count; `settings` are the
-generation's, as JSON; `target` lists the right answers; `correct` is the item's, by its first metric of 0 or 1."""
+generation's, as JSON; `target` lists the right answers; `correct` is the item's, by its first metric of 0 or 1;
+`contamination` says of the item whether the training text held it: one of `CONTAMINATIONS`."""
+
+CONTAMINATIONS = ("contaminated", "clean", "unknown")
+
+SECONDS_SCHEMA = pyarrow.schema(
+    [
+        pyarrow.field("task", pyarrow.string(), nullable=False),
+        pyarrow.field("item", pyarrow.int32(), nullable=False),
+        pyarrow.field("request", pyarrow.int32(), nullable=False),
+        pyarrow.field("seconds", pyarrow.float64()),
+    ]
+)
+"""What each request took: its share of its batch. Kept apart from the record, which two equal runs share."""
 
 HELDOUT_SCHEMA = pyarrow.schema(
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Score:
         parse_failures: answers that could not be read, of n; None where nothing is read.
         yardsticks: what other methods give on the same bytes.
         record: the file it was computed from.
+        subset: "all" items, or only those "clean" or "contaminated" where that is known of any.
     """
 
     task: str
@@ -79,6 +80,7 @@ class Score:
     parse_failures: int | None
     record: str
     yardsticks: Mapping[str, float] = field(default_factory=dict)
+    subset: str = "all"
 
 
 def rescore(folder: Path) -> list[Score]:
@@ -134,8 +136,8 @@ def as_json(scores: Iterable[Score]) -> list[dict[str, Any]]:
 
 def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], settings: Mapping[str, Any]) -> list[Score]:
     scores = []
-    for name in sorted({row["filter"] for row in rows}):
-        items = by_item([row for row in rows if row["filter"] == name])
+    for name, subset, own in _subsets(rows):
+        items = by_item(own)
         failures = [items_rows[0]["parse_failure"] for items_rows in items]
         for metric_name, options in facts["metrics"].items():
             metric = find_metric(facts["kind"], metric_name)
@@ -157,9 +159,21 @@ def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], setti
                     prompts_sha256=facts["prompts_sha256"],
                     parse_failures=None if None in failures else sum(failures),
                     record=f"{RECORDS}/{task}.parquet",
+                    subset=subset,
                 )
             )
     return scores
+
+
+def _subsets(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    """(filter, subset, rows): all items; and where some are contaminated, those and the clean ones apart."""
+    for name in sorted({row["filter"] for row in rows}):
+        own = [row for row in rows if row["filter"] == name]
+        yield name, "all", own
+        known = {row["contamination"] for row in own}
+        for subset in ("clean", "contaminated") if "contaminated" in known else ():
+            if subset in known:
+                yield name, subset, [row for row in own if row["contamination"] == subset]
 
 
 def _estimate(name: str, metric: Metric, values: Sequence[Any], settings: Mapping[str, Any]) -> Estimate:
@@ -223,7 +237,9 @@ def warnings(scores: Iterable[Score]) -> list[str]:
     return [
         f"{score.task}: {score.parse_failures} of {score.n} answers could not be read"
         for score in scores
-        if score.parse_failures is not None and score.parse_failures > PARSE_FAILURES_TO_WARN_OF * score.n
+        if score.subset == "all"
+        and score.parse_failures is not None
+        and score.parse_failures > PARSE_FAILURES_TO_WARN_OF * score.n
     ]
 
 
@@ -236,7 +252,7 @@ def table(scores: Iterable[Score]) -> str:
     for score in scores:
         interval = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
         cells = [
-            score.task,
+            score.task + (f" ({score.subset} items)" if score.subset != "all" else ""),
             score.language or "",
             score.metric + (f" ({score.filter})" if score.filter != "none" else ""),
             f"{score.value:.3f}",
@@ -244,7 +260,7 @@ def table(scores: Iterable[Score]) -> str:
             interval,
             "" if score.chance is None else f"{score.chance:.3f}",
             f"{score.n:,}",
-            "" if score.parse_failures is None else f"{score.parse_failures:,}",
+            "" if score.parse_failures is None else f"{score.parse_failures:,} ({score.parse_failures / score.n:.1%})",
         ]
         lines.append(f"| {' | '.join(cells)} |")
         lines += [f"| | {score.language} | {name} | {bits:.3f} | | | | | |" for name, bits in score.yardsticks.items()]

@@ -119,7 +119,9 @@ def _name_of(path: Path) -> str | None:
     return name
 
 
-def load_task(name: str, path: Path, *, num_fewshot: int | None, seed: int, code: bool, cache: Path) -> LoadedTask:
+def load_task(
+    name: str, path: Path, *, num_fewshot: int | None, seed: int, code: bool, cache: Path, data: Path | None = None
+) -> LoadedTask:
     """Read a task's YAML and data.
 
     Args:
@@ -129,6 +131,7 @@ def load_task(name: str, path: Path, *, num_fewshot: int | None, seed: int, code
         seed: seed of the choice of examples.
         code: whether `!function` and `class` may run the task's own Python.
         cache: folder for the data in the harness's form, to be removed afterwards.
+        data: folder with the data of tasks that have none beside them.
     """
     files = {path.name: sha256_file(path)}
     if not code:
@@ -141,6 +144,8 @@ def load_task(name: str, path: Path, *, num_fewshot: int | None, seed: int, code
     if config.get("repeats", 1) != 1:
         raise UserError("`repeats` other than 1 is not supported", where=path, fix="remove it")
     if "class" not in config:
+        if config.get("dataset_path") not in _LOCAL_FORMATS:
+            config |= folder_data(config, path, data)
         kwargs, data_files = _local_data(config, path)
         config["dataset_kwargs"] = {**kwargs, "cache_dir": str(cache / name), "keep_in_memory": True}
         files |= {file.name: sha256_file(file) for file in data_files}
@@ -150,6 +155,7 @@ def load_task(name: str, path: Path, *, num_fewshot: int | None, seed: int, code
             task.set_config("num_fewshot", num_fewshot or 0)
         elif num_fewshot is not None and task.get_config("num_fewshot") != 0:
             task.set_config("num_fewshot", num_fewshot)
+        _check_examples(task, config, path)
         task.set_fewshot_seed(seed)
         if len(task.eval_docs) == 0:
             raise UserError(f"the task '{name}' has no items", where=path, fix="give it a test split with items")
@@ -164,6 +170,41 @@ def load_task(name: str, path: Path, *, num_fewshot: int | None, seed: int, code
         metrics=metrics,
         files=files,
     )
+
+
+def _check_examples(task: ConfigurableTask, config: Mapping[str, Any], path: Path) -> None:
+    """Refuse examples from the scored split, unless the task says so itself (`fewshot_split`, `fewshot_config`)."""
+    stated = config.get("fewshot_split") or config.get("fewshot_config")
+    others = task.has_training_docs() or (task.has_validation_docs() and task.has_test_docs())
+    if task.get_config("num_fewshot") and not stated and not others:
+        raise UserError(
+            "the examples before each question would come from the questions that are scored",
+            where=path,
+            fix="give the task a training_split, or state fewshot_split if that is meant",
+        )
+
+
+def folder_data(config: Mapping[str, Any], path: Path, data: Path | None) -> dict[str, Any]:
+    """The task's data from a folder: `DATA/OWNER/SET/CONFIG/SPLIT.jsonl` (or .parquet, .csv).
+
+    OWNER/SET is the task's `dataset_path`, CONFIG its `dataset_name` (left out where it has none).
+    """
+    wanted = "/".join(str(part) for part in (config.get("dataset_path"), config.get("dataset_name")) if part)
+    folder = data / wanted if data is not None else None
+    if folder is None or not folder.is_dir() or not folder.resolve().is_relative_to(data.resolve() if data else path):
+        raise UserError(
+            f"the task's data '{wanted}' is not a file beside it"
+            + (f", and there is no folder {folder}" if folder else ""),
+            where=path,
+            fix=f"put it into a folder as {wanted}/SPLIT.jsonl and name that folder with --data, or beside the YAML "
+            "with dataset_path: json and dataset_kwargs: {data_files: {test: NAME.jsonl}}",
+        )
+    for suffix, kind in ((".jsonl", "json"), (".json", "json"), (".parquet", "parquet"), (".csv", "csv")):
+        files = sorted(folder.glob(f"*{suffix}"))
+        if files:
+            splits = {file.stem: str(file.resolve()) for file in files}
+            return {"dataset_path": kind, "dataset_name": None, "dataset_kwargs": {"data_files": splits}}
+    raise UserError("the folder holds no data", where=folder, fix="put SPLIT.jsonl, .parquet or .csv files into it")
 
 
 def _chance(value: Any, path: Path) -> float | None:

@@ -202,7 +202,7 @@ OWN: Mapping[str, Mapping[str, Metric]] = {
         "levenshtein": Metric(_levenshtein, _mean, "mean", True, True),
     },
 }
-"""Those that a task names under `metadata.metrics`. `f1` has the option `positive`, `levenshtein` the option `strip`."""
+"""Those a task names under `metadata.metrics`. `f1` has the option `positive`, `levenshtein` the option `strip`."""
 
 
 def find_metric(kind: str, name: str) -> Metric:

@@ -1,0 +1,68 @@
+"""Score weights on tasks and on held-out text, and write the record.
+
+The folder receives scores.json, scores.md and records/, from which every number can be computed again. Answers are kept
+on disk as they come: after a kill, the same command with --resume goes on, and its record equals an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EXAMPLES = """\
+  vernacular evaluate runs/demo/instruct --tasks my-tasks/ -o scores/instruct
+  vernacular evaluate runs/demo/base --heldout runs/demo/corpus -o scores/base     bits per byte
+  vernacular evaluate WEIGHTS --tasks my-tasks/ --suite krutrim-1 -o scores/k1     and the card's own average
+  vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
+  vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Weights, tasks, the folder, and every setting of an evaluation."""
+    from vernacular.evaluation.configuration import EvaluateConfiguration
+
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
+    parser.add_argument("--tasks", type=Path, metavar="PATH", help="a folder of harness YAML, or one YAML file")
+    parser.add_argument("--suite", metavar="NAME", help="only the tasks of a card's suite, and its headline")
+    parser.add_argument("--heldout", type=Path, metavar="FOLDER", help="a curated corpus with held-out documents")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="receives scores and records")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="data of tasks that have none beside their YAML")
+    parser.add_argument("--contamination", type=Path, metavar="FILE", help="JSON: hashes of contaminated items by task")
+    parser.add_argument("--resume", action="store_true", help="go on with the evaluation in the folder")
+    parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
+    for name, field in EvaluateConfiguration.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "task_code":
+            parser.add_argument(flag, action="store_true", help=field.description)
+        elif name == "only":
+            parser.add_argument(flag, nargs="+", default=[], metavar="TASK", help=field.description)
+        else:
+            parser.add_argument(flag, default=None, metavar="VALUE", help=field.description)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate."""
+    from vernacular.evaluation.configuration import EvaluateConfiguration
+    from vernacular.foundation.configuration import validate
+
+    given = {name: getattr(arguments, name) for name in EvaluateConfiguration.model_fields}
+    configuration = validate(EvaluateConfiguration, {name: value for name, value in given.items() if value is not None})
+    from vernacular.evaluation.command import Places, evaluate_weights
+
+    places = Places(
+        weights=arguments.weights,
+        folder=arguments.out,
+        tasks=arguments.tasks,
+        suite=arguments.suite,
+        heldout=arguments.heldout,
+        data=arguments.data,
+        contamination=arguments.contamination,
+    )
+
+    def load(folder: Path) -> object:
+        from vernacular.inference.model import load as load_model
+
+        return load_model(folder, dtype=configuration.dtype, device=arguments.device)
+
+    evaluate_weights(configuration, places, load, resume=arguments.resume)

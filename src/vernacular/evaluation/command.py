@@ -1,0 +1,114 @@
+"""An evaluation outside of a recipe: a folder of its own, which a killed run leaves so that it can be gone on with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from vernacular.evaluation.answers import ANSWERS
+from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.evaluation import evaluate
+from vernacular.evaluation.scores import SCORES
+from vernacular.evaluation.suites.report import headline_table, suite_report
+from vernacular.evaluation.suites.suite import choose_tasks, read_suite
+from vernacular.evaluation.tasks import find_tasks
+from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import read_json, sha256_json, write_json
+from vernacular.models.language_model import LanguageModel
+
+ASKED = "asked.json"
+HEADLINES = "headlines.json"
+
+
+class Places(NamedTuple):
+    """Where things lie: see `vernacular evaluate --help`."""
+
+    weights: Path
+    folder: Path
+    tasks: Path | None = None
+    suite: str | None = None
+    heldout: Path | None = None
+    data: Path | None = None
+    contamination: Path | None = None
+
+
+def evaluate_weights(
+    configuration: EvaluateConfiguration,
+    places: Places,
+    load: Callable[[Path], object],
+    *,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Evaluate weights into a folder.
+
+    Args:
+        configuration: the settings.
+        places: weights, tasks, and the folder that receives the record.
+        load: makes a `LanguageModel` of a weights folder.
+        resume: go on with what a killed run left in the folder.
+
+    Raises:
+        UserError: the folder holds an evaluation and `resume` is not set; or it is one of something else.
+    """
+    if places.suite is not None:
+        configuration = _only_suite(configuration, places)
+    _claim(configuration, places, resume=resume)
+    answers = places.folder / ANSWERS
+    model = cast(LanguageModel, load(places.weights))
+    instruct = read_artifact(places.weights).do != "pretrain" if is_finished(places.weights) else None
+    summary = evaluate(
+        configuration,
+        model,
+        places.tasks,
+        places.heldout,
+        places.folder,
+        instruct=instruct,
+        answers=answers,
+        data=places.data,
+        contamination=places.contamination,
+    )
+    if places.suite is not None:
+        report = suite_report(read_suite(places.suite), places.folder)
+        write_json(places.folder / HEADLINES, report)
+        print(headline_table(report), file=sys.stderr)
+    answers.unlink()
+    return {**summary, "scores_file": str(places.folder / SCORES)}
+
+
+def _only_suite(configuration: EvaluateConfiguration, places: Places) -> EvaluateConfiguration:
+    if places.tasks is None:
+        raise UserError("a suite needs its tasks", where="--suite", fix="name their folder with --tasks")
+    available = list(find_tasks(places.tasks, configuration.only))
+    suite = read_suite(places.suite or "")
+    chosen = available if configuration.only else choose_tasks(suite, available)
+    return configuration.model_copy(update={"only": tuple(chosen)})
+
+
+def _claim(configuration: EvaluateConfiguration, places: Places, *, resume: bool) -> None:
+    """Note in the folder what was asked for; refuse one that holds an evaluation already, or one of something else."""
+    asked = {
+        "configuration": configuration.model_dump(mode="json"),
+        "places": {name: None if value is None else str(value) for name, value in places._asdict().items()},
+    }
+    path = places.folder / ASKED
+    if not path.exists():
+        if (places.folder / SCORES).exists():
+            raise UserError("the folder holds scores already", where=places.folder, fix="choose another with --out")
+        write_json(path, asked)
+        return
+    if not resume:
+        state = "a finished" if (places.folder / SCORES).exists() else "an unfinished"
+        raise UserError(
+            f"the folder holds {state} evaluation",
+            where=places.folder,
+            fix="go on with it by --resume, or choose another folder with --out",
+        )
+    if sha256_json(read_json(path)) != sha256_json(asked):
+        raise UserError(
+            "the evaluation in the folder was asked for differently",
+            where=path,
+            fix="give the same arguments as before, or choose another folder with --out",
+        )
