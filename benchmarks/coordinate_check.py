@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("coordinate-check.png"))
     arguments = parser.parse_args()
     figure = Figure(figsize=(13, 6), dpi=160, layout="constrained")
-    grid = figure.subplots(2, len(_PARTS), sharex=True)
+    grid = figure.subplots(2, len(_PARTS), sharex=True, sharey="col")
     for row, (name, base) in zip(grid, (("μP", arguments.widths[0]), ("standard", None)), strict=True):
         found = check(arguments.widths, base, arguments.rate, arguments.steps)
         for axes, part in zip(row, _PARTS, strict=True):
@@ -63,6 +63,7 @@ def main() -> None:
                 axes.plot(*zip(*points, strict=True), marker="o", label=f"step {step}")
             axes.set(title=f"{name}: {part}", xscale="log", yscale="log")
             axes.set_xticks(arguments.widths, [str(width) for width in arguments.widths], minor=False)
+            axes.xaxis.minorticks_off()
             axes.grid(color="#e3e3e3")
         row[0].set_ylabel("mean absolute value")
     for axes in grid[-1]:
