@@ -37,6 +37,7 @@ VERBS = (
     "check-backend",
     "evaluate",
     "compare",
+    "leaderboard",
     "verify",
     "audit-card",
     "schema",

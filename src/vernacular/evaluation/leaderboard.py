@@ -1,0 +1,233 @@
+"""Several evaluations side by side: one page of HTML that needs nothing else, with published scores beside them.
+
+Everything that comes from a record is text of somebody's, and is escaped. The page has no script and loads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vernacular.evaluation.plot import Bar, bars_svg
+from vernacular.evaluation.published.scores import PublishedScore, published_scores
+from vernacular.evaluation.scores import PARSE_FAILURES_TO_WARN_OF, read_scores
+from vernacular.evaluation.suites.report import record_baselines, shots_beside
+from vernacular.evaluation.suites.suite import Headline, Suite, headlines, published_shares, suite_shares
+from vernacular.foundation.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An evaluation of the leaderboard: its name, its folder, and what its scores.json holds."""
+
+    name: str
+    folder: Path
+    evaluation: Mapping[str, Any]
+
+
+Place = tuple[str, str, str]
+"""Task, metric, filter."""
+
+
+def leaderboard(folders: Sequence[Path], suite: Suite | None = None) -> str:
+    """The page.
+
+    Args:
+        folders: evaluations.
+        suite: whose headlines and published scores stand beside; None for none.
+
+    Raises:
+        UserError: a folder has no scores, or none was given.
+    """
+    if not folders:
+        raise UserError("there is nothing to compare", where="RUNS", fix="give the folders of evaluations")
+    entries = [Entry(name, folder, read_scores(folder)) for name, folder in zip(_names(folders), folders, strict=True)]
+    body = [
+        _models(entries),
+        *([_suite(entries, suite)] if suite is not None else []),
+        _scores(entries),
+        _plot(entries),
+        _warnings(entries),
+    ]
+    title = f"Leaderboard: {suite.name}" if suite is not None else "Leaderboard"
+    style = (files("vernacular.evaluation") / "data" / "leaderboard.css").read_text(encoding="utf-8")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>\n{style}</style></head>\n'
+        f"<body><main>\n<h1>{escape(title)}</h1>\n" + "\n".join(filter(None, body)) + "\n</main></body></html>\n"
+    )
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' last parts, with as many of those before as tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise UserError("one folder stands twice", where="RUNS", fix="give each once")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """A table; the cells are HTML already."""
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in header)
+    body = "\n".join(
+        "<tr>" + "".join(f'<th scope="row">{cell}</th>' if not n else f"<td>{cell}</td>" for n, cell in enumerate(row))
+        for row in rows
+    )
+    return (
+        f"<section><h2>{escape(caption)}</h2><div class=wide><table><thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody></table></div></section>"
+    )
+
+
+def _models(entries: Sequence[Entry]) -> str:
+    rows = []
+    for entry in entries:
+        model, template = entry.evaluation["model"], entry.evaluation["template"]
+        limit = entry.evaluation["settings"]["limit"]
+        rows.append(
+            [
+                escape(entry.name),
+                f"<code>{escape(str(model['weights'])[:12])}</code>",
+                f"<code>{escape(str(model['tokenizer'])[:12])}</code>",
+                escape(f"{'applied' if template['applied'] else 'not applied'} ({template['reason']})"),
+                escape(str(model["dtype"])),
+                "all" if limit is None else f"first {int(limit):,} of each task",
+            ]
+        )
+    return _table(["run", "weights", "tokenizer", "chat template", "precision", "items"], rows, "Runs")
+
+
+# ------------------------------------------------------------------------------------------------------- scores
+
+
+def _by_place(entry: Entry) -> dict[Place, Mapping[str, Any]]:
+    return {
+        (
+            score["task"] + (f" {score['language']}" if score["task"] == "heldout" else ""),
+            score["metric"],
+            score["filter"],
+        ): score
+        for score in entry.evaluation["scores"]
+        if score["subset"] == "all"
+    }
+
+
+def _scores(entries: Sequence[Entry]) -> str:
+    scores = [_by_place(entry) for entry in entries]
+    places = sorted({place for own in scores for place in own})
+    rows = []
+    for place in places:
+        found = [own.get(place) for own in scores]
+        known = [score for score in found if score is not None]
+        best = (max if known[0]["higher_is_better"] else min)(score["value"] for score in known)
+        chance = next((score["chance"] for score in known if score["chance"] is not None), None)
+        shots = sorted({score["num_fewshot"] for score in known if score["num_fewshot"] is not None})
+        task, metric, name = place
+        rows.append(
+            [
+                escape(task),
+                escape(metric + (f" ({name})" if name != "none" else ""))
+                + (" ↓" if not known[0]["higher_is_better"] else ""),
+                ", ".join(map(str, shots)),
+                "" if chance is None else f"{chance:.3f}",
+                *[_score_cell(score, best) for score in found],
+            ]
+        )
+    header = ["task", "metric", "shots", "chance", *[escape(entry.name) for entry in entries]]
+    return _table(header, rows, "Scores")
+
+
+def _score_cell(score: Mapping[str, Any] | None, best: float) -> str:
+    """Value, standard error, n; the share of unread answers where answers are read. The best are bold."""
+    if score is None:
+        return "–"
+    value = f"{score['value']:.3f}"
+    text = f"<b>{value}</b>" if score["value"] == best else value
+    text += "" if score["stderr"] is None else f" <small>± {score['stderr']:.3f}</small>"
+    text += f" <small>n={score['n']:,}</small>"
+    if score["parse_failures"] is not None:
+        share = score["parse_failures"] / score["n"]
+        mark = " class=warn" if share > PARSE_FAILURES_TO_WARN_OF else ""
+        text += f" <small{mark}>unread {share:.1%}</small>"
+    return text
+
+
+def _plot(entries: Sequence[Entry]) -> str:
+    """Shares of right answers with their 95% intervals, and chance."""
+    scores = [_by_place(entry) for entry in entries]
+    places = sorted({place for own in scores for place, score in own.items() if score["is_share"]})
+    groups = [
+        (
+            f"{place[0]}, {place[1]}" + (f" ({place[2]})" if place[2] != "none" else ""),
+            next((own[place]["chance"] for own in scores if place in own), None),
+            [
+                Bar(number, own[place]["value"], own[place]["low"], own[place]["high"])
+                for number, own in enumerate(scores)
+                if place in own
+            ],
+        )
+        for place in places
+    ]
+    if not groups:
+        return ""
+    svg = bars_svg(groups, [entry.name for entry in entries])
+    return f"<section><h2>Shares of right answers, 95% intervals</h2><div class=wide>{svg}</div></section>"
+
+
+def _warnings(entries: Sequence[Entry]) -> str:
+    lines = [
+        f"<li>{escape(entry.name)}: {escape(text)}</li>" for entry in entries for text in entry.evaluation["warnings"]
+    ]
+    return f"<section class=warn><h2>Warnings</h2><ul>{''.join(lines)}</ul></section>" if lines else ""
+
+
+# ------------------------------------------------------------------------------------------------------- suites
+
+
+def _suite(entries: Sequence[Entry], suite: Suite) -> str:
+    """The suite's benchmarks and headlines: ours, and what its card prints, in the card's unit."""
+    ours = [suite_shares(suite, entry.evaluation["scores"]) for entry in entries]
+    models = _models_on_card(suite)
+    theirs = [published_shares(suite, model) for model in models]
+    rows = []
+    for member in suite.members:
+        cells = [_share(shares.get(member.benchmark), member.scale) for shares in (*ours, *theirs)]
+        shots = "" if member.shots is None else str(member.shots)
+        rows.append([escape(member.benchmark), escape(member.metric), shots, *cells])
+    baselines = [record_baselines(suite, entry.folder, entry.evaluation["tasks"]) for entry in entries]
+    found = [headlines(suite, shares, known) for shares, known in zip(ours, baselines, strict=True)]
+    found += [headlines(suite, shares) for shares in theirs]
+    for number, rule in enumerate(suite.headlines):
+        rows.append([f"<b>{escape(rule.name)}</b>", escape(rule.rule), "", *[_headline(one[number]) for one in found]])
+    header = ["benchmark", "metric", "shots", *[escape(entry.name) for entry in entries]]
+    header += [f"{escape(model)} <small>published</small>" for model in models]
+    notes = "".join(
+        f"<li>{escape(entry.name)}, {escape(benchmark)}: {counts[0]} examples, the suite has {counts[1]}</li>"
+        for entry in entries
+        for benchmark, counts in shots_beside(suite, entry.evaluation["scores"]).items()
+    )
+    note = f"<p>{escape(suite.about)}</p>" + (f"<ul class=warn>{notes}</ul>" if notes else "")
+    return _table(header, rows, f"Suite {suite.name}") + note
+
+
+def _models_on_card(suite: Suite) -> list[str]:
+    """Models of the card with a number for any of the suite's benchmarks."""
+    scores: tuple[PublishedScore, ...] = published_scores(suite.card) if suite.card else ()
+    known = {member.benchmark for member in suite.members}
+    return list(dict.fromkeys(score.model for score in scores if score.benchmark in known))
+
+
+def _share(share: float | None, scale: float) -> str:
+    return "–" if share is None else f"{share * scale:.2f}" if scale > 1 else f"{share:.3f}"
+
+
+def _headline(one: Headline) -> str:
+    if one.value is not None:
+        return f"<b>{one.value:.3f}</b>"
+    return f'<small title="{escape(", ".join(one.missing))}">{len(one.missing)} missing</small>'
