@@ -5,11 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any
+
+import vernacular
 
 PATIENCE, PATIENCE_AFTER_FAILURE = 120.0, 15.0  # seconds
 
@@ -18,7 +24,7 @@ class Crew:
     """`crew.run(function, *arguments)`: what each rank's `function(*arguments)` returned, in rank order."""
 
     def __init__(self, size: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -70,6 +76,16 @@ class Crew:
             process.join()
 
 
+@cache
+def _context() -> ForkServerContext:
+    """Processes are copies of one that has loaded everything already."""
+    folders = [str(Path(module.__file__ or "").parent) for module in (vernacular, sys.modules[__name__])]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(folders[0]).parent), *folders[1:]])
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["parallel_probes"])
+    return context
+
+
 def _work(pipe: Connection, rank: int, size: int, port: int) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     import torch
@@ -85,4 +101,6 @@ def _work(pipe: Connection, rank: int, size: int, port: int) -> None:
         try:
             pipe.send((True, function(*arguments)))
         except BaseException:
+            # Out of step with the others from here on: ends, as a real run's process does.
             pipe.send((False, traceback.format_exc()))
+            return

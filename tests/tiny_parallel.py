@@ -289,3 +289,20 @@ def fill_from(model: str, settings: dict[str, Any], folder: Path) -> dict[str, T
     decoder.to_empty(device="cpu")
     load_state(folder, decoder, None)
     return gather(decoder, mesh)
+
+
+def targets_of_share(settings: dict[str, Any]) -> tuple[list[int], bool]:
+    """What a rank learns from, of eight rows, and whether it computes losses."""
+    mesh = open_mesh(ParallelConfiguration.model_validate(settings))
+    size = 8 // mesh.sizes.data
+    part = share(rows_of(list(range(mesh.data_rank * size, (mesh.data_rank + 1) * size))), mesh)
+    return part.targets_BT.flatten().tolist(), mesh.is_last_stage
+
+
+def train_until_told(model: str, settings: dict[str, Any]) -> Curve:
+    return train_spread(model, settings, steps=1_000_000)
+
+
+# Loaded on first use otherwise, by every process of a crew for itself.
+__import__("torch._dynamo")
+__import__("torch.distributed.checkpoint")

@@ -1,0 +1,98 @@
+"""Each way of spreading by itself: what is kept, what is sharded, who answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+import parallel_probes
+from crew import Crew
+from tiny_parallel import make_decoder
+from vernacular.foundation.errors import UserError
+from vernacular.models.feed_forward import load_balance
+from vernacular.parallel.apply import spread
+from vernacular.parallel.configuration import ParallelConfiguration
+from vernacular.parallel.experts import load_balance_share
+from vernacular.parallel.mesh import open_mesh
+
+Hire = Callable[[int], Crew]
+
+
+def test_checkpointing_computes_again_what_it_says() -> None:
+    products, activations = {}, {}
+    for mode in ("none", "selective", "full"):
+        products[mode], activations[mode] = parallel_probes.computed_in_a_step(mode)
+    assert products["none"] == products["selective"] < products["full"]
+    assert activations["none"] < activations["selective"] == activations["full"]
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("stage", "weights_between", "gradients_before_last"), [(1, "whole", "none"), (2, "whole", "part"), (3, "part", "part")]
+)
+def test_a_stage_of_zero_shards_what_it_says(
+    stage: int, weights_between: str, gradients_before_last: str, hire: Hire
+) -> None:
+    for seen in hire(2).run(parallel_probes.what_is_sharded, {"zero_stage": stage}):
+        assert seen == {
+            "weight between forward and backward": weights_between,
+            "gradient before the last micro-batch": gradients_before_last,
+            "gradient after it": "part",
+            "share of the weights at rest": 0.5,
+        }
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("chosen", ["all the first", "only this rank's", "spread"])
+def test_no_row_is_dropped_however_lopsided_the_choice(chosen: str, hire: Hire) -> None:
+    expected = parallel_probes.answer_alone(chosen, ranks=4)
+    divided = hire(4).run(parallel_probes.answer_divided, chosen)
+    for rank, (answers, gradient, _) in enumerate(divided):
+        torch.testing.assert_close(answers, expected.answers[rank])
+        torch.testing.assert_close(gradient, expected.input_gradients[rank])
+    torch.testing.assert_close(torch.cat([weights for _, _, weights in divided]), expected.weight_gradient)
+
+
+def test_one_ranks_share_of_the_load_balance_is_all_of_it() -> None:
+    scores_NE = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    mesh = open_mesh(ParallelConfiguration())
+    torch.testing.assert_close(load_balance_share(scores_NE, 2, mesh), load_balance(scores_NE, 2))
+
+
+@pytest.mark.distributed
+def test_load_balance_is_that_of_all_ranks_tokens(hire: Hire) -> None:
+    scores_NE = parallel_probes.router_scores()
+    scores_NE.requires_grad_()
+    whole = load_balance(scores_NE, 2)
+    whole.backward()
+    shares = hire(4).run(parallel_probes.load_balance_of_share)
+    assert sum(value for value, _ in shares) == pytest.approx(float(whole.detach()), rel=1e-6)
+    torch.testing.assert_close(torch.cat([gradient for _, gradient in shares]), scores_NE.grad)
+
+
+@pytest.mark.distributed
+def test_narrow_weights_are_refused_without_narrow_products(hire: Hire) -> None:
+    for refusal in hire(2).run(parallel_probes.refusal_of, {"gather_dtype": "bfloat16"}, 1):
+        assert "parallel.gather_dtype" in refusal
+
+
+@pytest.mark.distributed
+def test_a_pipeline_that_cannot_be_filled_is_refused(hire: Hire) -> None:
+    for refusal in hire(2).run(parallel_probes.refusal_of, {"pipeline": 2}, 1):
+        assert "parallel.pipeline" in refusal
+        assert "micro_batch_tokens" in refusal
+
+
+@pytest.mark.distributed
+def test_a_part_of_a_row_without_its_place_is_refused(hire: Hire) -> None:
+    for refusal in hire(2).run(parallel_probes.refusal_without_mask):
+        assert "parallel.context" in refusal
+        assert "mask_B1TS" in refusal
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_touched() -> None:
+    configuration = ParallelConfiguration(float8=True)
+    with pytest.raises(UserError, match="CUDA"):
+        spread(make_decoder("dense"), configuration, open_mesh(configuration), sequence_length=16)
