@@ -117,7 +117,12 @@ def test_scores_without_gradients_are_those_of_one_process(hire: Hire) -> None:
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("model", "settings"),
-    [("dense", {}), ("dense", {"tensor": 2}), ("dense", {"activation_checkpointing": "full"}), ("mixture", {"expert": 2})],
+    [
+        ("dense", {}),
+        ("dense", {"tensor": 2}),
+        ("dense", {"activation_checkpointing": "full"}),
+        ("mixture", {"expert": 2}),
+    ],
 )
 def test_compiled_blocks_follow_eager_ones(model: str, settings: dict[str, Any], alone: Alone, hire: Hire) -> None:
     curves = hire(2).run(tiny_parallel.train_spread, model, {**settings, "compile": True})

@@ -30,7 +30,8 @@ def test_checkpointing_computes_again_what_it_says() -> None:
 
 @pytest.mark.distributed
 @pytest.mark.parametrize(
-    ("stage", "weights_between", "gradients_before_last"), [(1, "whole", "none"), (2, "whole", "part"), (3, "part", "part")]
+    ("stage", "weights_between", "gradients_before_last"),
+    [(1, "whole", "none"), (2, "whole", "part"), (3, "part", "part")],
 )
 def test_a_stage_of_zero_shards_what_it_says(
     stage: int, weights_between: str, gradients_before_last: str, hire: Hire

@@ -43,7 +43,9 @@ class ParallelConfiguration(Configuration):
 
     data_replicate: int = Field(1, ge=1, description="replicas of the sharded model, each over data_shard ranks (HSDP)")
     data_shard: int | None = Field(
-        None, ge=1, description="ranks that share one replica's weights and read different rows (default: all left over)"
+        None,
+        ge=1,
+        description="ranks that share one replica's weights and read different rows (default: all left over)",
     )
     zero_stage: Literal[1, 2, 3] = Field(
         3,
@@ -61,7 +63,7 @@ class ParallelConfiguration(Configuration):
     context: int = Field(1, ge=1, description="ranks that each read a part of every row, and gather keys and values")
     activation_checkpointing: ActivationCheckpointing = Field(
         "none",
-        description="what the backward pass computes again: none; selective: all but products and attention; full: blocks",
+        description="what the backward pass computes again: none, selective (all but products and attention) or full",
     )
     compile: bool = Field(False, description="torch.compile each block; pays off on long runs")
     float8: bool = Field(False, description="products of the blocks in float8 through torchao; recent CUDA GPUs only")

@@ -101,11 +101,6 @@ class Mesh:
                 dist.all_reduce(values, group=self._cuts["tokens"].get_group(dimension))
         return values
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
-        if self.sizes.world > 1:
-            self.total(0.0)
-
 
 def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Mesh:
     """The mesh of the processes that `torchrun` started, or of this one alone.
@@ -168,7 +163,9 @@ def _device_mesh(kind: str, shape: tuple[int, ...], names: tuple[str, ...]) -> D
 def _groups_of(parted: tuple[tuple[int, ...], ...]) -> dist.ProcessGroup:
     """This rank's group, of all ranks parted into groups."""
     if len(parted) == 1:
-        return dist.group.WORLD
+        everyone = dist.group.WORLD
+        assert everyone is not None
+        return everyone
     own, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in parted])
     return own
 

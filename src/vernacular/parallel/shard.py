@@ -23,7 +23,7 @@ from torch.distributed.tensor import Shard
 
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
-from vernacular.models.feed_forward import Experts
+from vernacular.models.feed_forward import ExpertFeedForward, Experts
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh
 
@@ -46,8 +46,10 @@ def apply_shards(decoder: Decoder, mesh: Mesh, configuration: ParallelConfigurat
         place = _placement(block, mesh, sequence_parallel=configuration.sequence_parallel)
         ranks = mesh.shards("weights", "shard")
         if is_narrow:
-            for norm in (block.attention_norm, block.feed_forward_norm):
-                fully_shard(norm, mesh=ranks, reshard_after_forward=False, shard_placement_fn=place)
+            for norm in ("attention_norm", "feed_forward_norm"):
+                fully_shard(
+                    block.get_submodule(norm), mesh=ranks, reshard_after_forward=False, shard_placement_fn=place
+                )
         fully_shard(
             block,
             mesh=ranks,
@@ -85,7 +87,8 @@ def _placement(block: nn.Module, mesh: Mesh, *, sequence_parallel: bool) -> Plac
         infos.setdefault(tuple(ranks.get_all_groups()), _info(ranks))
     cut, token, expert = (infos[tuple(mesh.shards(*names).get_all_groups())] for names in _SHARED_OVER)
     experts = {weight for module in block.modules() if isinstance(module, Experts) for weight in module.parameters()}
-    routers = set(block.feed_forward.router.parameters()) if hasattr(block.feed_forward, "router") else set()
+    mixtures = [module for module in block.modules() if isinstance(module, ExpertFeedForward)]
+    routers = {weight for mixture in mixtures for weight in mixture.router.parameters()}
     sees_own_tokens = sequence_parallel or mesh.sizes.tensor == 1
 
     def place(weight: nn.Parameter) -> ShardPlacementResult:

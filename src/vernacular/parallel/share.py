@@ -8,7 +8,7 @@ exactly, and losses, weights and gradients of all ranks simply add up.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -16,18 +16,36 @@ from torch import Tensor
 from vernacular.parallel.mesh import Mesh
 
 
-@runtime_checkable
 class Rows(Protocol):
     """Rows of tokens with their targets: a dataclass with at least these fields, such as training's `TensorBatch`."""
 
-    ids_BT: Tensor
-    targets_BT: Tensor
-    weights_BT: Tensor
-    positions_BT: Tensor
-    mask_B1TT: Tensor | None
+    @property
+    def ids_BT(self) -> Tensor:
+        """Tokens."""
+        ...
+
+    @property
+    def targets_BT(self) -> Tensor:
+        """The token after each."""
+        ...
+
+    @property
+    def weights_BT(self) -> Tensor:
+        """Each target's weight in the loss."""
+        ...
+
+    @property
+    def positions_BT(self) -> Tensor:
+        """Each token's position in its document."""
+        ...
+
+    @property
+    def mask_B1TT(self) -> Tensor | None:
+        """Which token may look at which; None: at all before it."""
+        ...
 
 
-AnyRows = TypeVar("AnyRows", bound=Any)
+AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
 def share(rows: AnyRows, mesh: Mesh) -> AnyRows:
@@ -42,7 +60,7 @@ def share(rows: AnyRows, mesh: Mesh) -> AnyRows:
         [B, T / (context · tensor)]; with context ranks there always is a mask, own tokens × all tokens of the row.
     """
     return dataclasses.replace(
-        rows,
+        cast(Any, rows),
         ids_BT=reading(rows.ids_BT, mesh),
         positions_BT=reading(rows.positions_BT, mesh),
         targets_BT=learning(rows.targets_BT, mesh),
