@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             encoding="utf-8",
         )
+        atexit.register(self.process.kill)  # a test that fails leaves none behind
         self.lines: list[str] = []
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
