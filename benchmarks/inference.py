@@ -143,11 +143,11 @@ def programs(weights: Path, llama_cpp: str | None, stack: ExitStack, *, gguf: bo
     workers = {f"ours {name}": Worker(sys.executable, "our_worker.py", weights, name) for name in formats}
     workers["transformers bfloat16"] = Worker(sys.executable, "transformers_worker.py", weights, "bfloat16")
     if gguf and llama_cpp:
-        from vernacular.models.gguf import export_gguf
+        from vernacular.models.bridge import export_weights
 
-        for name in ("BF16", "Q8_0"):
+        for name, dtype in (("BF16", "bfloat16"), ("Q8_0", "q8_0")):
             file = weights.parent / f"{name}.gguf"
-            export_gguf(weights, file, name)
+            export_weights(weights, file, "gguf", dtype=dtype, ids_only=True)
             workers[f"llama.cpp {name}"] = Worker(llama_cpp, "llama_cpp_worker.py", file, name)
     for worker in workers.values():
         stack.enter_context(worker)

@@ -1,70 +1,28 @@
 /* What happens to single rows between the products: norms, rotation by position, the gate of a feed-forward.
 
    Each row's result depends on that row alone. Arithmetic is in float; bfloat16 is rounded once, at the end. */
-#include "vectors.h"
+#include "numbers.h"
 
 enum { ENOUGH = 1 << 15 }; /* numbers that are worth a second thread */
-
-/* Sixteen numbers, or the last `count` of a row and zeros. */
-INLINE floats read_numbers(const int bfloat, const char *x, long at, long count) {
-    if (count >= LANES) {
-        if (!bfloat) {
-            floats value;
-            memcpy(&value, x + at * 4, sizeof value);
-            return value;
-        }
-        uint16_t given[LANES];
-        memcpy(given, x + at * 2, sizeof given);
-        words wide;
-        UNROLL for (int i = 0; i < LANES; i++) wide[i] = given[i];
-        return (floats)(wide << 16);
-    }
-    floats value = all_floats(0);
-    for (long i = 0; i < count; i++)
-        value[i] = bfloat ? float_of(((const uint16_t *)x)[at + i]) : ((const float *)x)[at + i];
-    return value;
-}
-
-INLINE void write_numbers(const int bfloat, char *y, long at, long count, floats value) {
-    if (count >= LANES && !bfloat) {
-        memcpy(y + at * 4, &value, sizeof value);
-    } else if (count >= LANES) {
-        const words rounded = round_to_bfloat(value);
-        uint16_t taken[LANES];
-        UNROLL for (int i = 0; i < LANES; i++) taken[i] = (uint16_t)rounded[i];
-        memcpy(y + at * 2, taken, sizeof taken);
-    } else {
-        for (long i = 0; i < count; i++) {
-            if (bfloat) ((uint16_t *)y)[at + i] = bfloat_of(value[i]);
-            else ((float *)y)[at + i] = value[i];
-        }
-    }
-}
-
-INLINE float total(floats x) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
-}
 
 INLINE void norm_row(const int bfloat, const int centred, const char *x, const char *weight, char *y, long width,
                      float epsilon) {
     floats sums = all_floats(0), squares = all_floats(0);
     float mean = 0;
     if (centred) {
-        for (long at = 0; at < width; at += LANES) sums += read_numbers(bfloat, x, at, width - at);
-        mean = total(sums) / (float)width;
+        for (long at = 0; at < width; at += LANES) sums += load(bfloat, x, at, width - at);
+        mean = sum_of(sums) / (float)width;
     }
     for (long at = 0; at < width; at += LANES) {
-        floats value = read_numbers(bfloat, x, at, width - at) - mean;
+        floats value = load(bfloat, x, at, width - at) - mean;
         if (width - at < LANES)
             for (long i = width - at; i < LANES; i++) value[i] = 0;
         squares += value * value;
     }
-    const float scale = 1 / sqrtf(total(squares) / (float)width + epsilon);
+    const float scale = 1 / sqrtf(sum_of(squares) / (float)width + epsilon);
     for (long at = 0; at < width; at += LANES) {
-        const floats value = (read_numbers(bfloat, x, at, width - at) - mean) * scale;
-        write_numbers(bfloat, y, at, width - at, value * read_numbers(bfloat, weight, at, width - at));
+        const floats value = (load(bfloat, x, at, width - at) - mean) * scale;
+        store(bfloat, y, at, width - at, value * load(bfloat, weight, at, width - at));
     }
 }
 
@@ -83,10 +41,10 @@ int norm_rows(int bfloat, int centred, const char *x, const char *weight, char *
 INLINE void rotate_head(const int bfloat, char *x, const char *cosine, const char *sine, long half) {
     for (long at = 0; at < half; at += LANES) {
         const long left = half - at;
-        const floats first = read_numbers(bfloat, x, at, left), second = read_numbers(bfloat, x, half + at, left);
-        const floats c = read_numbers(bfloat, cosine, half + at, left), s = read_numbers(bfloat, sine, half + at, left);
-        write_numbers(bfloat, x, at, left, first * c - second * s);
-        write_numbers(bfloat, x, half + at, left, second * c + first * s);
+        const floats first = load(bfloat, x, at, left), second = load(bfloat, x, half + at, left);
+        const floats c = load(bfloat, cosine, half + at, left), s = load(bfloat, sine, half + at, left);
+        store(bfloat, x, at, left, first * c - second * s);
+        store(bfloat, x, half + at, left, second * c + first * s);
     }
 }
 
@@ -109,8 +67,8 @@ int rotate_rows(int bfloat, char *x, long stride, const char *cosine, const char
 
 INLINE void gate_row(const int bfloat, const char *gate, const char *up, char *y, long width) {
     for (long at = 0; at < width; at += LANES) {
-        const floats value = silu(read_numbers(bfloat, gate, at, width - at));
-        write_numbers(bfloat, y, at, width - at, value * read_numbers(bfloat, up, at, width - at));
+        const floats value = silu(load(bfloat, gate, at, width - at));
+        store(bfloat, y, at, width - at, value * load(bfloat, up, at, width - at));
     }
 }
 
