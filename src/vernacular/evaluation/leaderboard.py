@@ -197,7 +197,8 @@ def _suite(entries: Sequence[Entry], suite: Suite) -> str:
     theirs = [published_shares(suite, model) for model in models]
     rows = []
     for member in suite.members:
-        cells = [_share(shares.get(member.benchmark), member.scale) for shares in (*ours, *theirs)]
+        cells = [_share(shares.get(member.benchmark), member.scale) for shares in ours]
+        cells += [_as_printed(shares.get(member.benchmark), member.scale) for shares in theirs]
         shots = "" if member.shots is None else str(member.shots)
         rows.append([escape(member.benchmark), escape(member.metric), shots, *cells])
     baselines = [record_baselines(suite, entry.folder, entry.evaluation["tasks"]) for entry in entries]
@@ -212,7 +213,9 @@ def _suite(entries: Sequence[Entry], suite: Suite) -> str:
         for entry in entries
         for benchmark, counts in shots_beside(suite, entry.evaluation["scores"]).items()
     )
-    note = f"<p>{escape(suite.about)}</p>" + (f"<ul class=warn>{notes}</ul>" if notes else "")
+    computed = "<p>Headlines beside published numbers are computed from those numbers by the same rule.</p>"
+    warned = f"<ul class=warn>{notes}</ul>" if notes else ""
+    note = (computed if suite.headlines else "") + f"<p>{escape(suite.about)}</p>" + warned
     return _table(header, rows, f"Suite {suite.name}") + note
 
 
@@ -225,6 +228,11 @@ def _models_on_card(suite: Suite) -> list[str]:
 
 def _share(share: float | None, scale: float) -> str:
     return "–" if share is None else f"{share * scale:.2f}" if scale > 1 else f"{share:.3f}"
+
+
+def _as_printed(share: float | None, scale: float) -> str:
+    """A published number with the digits it was published with; a mean over languages to four."""
+    return "–" if share is None else f"{round(share * scale, 4):g}"
 
 
 def _headline(one: Headline) -> str:
