@@ -21,6 +21,7 @@ EXAMPLES = """\
   vernacular chat runs/demo/instruct --system "Odpowiadaj krótko." --temperature 0.7
   echo "भारत की राजधानी क्या है?" | vernacular chat runs/demo/instruct
   vernacular chat runs/demo/instruct --questions questions.jsonl    {"language", "question", "answer"} a line
+  vernacular chat 'llama.cpp:instruct.gguf?weights=runs/demo/instruct'
 """
 
 MAX_NEW_TOKENS = 512

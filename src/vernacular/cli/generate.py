@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vernacular.inference.model import LocalModel
+    from vernacular.inference.backends.opening import AnyModel
     from vernacular.models.language_model import Sampling
 
 EXAMPLES = """\
@@ -23,10 +23,13 @@ EXAMPLES = """\
   vernacular generate runs/demo/base - < prompt.txt
   vernacular generate runs/demo/base "Warszawa" "Kraków" --json     a line of JSON for each prompt
   vernacular generate runs/demo/base "Osoba: " --json-schema person.json
+  vernacular generate 'openai:http://localhost:8000/v1?model=base' "Stolica Polski to"
 """
 
 FILES = ("json_schema", "grammar")
 """Settings that are too long for a command line: a file's content."""
+DEFAULTS = {"dtype": "float32", "device": "cpu"}
+"""What is loaded where nothing is said."""
 
 
 def add_model_arguments(
@@ -41,7 +44,11 @@ def add_model_arguments(
     """
     from vernacular.models.language_model import Sampling
 
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS",
+        help="a weights folder, e.g. runs/demo/instruct; generate and chat also take the address of a back-end",
+    )
     for name, field in Sampling.model_fields.items():
         if name in without:
             continue
@@ -62,9 +69,12 @@ def add_model_arguments(
 def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     """How and where the weights are loaded: arguments of `load`, by its names."""
     parser.add_argument(
-        "--dtype", default="float32", metavar="NAME", help="float32 (default), bfloat16, int8 or int4 of the weights"
+        "--dtype",
+        default=DEFAULTS["dtype"],
+        metavar="NAME",
+        help="float32 (default), bfloat16, int8 or int4 of the weights",
     )
-    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, …")
+    parser.add_argument("--device", default=DEFAULTS["device"], metavar="NAME", help="cpu (default), cuda, cuda:1, …")
     parser.add_argument(
         "--kernels",
         metavar="NAME",
@@ -78,17 +88,13 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_model(arguments: argparse.Namespace) -> LocalModel:
-    """The weights, loaded as `add_load_arguments` says."""
-    from vernacular.inference.model import load
+def load_model(arguments: argparse.Namespace) -> AnyModel:
+    """The weights, loaded as `add_load_arguments` says, or another back-end, which takes none of these flags."""
+    from vernacular.inference.backends.opening import open_model
 
-    return load(
-        arguments.weights,
-        dtype=arguments.dtype,
-        device=arguments.device,
-        kernels=arguments.kernels,
-        window=arguments.window,
-    )
+    flags = {name: getattr(arguments, name) for name in ("dtype", "device", "kernels", "window")}
+    given = {name: value for name, value in flags.items() if value != DEFAULTS.get(name)}
+    return open_model(arguments.weights, **given)
 
 
 def read_sampling(arguments: argparse.Namespace) -> Sampling:
@@ -174,7 +180,7 @@ def write_pieces(pieces: Iterable[str]) -> None:
     sys.stdout.flush()
 
 
-def _print_whole(lm: LocalModel, prompts: list[str], sampling: Sampling, *, as_json: bool) -> None:
+def _print_whole(lm: AnyModel, prompts: list[str], sampling: Sampling, *, as_json: bool) -> None:
     for prompt, answer in zip(prompts, lm.complete(prompts, [sampling] * len(prompts)), strict=True):
         if as_json:
             line: dict[str, Any] = {"prompt": prompt, "text": answer.text, "stopped_by": answer.stopped_by}

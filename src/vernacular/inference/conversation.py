@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import Field
 
 from vernacular.foundation.configuration import Configuration, validate
 from vernacular.foundation.errors import UserError
-from vernacular.inference.model import LocalModel
 from vernacular.models.language_model import Message, Sampling
+
+
+class Chats(Protocol):
+    """Whatever answers a conversation: our engine, or another back-end."""
+
+    def stream_chat(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+        """The assistant's answer, in pieces."""
+        ...
 
 
 class Conversation:
     """Messages so far; `ask` adds a turn of the user and the model's answer to it."""
 
-    def __init__(self, lm: LocalModel, sampling: Sampling, system: str | None = None) -> None:
+    def __init__(self, lm: Chats, sampling: Sampling, system: str | None = None) -> None:
         self._lm = lm
         self._sampling = sampling
         self._opening: list[Message] = [{"role": "system", "content": system}] if system else []
