@@ -90,6 +90,19 @@ def test_rescore_needs_nothing_but_the_records(tasks, capitals, curated, fake_mo
     assert as_json(rescore(alone)) == read_scores(tmp_path / "out")["scores"]
 
 
+def test_rescoring_by_other_metrics_and_an_altered_score(tasks, fake_model, tmp_path, run_cli) -> None:
+    evaluate(EvaluateConfiguration(only=("capitals_choice",)), fake_model(), tasks, None, tmp_path / "out")
+    also = {score.metric: score.value for score in rescore(tmp_path / "out", {"f1_micro": {}})}
+    assert also["f1_micro"] == also["acc"]
+    with pytest.raises(UserError, match="unknown metric 'f1_mikro'"):
+        rescore(tmp_path / "out", {"f1_mikro": {}})
+    assert "f1_macro" in run_cli("rescore", tmp_path / "out", "--metric", "f1_macro").stdout
+    scores = json.loads((tmp_path / "out/scores.json").read_text(encoding="utf-8"))
+    scores["scores"][0]["value"] = 0.99
+    (tmp_path / "out/scores.json").write_text(json.dumps(scores))
+    assert "/scores/0/value: capitals_choice, acc, value is 0.99" in run_cli("rescore", tmp_path / "out", code=2).stdout
+
+
 def test_the_harness_disagreeing_is_an_error(tasks, fake_model, tmp_path, monkeypatch) -> None:
     from vernacular.evaluation.metrics import registry
 

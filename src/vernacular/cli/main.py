@@ -36,6 +36,7 @@ VERBS = (
     "serve",
     "check-backend",
     "evaluate",
+    "rescore",
     "compare",
     "leaderboard",
     "verify",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vernacular.evaluation.metrics.registry import Metric, find_metric
+from vernacular.evaluation.metrics.registry import METRICS, OWN, Metric, find_metric, has_metric
 from vernacular.evaluation.records import (
     HELDOUT,
     HELDOUT_SCHEMA,
@@ -24,7 +24,7 @@ from vernacular.evaluation.records import (
     read_run,
 )
 from vernacular.evaluation.statistics import Estimate, bootstrap, share
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import read_json
 
 SCORES = "scores.json"
@@ -83,14 +83,32 @@ class Score:
     subset: str = "all"
 
 
-def rescore(folder: Path) -> list[Score]:
-    """All scores of an evaluation, from the files in its `records/`."""
+def rescore(folder: Path, also: Mapping[str, Mapping[str, Any]] | None = None) -> list[Score]:
+    """All scores of an evaluation, from the files in its `records/`.
+
+    Args:
+        folder: the evaluation.
+        also: more metrics with their options, for every task whose kind has them; what was asked of the model stays.
+
+    Raises:
+        UserError: a record is missing, or no task's kind has one of the metrics.
+    """
     records = folder / RECORDS
     run = read_run(records)
     scores: list[Score] = []
+    kinds = {facts["kind"] for facts in run["tasks"].values()}
+    for name, options in (also or {}).items():
+        if name == "f1" and "positive" not in options:
+            raise UserError(
+                "f1 needs its positive answer", where="f1", fix="take f1_macro or f1_micro, or say `positive`"
+            )
+        if not any(has_metric(kind, name) for kind in kinds):
+            known = {name for kind in kinds for name in (*METRICS[kind], *OWN.get(kind, {}))}
+            raise unknown_name("metric", name, known, where=folder)
     for task, facts in run["tasks"].items():
         rows = read_rows(records / f"{task}.parquet", REQUEST_SCHEMA)
-        scores += _task_scores(task, facts, rows, run["settings"])
+        more = {name: options for name, options in (also or {}).items() if has_metric(facts["kind"], name)}
+        scores += _task_scores(task, {**facts, "metrics": {**facts["metrics"], **more}}, rows, run["settings"])
     if run["heldout"]:
         documents = read_rows(records / f"{HELDOUT}.parquet", HELDOUT_SCHEMA)
         yardsticks = read_rows(records / f"{YARDSTICK}.parquet", YARDSTICK_SCHEMA)

@@ -208,3 +208,8 @@ OWN: Mapping[str, Mapping[str, Metric]] = {
 def find_metric(kind: str, name: str) -> Metric:
     """The metric of a kind of task; `KeyError` for one that is in neither table."""
     return METRICS[kind].get(name) or OWN[kind][name]
+
+
+def has_metric(kind: str, name: str) -> bool:
+    """Whether a kind of task has a metric."""
+    return name in METRICS[kind] or name in OWN.get(kind, {})
