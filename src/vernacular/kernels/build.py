@@ -21,8 +21,11 @@ import torch  # noqa: F401  its OpenMP runtime is loaded first, and shared by wh
 from vernacular.foundation.errors import MachineError
 from vernacular.foundation.files import atomic_path
 
-SOURCES = ("panel.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c")
-HEADERS = ("vectors.h", "panel.h")
+SOURCES = (
+    *("panel.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c"),
+    *("training_attention.c", "training_rows.c", "cross_entropy.c"),
+)
+HEADERS = ("vectors.h", "panel.h", "numbers.h")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", "-lm")
 _HERE = Path(__file__).parent
 _OTHERWISE = "or choose PyTorch's own kernels with `--kernels torch`"
@@ -39,6 +42,32 @@ _SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[Any]], ...]] = {
     "attend": (
         *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
         *(_WORD, _WORD, _WORD, _WORD, _REAL, _WORD, _POINTER, _POINTER, _INT),
+    ),
+    "training_attention": (
+        *(_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+        *(_WORD, _WORD, _WORD, _WORD, _WORD, _REAL, _POINTER, _POINTER, _INT),
+    ),
+    "training_attention_gradient": (
+        *(_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
+        *(_WORD, _WORD, _WORD, _WORD, _WORD, _REAL, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
+    ),
+    "training_norm": (
+        *(_INT, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _REAL, _INT),
+    ),
+    "training_norm_gradient": (
+        *(_INT, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
+    ),
+    "training_rotate": (
+        *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _REAL, _WORD, _WORD, _WORD, _INT),
+    ),
+    "training_gate": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _INT),
+    "training_gate_gradient": (
+        *(_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
+    ),
+    "training_add": (_INT, _INT, _POINTER, _POINTER, _REAL, _POINTER, _WORD, _INT),
+    "training_sum_rows": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _INT),
+    "cross_entropy": (
+        *(_INT, _INT, _POINTER, _POINTER, _POINTER, _REAL, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
     "norm_rows": (_INT, _INT, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _REAL, _INT),
     "rotate_rows": (_INT, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, S keys, D hidden, C head width, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class Block(nn.Module):
         norm = NORMS[configuration.norm]
         self.layer = layer
         self.residual_multiplier = configuration.residual_multiplier
+        self.add: Callable[[Tensor, Tensor, float], Tensor] = add
         self.attention_norm = norm(configuration.hidden_size, configuration.norm_epsilon)
         self.attention = Attention(configuration)
         self.feed_forward_norm = norm(configuration.hidden_size, configuration.norm_epsilon)
@@ -36,11 +38,13 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, angles: tuple[Tensor, Tensor] | None, attend: Attend, heads: Heads) -> Tensor:
         """The residual stream after this block, [B, T, D]."""
         update_BTD = self.attention(self.attention_norm(x_BTD), angles, attend, self.layer, heads)
-        x_BTD = self._add(x_BTD, update_BTD)
-        return self._add(x_BTD, self.feed_forward(self.feed_forward_norm(x_BTD)))
+        x_BTD = self.add(x_BTD, update_BTD, self.residual_multiplier)
+        return self.add(x_BTD, self.feed_forward(self.feed_forward_norm(x_BTD)), self.residual_multiplier)
 
-    def _add(self, x_BTD: Tensor, update_BTD: Tensor) -> Tensor:
-        return x_BTD + update_BTD if self.residual_multiplier == 1 else x_BTD + update_BTD * self.residual_multiplier
+
+def add(x_BTD: Tensor, update_BTD: Tensor, factor: float) -> Tensor:
+    """`x + factor · update`."""
+    return x_BTD + update_BTD if factor == 1 else x_BTD + update_BTD * factor
 
 
 class Decoder(nn.Module):

@@ -23,17 +23,22 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def gated(activation: Callable[[Tensor], Tensor], gate: Tensor, up: Tensor) -> Tensor:
+    """`act(gate) · up`."""
+    return activation(gate) * up
+
+
 class Gate(nn.Module):
     """`act(gate) · up`."""
 
     def __init__(self, activation: Activation) -> None:
         super().__init__()
         self.name = activation
-        self.activation = ACTIVATIONS[activation]
+        self.multiply: Callable[[Tensor, Tensor], Tensor] = partial(gated, ACTIVATIONS[activation])
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """The product, of the same shape as both."""
-        return self.activation(gate) * up
+        return self.multiply(gate, up)
 
 
 class GatedFeedForward(nn.Module):
@@ -67,6 +72,30 @@ class PlainFeedForward(nn.Module):
         return self.down(self.activation(self.up(x_BTD)))
 
 
+Answer = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""The experts' arithmetic: of x [N, D], in [E, 2·I, D], out [E, D, I], chosen [N, K] and gates [N, K]."""
+
+
+def answer(
+    activation: Callable[[Tensor], Tensor],
+    x_ND: Tensor,
+    input_EOD: Tensor,
+    output_EDI: Tensor,
+    chosen_NK: Tensor,
+    gates_NK: Tensor,
+) -> Tensor:
+    """The chosen experts' answers weighted by their gates, [N, D]."""
+    num_experts, per_token = input_EOD.shape[0], chosen_NK.shape[1]
+    # M = N·K rows, those of one expert together.
+    order_M = chosen_NK.flatten().argsort(stable=True)
+    counts_E = chosen_NK.flatten().bincount(minlength=num_experts)
+    gate_MI, up_MI = grouped_product(x_ND[order_M // per_token], input_EOD, counts_E).chunk(2, dim=-1)
+    answers_MD = grouped_product(activation(gate_MI) * up_MI, output_EDI, counts_E)
+    # Back in the tokens' order, so that a token's sum does not depend on who else is there.
+    answers_NKD = answers_MD[order_M.argsort()].unflatten(0, (-1, per_token))
+    return (answers_NKD * gates_NK[..., None].to(answers_NKD.dtype)).sum(dim=1)
+
+
 class Experts(nn.Module):
     """Gated feed-forwards side by side: `out_e(act(a) · b)`, where `[a; b] = in_e x`; the first half is the gate."""
 
@@ -75,6 +104,7 @@ class Experts(nn.Module):
         assert configuration.num_experts is not None
         experts, width, inner = configuration.num_experts, configuration.hidden_size, configuration.intermediate_size
         self.activation = ACTIVATIONS[configuration.activation]
+        self.answer: Answer = partial(answer, self.activation)
         self.input = nn.Parameter(torch.empty(experts, 2 * inner, width))
         self.output = nn.Parameter(torch.empty(experts, width, inner))
 
@@ -86,15 +116,7 @@ class Experts(nn.Module):
             chosen_NK: each token's experts, int64.
             gates_NK: their weights.
         """
-        num_experts, per_token = self.input.shape[0], chosen_NK.shape[1]
-        # M = N·K rows, those of one expert together.
-        order_M = chosen_NK.flatten().argsort(stable=True)
-        counts_E = chosen_NK.flatten().bincount(minlength=num_experts)
-        gate_MI, up_MI = grouped_product(x_ND[order_M // per_token], self.input, counts_E).chunk(2, dim=-1)
-        answers_MD = grouped_product(self.activation(gate_MI) * up_MI, self.output, counts_E)
-        # Back in the tokens' order, so that a token's sum does not depend on who else is there.
-        answers_NKD = answers_MD[order_M.argsort()].unflatten(0, (-1, per_token))
-        return (answers_NKD * gates_NK[..., None].to(answers_NKD.dtype)).sum(dim=1)
+        return self.answer(x_ND, self.input, self.output, chosen_NK, gates_NK)
 
 
 class ExpertFeedForward(nn.Module):

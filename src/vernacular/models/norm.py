@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+Normalise = Callable[[Tensor, Tensor, float], Tensor]
+"""A norm's arithmetic: of x, the weight and epsilon."""
+
+
+def rms_norm(x_BTD: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+    """`x / sqrt(mean(x²) + ε) · weight`."""
+    return functional.rms_norm(x_BTD, weight_D.shape, weight_D, epsilon)
+
+
+def layer_norm(x_BTD: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+    """`(x - mean x) / sqrt(var x + ε) · weight`."""
+    return functional.layer_norm(x_BTD, weight_D.shape, weight_D, None, epsilon)
 
 
 class RmsNorm(nn.Module):
@@ -14,10 +30,11 @@ class RmsNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.epsilon = epsilon
+        self.normalise: Normalise = rms_norm
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Normalise each token's vector."""
-        return functional.rms_norm(x_BTD, self.weight.shape, self.weight, self.epsilon)
+        return self.normalise(x_BTD, self.weight, self.epsilon)
 
 
 class LayerNorm(nn.Module):
@@ -27,10 +44,11 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.epsilon = epsilon
+        self.normalise: Normalise = layer_norm
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Normalise each token's vector."""
-        return functional.layer_norm(x_BTD, self.weight.shape, self.weight, None, self.epsilon)
+        return self.normalise(x_BTD, self.weight, self.epsilon)
 
 
 NORMS = {"rms": RmsNorm, "layer": LayerNorm}
