@@ -70,6 +70,23 @@ def test_processes_that_disagree_with_the_settings_are_refused_at_once(
         open_mesh(ParallelConfiguration(tensor=2))
 
 
+def test_restarts_on_several_nodes_with_a_store_of_dead_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+        "GROUP_WORLD_SIZE": "2",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_MAX_RESTARTS": "3",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="died") as caught:
+        open_mesh(ParallelConfiguration())
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in (caught.value.fix or "")
+
+
 def test_an_unknown_kind_of_device_is_refused() -> None:
     with pytest.raises(UserError, match="tpu"):
         open_mesh(ParallelConfiguration(), "tpu")

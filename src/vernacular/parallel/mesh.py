@@ -139,14 +139,38 @@ def _join(configuration: ParallelConfiguration, device: str, own: torch.device, 
             )
         return
     _require_address()
+    timeout = timedelta(seconds=configuration.timeout_seconds)
     dist.init_process_group(
         _BACKENDS[device],
+        store=_fresh_store(timeout),
         rank=rank,
         world_size=world,
-        timeout=timedelta(seconds=configuration.timeout_seconds),
+        timeout=timeout,
         device_id=own if own.type == "cuda" else None,
     )
     atexit.register(close_meshes)
+
+
+def _fresh_store(timeout: timedelta) -> dist.Store | None:
+    """Where the processes leave their addresses for each other; None: PyTorch's own choice.
+
+    torchrun's store outlives the processes that it restarts, and with it the addresses of those that died.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    if _from_environment("GROUP_WORLD_SIZE", 1) > 1:
+        # Nodes count restarts each for itself, so the count cannot tell the addresses apart.
+        if _from_environment("TORCHELASTIC_MAX_RESTARTS", 0) == 0:
+            return None
+        raise UserError(
+            "torchrun on several nodes hands restarted processes the addresses of those that died",
+            where="environment of torchrun",
+            fix="set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every node, or --max-restarts=0",
+        )
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"], _from_environment("MASTER_PORT", 0), is_master=False, timeout=timeout
+    )
+    return dist.PrefixStore(f"attempt-{_from_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def _device_mesh(kind: str, shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:

@@ -88,7 +88,7 @@ class Pipeline:
         with torch.set_grad_enabled(backward):
             run(*arguments, number=numbers, target=target, losses=losses, return_outputs=False)
         self._stage.parts = ()
-        return [float(value) for value in losses] if losses else [0.0] * len(parts)
+        return [float(value.detach()) for value in losses] if losses else [0.0] * len(parts)
 
     def _schedule_for(self, parts: Sequence[Any]) -> PipelineScheduleSingle:
         rows, length = parts[0].ids_BT.shape
