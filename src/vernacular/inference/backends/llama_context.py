@@ -81,6 +81,11 @@ class LlamaContext:
         text = self._library.llama_vocab_get_text(self._vocabulary, token_id)
         return None if text is None else text.decode("utf-8", errors="replace")
 
+    def is_used(self, token_id: int) -> bool:
+        """Whether the id stands for a token, and does not only fill the vocabulary up."""
+        attributes: int = self._library.llama_vocab_get_attr(self._vocabulary, token_id)
+        return not attributes & self._library.LLAMA_TOKEN_ATTR_UNUSED
+
     def scores(self, ids: Sequence[int], first: int) -> Iterator[Tensor]:
         """Scores of the token after each place of `ids` from `first` on: float32 [K, V], batch by batch."""
         start = 0

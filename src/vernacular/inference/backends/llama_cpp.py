@@ -125,13 +125,18 @@ class LlamaCppModel(TokenModel):
 
     def _check_vocabulary(self) -> None:
         """Refuse a file whose tokens are not the tokenizer's: every id would mean something else."""
-        tokenizer = self.reader.tokenizer
-        for token_id in range(tokenizer.vocab_size):
-            ours = tokenizer.token_text(token_id)
-            theirs = self._context.token_text(token_id) if token_id < self._context.vocab_size else None
-            if ours is not None and ours != theirs:
+        tokenizer, context = self.reader.tokenizer, self._context
+        for token_id in range(max(tokenizer.vocab_size, context.vocab_size)):
+            ours = tokenizer.token_text(token_id) if token_id < tokenizer.vocab_size else None
+            is_theirs = token_id < context.vocab_size and context.is_used(token_id)
+            theirs = context.token_text(token_id) if is_theirs else None
+            if ours != theirs:
                 raise UserError(
-                    f"token {token_id} is {ours!r} in the tokenizer and {theirs!r} in the GGUF file",
+                    f"token {token_id} is {_quoted(ours)} in the tokenizer and {_quoted(theirs)} in the GGUF file",
                     where=self.file,
                     fix="name the folder that the file was exported from with weights=FOLDER",
                 )
+
+
+def _quoted(text: str | None) -> str:
+    return "none" if text is None else f"'{text}'"

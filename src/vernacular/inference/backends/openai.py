@@ -22,6 +22,8 @@ from vernacular.inference.backends.openai_replies import (
     ChatCompletion,
     Choice,
     Completion,
+    ListedModel,
+    ModelList,
     TokenNames,
     read_reply,
     stopped_by,
@@ -34,6 +36,9 @@ from vernacular.models.language_model import Generation, Message, Report, Sampli
 from vernacular.models.weights import CONFIG, read_config
 
 NOT_STATED = "not stated"
+_NO_SUCH_ROUTE = (404, 405, 501)
+_CANNOT = (400, *_NO_SUCH_ROUTE, 422)
+"""Statuses of a server that does not know what it is asked for."""
 _OPTIONAL = ("top_p", "top_k", "min_p")
 _Result = TypeVar("_Result")
 
@@ -94,16 +99,23 @@ class OpenAiModel(TokenScorer):
         """Longest sequence: as set, as the server lists it (`max_model_len`), or as `weights` has it."""
         if self._settings.max_positions is not None:
             return self._settings.max_positions
-        sent = self._endpoint.get("/models")
-        listed = sent.get("data") if isinstance(sent, dict) else None
-        for model in listed if isinstance(listed, list) else ():
-            if isinstance(model, dict) and model.get("id") == self._settings.model and model.get("max_model_len"):
-                return int(model["max_model_len"])
+        for model in self._listed():
+            if model.id == self._settings.model and model.max_model_len is not None:
+                return model.max_model_len
         if self._settings.weights is not None and (self._settings.weights / CONFIG).is_file():
             return read_config(self._settings.weights).max_positions
         raise UserError(
             "the server does not say how long a sequence may be", where=self._endpoint.url, fix="set max_positions"
         )
+
+    def _listed(self) -> list[ListedModel]:
+        """The server's models; none where it has no list."""
+        try:
+            return read_reply(ModelList, self._endpoint.get("/models"), self._endpoint.url).data
+        except Rejected as error:
+            if error.status not in _NO_SUCH_ROUTE:
+                raise
+            return []
 
     @property
     def reader(self) -> Reader:
@@ -195,7 +207,7 @@ class OpenAiModel(TokenScorer):
         try:
             choice = self._choice(self._endpoint.post("/completions", body))
         except Rejected as error:
-            if error.status not in (400, 404, 405, 422, 501):
+            if error.status not in _CANNOT:
                 raise
             raise CannotScore(
                 f"the server does not serve log-probabilities of a prompt (echo with logprobs): {error.message}",

@@ -65,6 +65,19 @@ class ChatCompletion(BaseModel):
     choices: list[ChatChoice]
 
 
+class ListedModel(BaseModel):
+    """A model that a server has."""
+
+    id: str
+    max_model_len: int | None = None
+
+
+class ModelList(BaseModel):
+    """Answer to GET /models."""
+
+    data: list[ListedModel]
+
+
 Reply = TypeVar("Reply", bound=BaseModel)
 
 
