@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-
 from train import main  # the run itself: opens its mesh, goes on from its newest checkpoint
 
 if __name__ == "__main__":

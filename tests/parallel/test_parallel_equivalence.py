@@ -109,7 +109,7 @@ def test_weights_gathered_in_bfloat16_are_those_that_products_round_to(hire: Hir
 @pytest.mark.distributed
 def test_scores_without_gradients_are_those_of_one_process(hire: Hire) -> None:
     (expected,) = {tiny_parallel.score("dense", {})}
-    for settings in ({}, {"tensor": 2}, {"context": 2}, {"pipeline": 2}):
+    for settings in ({}, {"zero_stage": 1}, {"tensor": 2}, {"context": 2}, {"pipeline": 2}):
         assert hire(2).run(tiny_parallel.score, "dense", settings) == pytest.approx([expected] * 2, rel=1e-6)
 
 

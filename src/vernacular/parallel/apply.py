@@ -30,7 +30,7 @@ from vernacular.parallel.float8 import apply_float8
 from vernacular.parallel.gradients import clip_gradients
 from vernacular.parallel.mesh import Mesh
 from vernacular.parallel.pipeline import Loss, Pipeline, Read, cut_stage
-from vernacular.parallel.shard import apply_shards, set_last_micro_batch
+from vernacular.parallel.shard import apply_shards, let_go, set_last_micro_batch
 from vernacular.parallel.tensor import apply_tensor
 
 
@@ -97,9 +97,12 @@ class Spread:
     def score(self, parts: Sequence[Any], read: Read, loss: Loss) -> list[float]:
         """As `learn`, without gradients."""
         if self._pipeline is not None:
-            return self._pipeline.run(parts, read, loss, backward=False)
-        with torch.no_grad():
-            return [float(loss(self.decoder, read(self.decoder, part), part)) for part in parts]
+            values = self._pipeline.run(parts, read, loss, backward=False)
+        else:
+            with torch.no_grad():
+                values = [float(loss(self.decoder, read(self.decoder, part), part)) for part in parts]
+        let_go(self.decoder)
+        return values
 
     def clip(self, largest: float | None) -> float:
         """Bound the norm of the whole model's gradient; returns the norm it had, the same on every rank."""

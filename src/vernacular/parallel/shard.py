@@ -78,6 +78,13 @@ def set_last_micro_batch(decoder: nn.Module, configuration: ParallelConfiguratio
         decoder.set_reshard_after_backward(is_last)
 
 
+def let_go(decoder: nn.Module) -> None:
+    """Leave nothing whole after passes without a backward pass, at whose end that would happen."""
+    for module in decoder.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def _placement(block: nn.Module, mesh: Mesh, *, sequence_parallel: bool) -> Place:
     """Which ranks share each of a block's weights, and along which of its dimensions it is cut."""
     # Dimensions of other names may be the same groups of ranks: what is shared among those travels together.
