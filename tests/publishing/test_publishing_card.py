@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -133,7 +134,12 @@ def test_the_usage_example_runs_as_it_stands(released: Path, repository: Path) -
     done = subprocess.run(
         [sys.executable, "-c", "\nprint('=====')\n".join(blocks)],
         cwd=released,
-        env={"PATH": "", "PYTHONPATH": str(repository / "src"), "HF_HUB_OFFLINE": "1", "PYTHONUTF8": "1"},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(repository / "src"),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONUTF8": "1",
+        },
         capture_output=True,
         encoding="utf-8",
         timeout=240,
