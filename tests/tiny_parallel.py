@@ -54,6 +54,7 @@ class Part:
     weights_BT: Tensor
     positions_BT: Tensor
     mask_B1TT: Tensor | None
+    is_text_BT: Tensor
 
 
 def make_decoder(name: str) -> Decoder:
@@ -88,7 +89,7 @@ def rows_of(indices: list[int]) -> Part:
     positions = torch.arange(SEQUENCE + 1) - documents_BT * begins
     documents_BT = documents_BT[:, :-1]
     mask = (documents_BT[:, :, None] == documents_BT[:, None, :]) & torch.ones(SEQUENCE, SEQUENCE).tril().bool()
-    return Part(ids_BT[:, :-1], ids_BT[:, 1:], torch.stack(weights) * same, positions[:, :-1], mask[:, None])
+    return Part(ids_BT[:, :-1], ids_BT[:, 1:], torch.stack(weights) * same, positions[:, :-1], mask[:, None], same)
 
 
 def read(decoder: Decoder, part: Part) -> Tensor:
@@ -298,6 +299,7 @@ def targets_of_share(settings: dict[str, Any]) -> tuple[list[int], bool]:
     mesh = open_mesh(ParallelConfiguration.model_validate(settings))
     size = 8 // mesh.sizes.data
     part = share(rows_of(list(range(mesh.data_rank * size, (mesh.data_rank + 1) * size))), mesh)
+    assert part.is_text_BT.shape == part.targets_BT.shape
     return part.targets_BT.flatten().tolist(), mesh.is_last_stage
 
 

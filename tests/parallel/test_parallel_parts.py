@@ -16,6 +16,7 @@ from vernacular.parallel.apply import spread
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.experts import load_balance_share
 from vernacular.parallel.mesh import open_mesh
+from vernacular.parallel.pipeline import with_loss
 
 Hire = Callable[[int], Crew]
 
@@ -71,6 +72,15 @@ def test_load_balance_is_that_of_all_ranks_tokens(hire: Hire) -> None:
     shares = hire(4).run(parallel_probes.load_balance_of_share)
     assert sum(value for value, _ in shares) == pytest.approx(float(whole.detach()), rel=1e-6)
     torch.testing.assert_close(torch.cat([gradient for _, gradient in shares]), scores_NE.grad)
+
+
+def test_a_stages_own_loss_joins_the_gradient() -> None:
+    weight = torch.tensor([2.0, 3.0], requires_grad=True)
+    hidden = with_loss(5 * weight, weight.square().sum())
+    assert hidden.tolist() == [10.0, 15.0]
+    hidden.sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [5 + 2 * 2.0, 5 + 2 * 3.0]
 
 
 @pytest.mark.distributed

@@ -44,6 +44,25 @@ def cut_stage(decoder: Decoder, mesh: Mesh) -> None:
         decoder.head = _Elsewhere()  # type: ignore[assignment]
 
 
+def with_loss(hidden_BTD: Tensor, loss: Tensor) -> Tensor:
+    """The same hidden states; their backward pass also descends `loss`, a scalar of this stage's own layers.
+
+    For what a stage before the last adds to the loss, such as the load balance of its routers.
+    """
+    return _WithLoss.apply(hidden_BTD, loss)
+
+
+class _WithLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_BTD: Tensor, loss: Tensor) -> Tensor:
+        ctx.like = torch.ones_like(loss)
+        return hidden_BTD.view_as(hidden_BTD)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], ctx.like
+
+
 class _Elsewhere(nn.Identity):
     """A part of the decoder that another stage holds; what comes in goes on."""
 

@@ -45,6 +45,8 @@ class Rows(Protocol):
         ...
 
 
+_READ = ("ids_BT", "positions_BT")
+
 AnyRows = TypeVar("AnyRows", bound=Rows)
 
 
@@ -52,19 +54,20 @@ def share(rows: AnyRows, mesh: Mesh) -> AnyRows:
     """A rank's own part of its rows: what it reads, and what it learns from.
 
     Args:
-        rows: a dataclass with the fields of `Rows`; others are kept as they are.
+        rows: a dataclass with the fields of `Rows`. Others that say something of each token, [B, T], go with the
+            targets, for that is where norms, routers and the loss see tokens; all else is kept as it is.
         mesh: tells which part is this rank's.
 
     Returns:
         The same kind of rows. ids and positions are [B, T / context]; targets and weights
         [B, T / (context · tensor)]; with context ranks there always is a mask, own tokens × all tokens of the row.
     """
+    fields = {field.name: getattr(rows, field.name) for field in dataclasses.fields(cast(Any, rows))}
+    by_token = {name: value for name, value in fields.items() if getattr(value, "shape", None) == rows.ids_BT.shape}
     return dataclasses.replace(
         cast(Any, rows),
-        ids_BT=reading(rows.ids_BT, mesh),
-        positions_BT=reading(rows.positions_BT, mesh),
-        targets_BT=learning(rows.targets_BT, mesh),
-        weights_BT=learning(rows.weights_BT, mesh),
+        **{name: learning(value, mesh) for name, value in by_token.items() if name not in _READ},
+        **{name: reading(by_token[name], mesh) for name in _READ},
         mask_B1TT=_mask(rows.mask_B1TT, rows.ids_BT, mesh),
     )
 
