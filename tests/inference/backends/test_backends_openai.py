@@ -12,6 +12,7 @@ import pytest
 
 from misbehaving import BROKEN, STALL, FakeServer, Reply, completion, sends
 from served import ServerProcess
+from vernacular.cli.main import main
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.inference.backends.openai import OpenAiModel, OpenAiSettings
 from vernacular.inference.backends.scoring import CannotScore
@@ -101,6 +102,21 @@ def test_chats_are_written_by_whom_the_setting_names(
     else:
         with pytest.raises(UserError, match="written by the server"):
             lm.render(CHAT)
+
+
+def test_generate_and_chat_take_its_address(
+    checked_server: ServerProcess, checked_lm: LocalModel, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    address = f"openai:{checked_server.url}/v1?model=tiny"
+    assert main(["generate", address, "Żółta łódka", "--max-new-tokens", "12"]) == 0
+    assert capsys.readouterr().out == checked_lm.generate("Żółta łódka", max_new_tokens=12) + "\n"
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"language": "hi", "question": "क्या?", "answer": "हाँ"}\n', encoding="utf-8")
+    assert main(["chat", address, "--questions", str(questions), "--max-new-tokens", "12"]) == 0
+    expected = checked_lm.chat([{"role": "user", "content": "क्या?"}], max_new_tokens=12)
+    assert f"model: {expected}\n" in capsys.readouterr().out
+    assert main(["generate", address, "x", "--dtype", "int8"]) == 2
+    assert "a setting of our own engine" in capsys.readouterr().err
 
 
 def test_the_server_counts_tokens_itself(checked_server: ServerProcess, checked_lm: LocalModel) -> None:

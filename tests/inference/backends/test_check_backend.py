@@ -72,6 +72,21 @@ def test_the_same_whole_numbers_are_not_float32(checked_lm: LocalModel) -> None:
     assert "log-probability" in found.differences[0]
 
 
+@pytest.mark.parametrize("changed", [{"rope_theta": 20_000.0}, {"rms_norm_eps": 1e-2}])
+def test_a_small_change_of_the_model_is_found_in_bfloat16_too(
+    changed: dict[str, float], checked_lm: LocalModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(checked_lm.folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert changed.keys() <= config.keys()
+    del config["rope_parameters"]
+    (folder / "config.json").write_text(json.dumps({**config, **changed}))
+    found = compare(checked_lm, open_model(f"vernacular:{folder}?dtype=bfloat16"), own_probes(), num_tokens=4)
+    assert not found.is_equal
+    assert compare(checked_lm, open_model(f"vernacular:{checked_lm.folder}?dtype=bfloat16"), FEW).is_equal
+
+
 def test_a_format_too_coarse_to_tell_is_not_called_equal(
     checked_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,6 +135,8 @@ class OpenAiModel(TokenScorer):
     ) -> list[Generation]:
         """Continue each prompt; several requests are under way at once."""
         asked = list(zip(self._prompts(prompts), samplings, strict=True))
+        if any(sampling.log_probabilities is not None for sampling in samplings):
+            _ = self._names  # read once, before the threads need it
         return self._all([partial(self._complete, *one) for one in asked], report)
 
     def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
