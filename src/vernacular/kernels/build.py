@@ -28,7 +28,7 @@ SOURCES = (
 HEADERS = ("vectors.h", "panel.h", "numbers.h")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", "-lm")
 _HERE = Path(__file__).parent
-_OTHERWISE = "or choose PyTorch's own kernels with `--kernels torch`"
+_OTHERWISE = "or choose PyTorch's own kernels with `--kernels torch`, in a recipe `kernels: torch`"
 
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
 _MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales

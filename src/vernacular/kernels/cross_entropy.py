@@ -11,10 +11,11 @@ from vernacular.kernels.training_rows import is_bfloat16
 
 def cross_entropy_rows(
     logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor, *, z_weight: float, wants_gradient: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each row's `-log p(target)`, its logsumexp, and whether its target has the best score: float32, float32, bool.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Turn logits into what training needs of them.
 
-    With `wants_gradient` the logits become `weight · (softmax · (1 + 2 · z_weight · logsumexp) - onehot)`.
+    Returns each row's `-log p(target)` and its logsumexp, float32; whether its target has the best score, bool; and the
+    logits, which with `wants_gradient` have become `weight · (softmax · (1 + 2 · z_weight · logsumexp) - onehot)`.
 
     Args:
         logits_CV: float32 or bfloat16, without gaps; overwritten.
@@ -36,4 +37,4 @@ def cross_entropy_rows(
         width,
         torch.get_num_threads(),
     )
-    return nats_C, normalisers_C, best_C.bool()
+    return nats_C, normalisers_C, best_C.bool(), logits_CV

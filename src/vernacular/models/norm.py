@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 Normalise = Callable[[Tensor, Tensor, float], Tensor]
 """A norm's arithmetic: of x, the weight and epsilon."""
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from vernacular.foundation.errors import UserError
 from vernacular.kernels import training_attention, training_experts, training_rows
 from vernacular.models.attention import Attention, Heads
+from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Block, Decoder
-from vernacular.models.feed_forward import ACTIVATIONS, Experts, Gate
+from vernacular.models.feed_forward import Experts, Gate
 from vernacular.models.norm import LayerNorm, RmsNorm
 
 # What is measured to be faster than PyTorch's own (docs/LOG.md); other activations are PyTorch's with either kernels.
@@ -19,7 +21,11 @@ _ACTIVATION = "silu"
 
 
 def use_native_kernels(decoder: Decoder) -> None:
-    """Have norms, rotations, gates, experts and residual sums of `decoder` computed by the kernels, from now on."""
+    """Have norms, rotations, gates, experts and residual sums of `decoder` computed by the kernels, from now on.
+
+    Raises `UserError` where the decoder has something they cannot compute.
+    """
+    _check(decoder.configuration)
     for module in decoder.modules():
         if isinstance(module, RmsNorm):
             module.normalise = training_rows.rms_norm
@@ -29,10 +35,20 @@ def use_native_kernels(decoder: Decoder) -> None:
             module.rotate = training_rows.rotate
         elif isinstance(module, Gate) and module.name == _ACTIVATION:
             module.multiply = training_rows.gated_silu
-        elif isinstance(module, Experts) and module.activation is ACTIVATIONS[_ACTIVATION]:
+        elif isinstance(module, Experts):
             module.answer = training_experts.experts
         elif isinstance(module, Block):
             module.add = training_rows.add
+
+
+def _check(configuration: DecoderConfiguration) -> None:
+    cannot, widest = None, training_attention.MAX_WIDTH
+    if configuration.head_dim > widest or configuration.head_dim % 2:
+        cannot = f"heads of even width up to {widest}; these have {configuration.head_dim} numbers"
+    elif configuration.feed_forward == "experts" and configuration.activation != _ACTIVATION:
+        cannot = f"experts with the activation {_ACTIVATION}; these have {configuration.activation}"
+    if cannot:
+        raise UserError(f"the CPU kernels train {cannot}", where="kernels", fix="set kernels: torch")
 
 
 class NativeAttend:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vernacular.models.attention import Attend
+from vernacular.models.training_kernels import NativeAttend
 from vernacular.tokens.packing import Batch
 
 
@@ -20,9 +22,10 @@ class TensorBatch:
         targets_BT: the token after each, int64.
         weights_BT: loss weight of each target, float32; 0 at padding.
         positions_BT: position within the document, int64.
-        mask_B1TT: True where a token may look at another of its document; None = plain causal.
+        mask_B1TT: True where a token may look at another of its document; None = plain causal, or `attend` knows.
         is_text_BT: False at padding.
         names: gives the documents' ids, for naming them in an error.
+        attend: how queries meet keys with the native kernels; None = as PyTorch does it, by the mask.
     """
 
     ids_BT: Tensor
@@ -32,21 +35,25 @@ class TensorBatch:
     mask_B1TT: Tensor | None
     is_text_BT: Tensor
     names: Callable[[], Sequence[str]]
+    attend: Attend | None = None
 
 
-def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool) -> TensorBatch:
+def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool, native: bool = False) -> TensorBatch:
     """Move a batch to the device.
 
-    Without a document mask, positions run through the row and a token sees all before it in the row.
+    Without a document mask, positions run through the row and a token sees all before it in the row. `native` has the
+    CPU kernels keep documents apart, without a mask.
     """
     documents_BT = torch.from_numpy(batch.documents_BT).to(device)
     num_tokens = documents_BT.shape[1]
     positions_BT = torch.from_numpy(batch.positions_BT).to(device)
-    mask = None
-    if document_mask:
+    mask, attend = None, None
+    if native:
+        attend = NativeAttend(documents_BT if document_mask else torch.zeros_like(documents_BT))
+    elif document_mask:
         causal_TT = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=device).tril()
         mask = ((documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT)[:, None]
-    else:
+    if not document_mask:
         positions_BT = torch.arange(num_tokens, device=device).expand_as(positions_BT)
     return TensorBatch(
         ids_BT=torch.from_numpy(batch.ids_BT).to(device),
@@ -56,6 +63,7 @@ def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool) -> Te
         mask_B1TT=mask,
         is_text_BT=documents_BT >= 0,
         names=batch.document_names,
+        attend=attend,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, JsonValue, model_validator
 
 from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import ModelShape
 from vernacular.tokens.configuration import ConversationsConfiguration
 from vernacular.training.optimisation import OptimiserConfiguration
@@ -85,6 +86,11 @@ class TrainingConfiguration(Configuration):
         0.0, ge=0, description="weight of the mean of logsumexp² of the routers' scores, where there are experts"
     )
     compile: bool = Field(False, description="torch.compile each block; pays off on long runs")
+    kernels: Literal["native", "torch"] | None = Field(
+        None,
+        description="what computes all but the matrix products: native, the CPU kernels compiled on first use, or torch"
+        " (default: native on a CPU without compile, otherwise torch)",
+    )
     loss_chunk_tokens: int = Field(2048, gt=0, description="tokens whose logits exist at one time")
     seed: int = Field(0, ge=0, description="seed of the initial weights and of the data's order")
     threads: int | None = Field(None, gt=0, description="CPU threads (default: all usable cores)")
@@ -123,6 +129,8 @@ class TrainingConfiguration(Configuration):
             raise ValueError("micro_batch_tokens must be a multiple of sequence_length and divide batch_tokens")
         if (self.precision == "bfloat16-pure") != (self.rounding is not None):
             raise ValueError("precision: bfloat16-pure and rounding belong together; give both or neither")
+        if self.compile and self.kernels == "native":
+            raise ValueError("compile and kernels: native exclude each other; leave one of them out")
         if self.rounding is not None and self.optimiser.name == "adamw-8bit":
             raise ValueError("adamw-8bit keeps its weights in float32; with bfloat16-pure use adamw-bf16")
         if self.steps is not None and self.optimiser.warmup_steps > self.steps:
@@ -138,6 +146,16 @@ class TrainingConfiguration(Configuration):
     def micro_batch_rows(self) -> int:
         """Rows per forward pass."""
         return (self.micro_batch_tokens or self.batch_tokens) // self.sequence_length
+
+    def compute_natively(self, device: str) -> bool:
+        """Whether the CPU kernels compute on this device. Raises `UserError` where they are asked for elsewhere."""
+        if self.kernels == "native" and device != "cpu":
+            raise UserError(
+                f"the native kernels compute on a CPU only; the device is {device}",
+                where="kernels",
+                fix="leave the setting out, or set kernels: torch",
+            )
+        return device == "cpu" and self.kernels != "torch" and not self.compile
 
     def num_steps(self, num_rows: int) -> int:
         """Optimiser steps for a dataset of `num_rows` rows."""

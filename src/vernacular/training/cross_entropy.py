@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vernacular.kernels.cross_entropy import cross_entropy_rows
+
 
 class CrossEntropy(NamedTuple):
     """Weighted sums over tokens, float32 scalars.
@@ -36,6 +38,7 @@ def chunked_cross_entropy(
     *,
     chunk_tokens: int,
     z_weight: float = 0.0,
+    native: bool = False,
 ) -> CrossEntropy:
     """Cross-entropy of the targets and, with a weight, the z-loss that keeps the logits' normaliser near 1.
 
@@ -46,11 +49,12 @@ def chunked_cross_entropy(
         weights_N: float32; tokens of weight 0 are not computed.
         chunk_tokens: tokens whose logits exist at one time.
         z_weight: factor of the squared logsumexp in the loss (PaLM, arXiv 2204.02311: 1e-4).
+        native: whether the CPU kernels turn logits into gradients, in place, rather than PyTorch.
     """
     kept_M = weights_N.nonzero().squeeze(1)
     return CrossEntropy(
         *_ChunkedCrossEntropy.apply(
-            hidden_ND[kept_M], head_VD, targets_N[kept_M], weights_N[kept_M], chunk_tokens, z_weight
+            hidden_ND[kept_M], head_VD, targets_N[kept_M], weights_N[kept_M], chunk_tokens, z_weight, native
         )
     )
 
@@ -65,6 +69,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weights_N: Tensor,
         chunk_tokens: int,
         z_weight: float,
+        native: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         needs_gradient = any(ctx.needs_input_grad[:2])
         head = head_VD.to(hidden_ND.dtype)
@@ -76,20 +81,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, len(targets_N), chunk_tokens):
             part = slice(start, start + chunk_tokens)
             hidden, targets, weights = hidden_ND[part], targets_N[part], weights_N[part]
-            logits_CV = (hidden @ head.T).float()
-            correct += weights[logits_CV.argmax(dim=1) == targets].sum()
-            log_probabilities_CV = functional.log_softmax(logits_CV, dim=1)
-            wanted_C = log_probabilities_CV.gather(1, targets[:, None]).squeeze(1)
-            loss -= (weights * wanted_C).sum()
-            # logsumexp is what the softmax took away from each logit.
-            normaliser_C = logits_CV.gather(1, targets[:, None]).squeeze(1) - wanted_C
+            logits_CV = hidden @ head.T
+            score = cross_entropy_rows if native else _cross_entropy_rows
+            wants_gradient = hidden_gradient_ND is not None
+            nats_C, normaliser_C, is_best_C, gradient_CV = score(
+                logits_CV, targets, weights, z_weight=z_weight, wants_gradient=wants_gradient
+            )
+            loss += (weights * nats_C).sum()
+            correct += weights[is_best_C].sum()
             squares += (weights * normaliser_C.square()).sum()
             if hidden_gradient_ND is not None and head_gradient_VD is not None:
-                gradient_CV = log_probabilities_CV.exp_()
-                if z_weight:
-                    gradient_CV *= (1 + 2 * z_weight * normaliser_C)[:, None]
-                gradient_CV[torch.arange(len(targets), device=targets.device), targets] -= 1
-                gradient_CV = (gradient_CV * weights[:, None]).to(head.dtype)
+                gradient_CV = gradient_CV.to(head.dtype)
                 hidden_gradient_ND[part] = gradient_CV @ head
                 head_gradient_VD += gradient_CV.T @ hidden
         ctx.save_for_backward(hidden_gradient_ND, head_gradient_VD)
@@ -101,4 +103,23 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden_gradient_ND, head_gradient_VD = ctx.saved_tensors
         scale = gradients[0]
         hidden_gradient_ND = (hidden_gradient_ND * scale).to(hidden_gradient_ND.dtype)
-        return hidden_gradient_ND, head_gradient_VD * scale, None, None, None, None
+        return hidden_gradient_ND, head_gradient_VD * scale, None, None, None, None, None
+
+
+def _cross_entropy_rows(
+    logits_CV: Tensor, targets_C: Tensor, weights_C: Tensor, *, z_weight: float, wants_gradient: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As the kernels' `cross_entropy_rows`, the gradient in float32 beside the logits."""
+    logits_CV = logits_CV.float()
+    is_best_C = logits_CV.argmax(dim=1) == targets_C
+    log_probabilities_CV = functional.log_softmax(logits_CV, dim=1)
+    wanted_C = log_probabilities_CV.gather(1, targets_C[:, None]).squeeze(1)
+    # logsumexp is what the softmax took away from each logit.
+    normaliser_C = logits_CV.gather(1, targets_C[:, None]).squeeze(1) - wanted_C
+    if wants_gradient:
+        gradient_CV = log_probabilities_CV.exp_()
+        if z_weight:
+            gradient_CV *= (1 + 2 * z_weight * normaliser_C)[:, None]
+        gradient_CV[torch.arange(len(targets_C), device=targets_C.device), targets_C] -= 1
+        gradient_CV *= weights_C[:, None]
+    return -wanted_C, normaliser_C, is_best_C, log_probabilities_CV

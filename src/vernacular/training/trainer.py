@@ -19,6 +19,7 @@ from vernacular.foundation.errors import UserError
 from vernacular.foundation.machine import usable_cores
 from vernacular.foundation.progress import progress
 from vernacular.models.decoder import Decoder
+from vernacular.models.training_kernels import use_native_kernels
 from vernacular.tokens.order import Order
 from vernacular.tokens.packing import Batch, PackedRows
 from vernacular.training.batch import TensorBatch, num_text_tokens, to_tensors
@@ -59,6 +60,9 @@ class Trainer:
         self.decoder = decoder.to(self.device).train()
         if configuration.precision == "bfloat16-pure":
             _make_bfloat16(self.decoder)
+        self.native = configuration.compute_natively(self.device.type)
+        if self.native:
+            use_native_kernels(self.decoder)
         self.name = name
         self.folder = folder
         self.probes = probes
@@ -239,7 +243,7 @@ class Trainer:
         return found
 
     def _tensors(self, batch: Batch) -> TensorBatch:
-        return to_tensors(batch, self.device, document_mask=self.configuration.document_mask)
+        return to_tensors(batch, self.device, document_mask=self.configuration.document_mask, native=self.native)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.configuration.precision != "bfloat16":
