@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
+from vernacular.models.training_kernels import use_native_kernels
 from vernacular.parallel.apply import Spread, spread
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh, open_mesh
@@ -154,11 +155,16 @@ def train_alone(model: str, *, steps: int = STEPS) -> Curve:
 
 
 def train_spread(
-    model: str, settings: dict[str, Any], micro_batches: int = 1, steps: int = STEPS, read: Read = read
+    model: str,
+    settings: dict[str, Any],
+    micro_batches: int = 1,
+    steps: int = STEPS,
+    read: Read = read,
+    prepare: Callable[[Decoder], None] = lambda decoder: None,
 ) -> Curve:
     """The same run on a rank among others, or alone."""
     mesh = open_mesh(ParallelConfiguration.model_validate(settings))
-    run, optimiser = begin(model, settings, mesh)
+    run, optimiser = begin(model, settings, mesh, prepare)
     losses, norms = [], []
     for step in range(steps):
         loss, norm = take_step(run, optimiser, step, micro_batches, read)
@@ -223,10 +229,14 @@ def kept_of(run: Spread, optimiser: torch.optim.Optimizer) -> Kept:
     return Kept(values)
 
 
-def begin(model: str, settings: dict[str, Any], mesh: Mesh) -> tuple[Spread, torch.optim.Optimizer]:
+def begin(
+    model: str, settings: dict[str, Any], mesh: Mesh, prepare: Callable[[Decoder], None] = lambda decoder: None
+) -> tuple[Spread, torch.optim.Optimizer]:
     configuration = ParallelConfiguration.model_validate(settings)
-    run = spread(make_decoder(model), configuration, mesh, sequence_length=SEQUENCE)
-    return run, torch.optim.AdamW(run.parameter_groups(groups_of(run.decoder)), lr=RATE, eps=EPSILON, fused=True)
+    decoder = make_decoder(model)
+    prepare(decoder)
+    run = spread(decoder, configuration, mesh, sequence_length=SEQUENCE)
+    return run, torch.optim.AdamW(groups_of(run.decoder), lr=RATE, eps=EPSILON, fused=True)
 
 
 def train_and_save(model: str, settings: dict[str, Any], folder: Path, steps: int) -> Kept:
@@ -252,6 +262,11 @@ def load_and_train(model: str, settings: dict[str, Any], folder: Path, first: in
 def train_narrow(model: str, settings: dict[str, Any]) -> Curve:
     """Products in bfloat16."""
     return train_spread(model, settings, read=read_narrow)
+
+
+def train_with_kernels(model: str, settings: dict[str, Any]) -> Curve:
+    """Norms, rotations, gates and experts by the kernels of this machine."""
+    return train_spread(model, settings, prepare=use_native_kernels)
 
 
 def score(model: str, settings: dict[str, Any]) -> float:

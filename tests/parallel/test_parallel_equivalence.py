@@ -100,6 +100,17 @@ def test_four_ranks_follow_one(case: tuple[str, int, dict[str, Any]], alone: Alo
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("model", "settings"), [("dense", {"tensor": 2}), ("mixture", {"expert": 2, "activation_checkpointing": "full"})]
+)
+def test_the_cpu_kernels_follow_pytorch_when_spread(
+    model: str, settings: dict[str, Any], alone: Alone, hire: Hire
+) -> None:
+    curves = hire(2).run(tiny_parallel.train_with_kernels, model, settings)
+    check(curves, alone(model))
+
+
+@pytest.mark.distributed
 def test_weights_gathered_in_bfloat16_are_those_that_products_round_to(hire: Hire) -> None:
     narrow = hire(2).run(tiny_parallel.train_narrow, "dense", {"gather_dtype": "bfloat16"})
     wide = hire(2).run(tiny_parallel.train_narrow, "dense", {})

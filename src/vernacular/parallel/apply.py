@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from vernacular.models.decoder import Decoder
 from vernacular.parallel.activation import apply_checkpointing
@@ -107,17 +106,3 @@ class Spread:
     def clip(self, largest: float | None) -> float:
         """Bound the norm of the whole model's gradient; returns the norm it had, the same on every rank."""
         return clip_gradients(self.decoder.parameters(), self.mesh, math.inf if largest is None else largest)
-
-    def parameter_groups(self, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """An optimiser's parameter groups, each split so that all parameters of one are spread over the same ranks.
-
-        What a fused optimiser step needs: it treats a group's parameters as one.
-        """
-        return [part for group in groups for part in _by_ranks(group)]
-
-
-def _by_ranks(group: dict[str, Any]) -> list[dict[str, Any]]:
-    together: dict[Any, list[nn.Parameter]] = {}
-    for parameter in group["params"]:
-        together.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
-    return [{**group, "params": parameters} for parameters in together.values()]

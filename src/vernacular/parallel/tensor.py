@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     ParallelStyle,
@@ -28,6 +28,7 @@ from vernacular.models.feed_forward import ExpertFeedForward, GatedFeedForward
 from vernacular.parallel.mesh import Mesh
 
 _TOKENS = Shard(1)  # of [B, T, D]
+_WRITES_RESIDUAL = ("attention.output", "feed_forward.down")
 
 
 def apply_tensor(decoder: Decoder, mesh: Mesh, *, sequence_parallel: bool) -> None:
@@ -40,6 +41,9 @@ def apply_tensor(decoder: Decoder, mesh: Mesh, *, sequence_parallel: bool) -> No
         if isinstance(block, nn.Identity):  # a layer of another stage
             continue
         parallelize_module(block, ranks, _plan(block, residual), src_data_rank=None)
+        for name in _WRITES_RESIDUAL:
+            if isinstance(module := dict(block.named_modules()).get(name), nn.Linear):
+                module.register_forward_hook(partial(_add_up, residual))
         if isinstance(block.feed_forward, ExpertFeedForward) and not sequence_parallel:
             _by_token(block.feed_forward, ranks, is_whole_after=True)
     if isinstance(decoder.embedding, nn.Embedding):
@@ -55,16 +59,17 @@ def apply_tensor(decoder: Decoder, mesh: Mesh, *, sequence_parallel: bool) -> No
 def _plan(block: nn.Module, residual: Placement) -> dict[str, ParallelStyle]:
     """How the parts of a block are cut; within a block nothing but whole tokens and own columns exist."""
     gather = partial(PrepareModuleInput, input_layouts=(residual,), desired_input_layouts=(Replicate(),))
+    add_up = RowwiseParallel(output_layouts=Partial(), use_local_output=False)
     plan: dict[str, ParallelStyle] = {
         "attention.project": gather(),
         "attention.project.query": ColwiseParallel(),
         "attention.project.key": ColwiseParallel(),
         "attention.project.value": ColwiseParallel(),
-        "attention.output": RowwiseParallel(output_layouts=residual),
+        "attention.output": add_up,
     }
     if isinstance(block.feed_forward, ExpertFeedForward):
         return plan
-    plan["feed_forward.down"] = RowwiseParallel(output_layouts=residual)
+    plan["feed_forward.down"] = add_up
     if isinstance(block.feed_forward, GatedFeedForward):
         return plan | {
             "feed_forward.project": gather(),
@@ -88,6 +93,11 @@ def _take_own(ranks: DeviceMesh, module: nn.Module, arguments: tuple[Tensor, ...
 def _scatter(ranks: DeviceMesh, module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     whole = DTensor.from_local(arguments[0], ranks, [Replicate()], run_check=False)
     return (whole.redistribute(placements=[_TOKENS]).to_local(), *arguments[1:])
+
+
+def _add_up(residual: Placement, module: nn.Module, arguments: Any, output: DTensor) -> Tensor:
+    """The ranks' parts of a product, added up. Waits for the sum: what reads it may be no PyTorch operation."""
+    return output.redistribute(placements=[residual], async_op=False).to_local()
 
 
 def _gather(ranks: DeviceMesh, module: nn.Module, arguments: Any, output: Tensor) -> Tensor:
