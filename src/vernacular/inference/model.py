@@ -13,19 +13,17 @@ from torch import Tensor
 from vernacular.foundation.allocator import keep_freed_memory
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import MachineError, UserError, unknown_name
-from vernacular.foundation.files import read_json
 from vernacular.inference.answer import Answer, Pieces
 from vernacular.inference.constraint import make_constraint
-from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
+from vernacular.inference.encoding import TokenPair
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
 from vernacular.inference.packing import pack
 from vernacular.inference.paged_memory import KERNELS, Kernels
+from vernacular.inference.reader import Reader
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
-from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, load_decoder, read_config, weights_hash
-from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
-from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
+from vernacular.models.weights import load_decoder, read_config, weights_hash
 
 BACKEND = "vernacular"
 FORMATS = ("float32", "bfloat16", "int8", "int4")
@@ -62,11 +60,10 @@ def load(
         raise unknown_name("dtype", dtype, FORMATS)
     kernels = _choose_kernels(kernels, dtype, device)
     vocab_size = read_config(folder).vocab_size
-    check_has_tokenizer(folder)
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > vocab_size:
+    reader = Reader(folder)
+    if reader.tokenizer.vocab_size > vocab_size:
         raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the weights only {vocab_size}",
+            f"the tokenizer has {reader.tokenizer.vocab_size} tokens, the weights only {vocab_size}",
             where=folder,
             fix="put the tokenizer the weights were trained with into the folder",
         )
@@ -76,9 +73,7 @@ def load(
         _set_window(decoder, window)
     if kernels == "native":
         pack(decoder, dtype)
-    return LocalModel(
-        folder, decoder, tokenizer, _template(folder), dtype, engine=Engine(decoder, engine, kernels=kernels)
-    )
+    return LocalModel(reader, decoder, dtype, engine=Engine(decoder, engine, kernels=kernels))
 
 
 def _set_window(decoder: Decoder, window: int) -> None:
@@ -116,23 +111,14 @@ def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels
 class LocalModel:
     """Our own decoder as a `LanguageModel`, with the surface for people: `generate`, `chat`, `logits`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        decoder: Decoder,
-        tokenizer: Tokenizer,
-        template: ChatTemplate | None,
-        dtype: str,
-        *,
-        engine: Engine,
-    ) -> None:
-        self.folder = folder
+    def __init__(self, reader: Reader, decoder: Decoder, dtype: str, *, engine: Engine) -> None:
+        self.reader = reader
+        self.folder = reader.folder
         self.decoder = decoder
-        self.tokenizer = tokenizer
-        self.template = template
+        self.tokenizer = reader.tokenizer
+        self.template = reader.template
         self.dtype = dtype
         self.engine = engine
-        self._end_ids = _end_ids(folder, tokenizer)
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
@@ -147,7 +133,7 @@ class LocalModel:
             "dtype": self.dtype,
             "weights": weights_hash(self.folder),
             "tokenizer": self.tokenizer.hash,
-            "template": self.template.hash if self.template else "none",
+            "template": self.reader.template_hash,
             **changed,
         }
 
@@ -217,7 +203,7 @@ class LocalModel:
         self, prompts: Sequence[str], samplings: Sequence[Sampling], *, report: Report | None = None
     ) -> list[Generation]:
         """Continue each prompt; the begin token is put first unless the prompt starts with it."""
-        encoded = encode_prompts(self.tokenizer, prompts)
+        encoded = self.reader.encode_prompts(prompts)
         answers = [self.answer(ids, sampling) for ids, sampling in zip(encoded, samplings, strict=True)]
         for answer in self.engine.run(answers):
             _checked(answer)
@@ -230,7 +216,7 @@ class LocalModel:
 
         A context that is too long loses tokens at its left. A continuation that is too long by itself is refused.
         """
-        encoded = encode_pairs(self.tokenizer, pairs)
+        encoded = self.reader.encode_pairs(pairs)
         for number, (_, continuation) in enumerate(encoded, start=1):
             if len(continuation) > self.max_positions:
                 raise UserError(
@@ -266,13 +252,13 @@ class LocalModel:
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The conversation as the chat template writes it; refused where the weights have no template."""
-        return self._need_template().render(messages, add_generation_prompt=add_generation_prompt)
+        return self.reader.need_template().render(messages, add_generation_prompt=add_generation_prompt)
 
     # ------------------------------------------------------------------------------------------ for a server
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokens of a prompt; the begin token is put first unless the prompt starts with it."""
-        (ids,) = encode_prompts(self.tokenizer, [text])
+        (ids,) = self.reader.encode_prompts([text])
         return ids
 
     def encode_chat(
@@ -283,9 +269,7 @@ class LocalModel:
         documents: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[int]:
         """Tokens of a conversation, up to where the assistant answers; what it says is never a control token."""
-        return self._need_template().encode(
-            self.tokenizer, messages, tools=tools, documents=documents, add_generation_prompt=True
-        )
+        return self.reader.encode_chat(messages, tools=tools, documents=documents)
 
     def answer(self, ids: Sequence[int], sampling: Sampling, *, follow: bool = False) -> Answer:
         """A request for `engine.submit`: how to go on after the tokens; `follow` where its text is read on the way.
@@ -299,28 +283,19 @@ class LocalModel:
                 self.tokenizer,
                 sampling,
                 vocab_size=self.decoder.configuration.vocab_size,
-                end_ids=self._end_ids,
+                end_ids=self.reader.end_ids,
             )
         return Answer(
             ids,
             sampling,
             max_positions=self.max_positions,
-            end_ids=self._end_ids,
+            end_ids=self.reader.end_ids,
             tokenizer=self.tokenizer,
             follow=follow,
             constraint=constraint,
         )
 
     # ------------------------------------------------------------------------------------------ within
-
-    def _need_template(self) -> ChatTemplate:
-        if self.template is None:
-            raise UserError(
-                "these weights have no chat template (chat_template.jinja), so they cannot chat",
-                where=self.folder,
-                fix="use `generate`, or take the weights of a fine-tuning stage",
-            )
-        return self.template
 
     def _stream(self, ids: Sequence[int], sampling: Sampling) -> Iterator[str]:
         answer = self.answer(ids, sampling, follow=True)
@@ -374,19 +349,3 @@ def _windows(ids: Sequence[int], begin_id: int, max_positions: int) -> Iterator[
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
     stop = settings.get("stop")
     return validate(Sampling, {**settings, "stop": (stop,)} if isinstance(stop, str) else dict(settings))
-
-
-def _template(folder: Path) -> ChatTemplate | None:
-    in_config = read_json(folder / CONFIG_FILE).get("chat_template")
-    return ChatTemplate.load(folder) if in_config or (folder / TEMPLATE_FILE).is_file() else None
-
-
-def _end_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's end token, and those that the published folder names."""
-    ends = {tokenizer.end_id}
-    for name in (GENERATION, CONFIG):
-        if (folder / name).is_file():
-            named = read_json(folder / name).get("eos_token_id")
-            if named is not None:
-                return frozenset(ends | set(named if isinstance(named, list) else [named]))
-    return frozenset(ends)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from vernacular.foundation.configuration import Configuration
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 Report = Callable[[int], None]
 
 
@@ -29,8 +29,8 @@ class Sampling(Configuration):
     repetition_penalty: float = Field(
         1.0,
         gt=0,
-        description="makes tokens of the prompt and the answer less likely: positive scores are divided by it, negative "
-        "ones multiplied",
+        description="makes tokens of the prompt and the answer less likely: positive scores are divided by it, "
+        "negative ones multiplied",
     )
     seed: int = Field(
         0, description="seed of the draws; the same seed gives the same text whatever else is in the batch"

@@ -81,6 +81,14 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
                 shutil.copyfile(source / name, temporary)
 
 
+def stated_end_ids(folder: Path) -> list[int]:
+    """Tokens that end an answer, as the folder names them."""
+    for name in (GENERATION, CONFIG):
+        if (folder / name).is_file() and (named := read_json(folder / name).get("eos_token_id")) is not None:
+            return named if isinstance(named, list) else [named]
+    return []
+
+
 def check_has_tokenizer(folder: Path) -> None:
     """Refuse a folder without a tokenizer."""
     if not (folder / "tokenizer.json").is_file():

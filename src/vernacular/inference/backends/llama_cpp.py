@@ -15,11 +15,11 @@ from vernacular.foundation.files import sha256_file
 from vernacular.inference.answer import Answer
 from vernacular.inference.backends.address import LLAMA_CPP
 from vernacular.inference.backends.llama_context import LlamaContext, llama_cpp_version
-from vernacular.inference.backends.reader import Reader
 from vernacular.inference.backends.scoring import TokenScore
 from vernacular.inference.backends.token_model import TokenModel
 from vernacular.inference.constraint import Constraint, make_constraint
 from vernacular.inference.encoding import TokenPair
+from vernacular.inference.reader import Reader
 from vernacular.inference.runner import token_scores
 from vernacular.inference.sampling import choose, penalise
 from vernacular.models.language_model import Sampling

@@ -28,10 +28,10 @@ from vernacular.inference.backends.openai_replies import (
     read_reply,
     stopped_by,
 )
-from vernacular.inference.backends.reader import Reader
 from vernacular.inference.backends.scoring import CannotScore, TokenScore, TokenScorer
 from vernacular.inference.detokenisation import Clusters
 from vernacular.inference.encoding import TokenPair
+from vernacular.inference.reader import Reader
 from vernacular.models.language_model import Generation, Message, Report, Sampling
 from vernacular.models.weights import CONFIG, read_config
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from vernacular.foundation.errors import UserError
-from vernacular.inference.backends.reader import Reader
 from vernacular.inference.encoding import TokenPair
+from vernacular.inference.reader import Reader
 from vernacular.models.language_model import Likelihood, Message, Report, TextLikelihood
 
 

@@ -6,9 +6,9 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vernacular.inference.answer import Answer, Pieces
-from vernacular.inference.backends.reader import Reader
 from vernacular.inference.backends.scoring import TokenScorer
 from vernacular.inference.constraint import Constraint
+from vernacular.inference.reader import Reader
 from vernacular.models.language_model import Generation, Message, Report, Sampling
 
 

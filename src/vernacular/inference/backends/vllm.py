@@ -19,11 +19,11 @@ from vernacular.foundation.configuration import Configuration
 from vernacular.foundation.errors import InternalError, UserError, missing_extra
 from vernacular.inference.answer import Answer, TokenScores
 from vernacular.inference.backends.address import VLLM
-from vernacular.inference.backends.reader import Reader
 from vernacular.inference.backends.scoring import TokenScore
 from vernacular.inference.backends.token_model import TokenModel
 from vernacular.inference.constraint import Constraint
 from vernacular.inference.encoding import TokenPair
+from vernacular.inference.reader import Reader
 from vernacular.models.language_model import Sampling
 from vernacular.models.weights import read_config, weights_hash
 

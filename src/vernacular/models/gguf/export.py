@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError, missing_extra, unknown_name
-from vernacular.foundation.files import atomic_path, read_json
+from vernacular.foundation.files import atomic_path
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.gguf.pre_tokenizer import Agreement, choose, has_llama_cpp, measure
 from vernacular.models.gguf.tensors import TYPES, layout, most_common, plan, write_tensors
 from vernacular.models.gguf.vocabulary import Vocabulary, read_vocabulary
 from vernacular.models.tensor_files import TensorFolder, tensor_files
-from vernacular.models.weights import CONFIG, GENERATION, read_config
+from vernacular.models.weights import read_config, stated_end_ids
 from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
 from vernacular.tokens.tokenizer import Tokenizer
 
@@ -56,8 +56,8 @@ def write_gguf(weights: Path, out: Path, *, dtype: str | None, force: bool, ids_
             fix="--ids-only writes the file for programs that hand llama.cpp token ids, as Vernacular's back-end does",
         )
     notes.append(f"tokenizer: {agreement.sentence}")
-    if len(end_ids(weights)) > _MOST_END_IDS:
-        notes.append(f"the file names {_MOST_END_IDS} of the {len(end_ids(weights))} tokens that end an answer")
+    if len(stated_end_ids(weights)) > _MOST_END_IDS:
+        notes.append(f"the file names {_MOST_END_IDS} of the {len(stated_end_ids(weights))} tokens that end an answer")
     with TensorFolder(tensor_files(weights)) as tensors, atomic_path(out) as temporary:
         dtype = dtype or most_common(tensors)
         if dtype not in TYPES:
@@ -130,14 +130,6 @@ def _add_settings(writer: Any, configuration: DecoderConfiguration, file_type: i
             writer.add_float32(f"{family['architecture']}.{theirs}", float(value))
 
 
-def end_ids(weights: Path) -> list[int]:
-    """Tokens that end an answer, as the folder names them."""
-    for name in (GENERATION, CONFIG):
-        if (weights / name).is_file() and (named := read_json(weights / name).get("eos_token_id")) is not None:
-            return named if isinstance(named, list) else [named]
-    return []
-
-
 def _agreement(tokenizer: Tokenizer, vocabulary: Vocabulary, configuration: DecoderConfiguration) -> Agreement:
     write = partial(_write_vocabulary, tokenizer, vocabulary, configuration)
     if vocabulary.model == "gpt2":
@@ -162,7 +154,7 @@ def _add_tokenizer(
 ) -> None:
     _add_vocabulary(writer, tokenizer, vocabulary, agreement.pre_tokenizer)
     writer.add_string("vernacular.tokenizer", agreement.sentence)
-    also_ends = [token_id for token_id in end_ids(weights) if token_id != tokenizer.named_id("eos_token")]
+    also_ends = [token_id for token_id in stated_end_ids(weights) if token_id != tokenizer.named_id("eos_token")]
     for token_id, add in zip(also_ends, (writer.add_eot_token_id, writer.add_eom_token_id), strict=False):
         add(token_id)
     if (weights / TEMPLATE_FILE).is_file():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json
 from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
-from vernacular.models.gguf.export import end_ids
 from vernacular.models.language_model import Message
-from vernacular.models.weights import check_has_tokenizer
+from vernacular.models.weights import check_has_tokenizer, stated_end_ids
 from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
 from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
 
@@ -32,24 +32,37 @@ class Reader:
         self.tokenizer = Tokenizer.load(folder)
         has_template = (folder / TEMPLATE_FILE).is_file() or read_json(folder / CONFIG_FILE).get("chat_template")
         self.template = ChatTemplate.load(folder) if has_template else None
-        self.end_ids = frozenset({self.tokenizer.end_id, *end_ids(folder)})
+        self.end_ids = frozenset({self.tokenizer.end_id, *stated_end_ids(folder)})
 
     @property
     def template_hash(self) -> str:
         """Hash of the chat template, or "none"."""
         return self.template.hash if self.template is not None else "none"
 
+    @property
+    def _openings(self) -> Sequence[str]:
+        """How a rendered chat begins, where the template's tags are plain text."""
+        return () if self.template is None else self.template.openings
+
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each prompt, as our own engine reads it."""
-        return encode_prompts(self.tokenizer, texts)
+        return encode_prompts(self.tokenizer, texts, openings=self._openings)
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenPair]:
         """Tokens of each context and continuation, as our own engine reads them."""
-        return encode_pairs(self.tokenizer, pairs)
+        return encode_pairs(self.tokenizer, pairs, openings=self._openings)
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[int]:
         """Tokens of a conversation up to the answer; what the messages say is never read as a control token."""
-        return self.need_template().encode(self.tokenizer, messages, add_generation_prompt=True)
+        return self.need_template().encode(
+            self.tokenizer, messages, tools=tools, documents=documents, add_generation_prompt=True
+        )
 
     def need_template(self) -> ChatTemplate:
         """The chat template; refused where there is none."""
