@@ -65,7 +65,7 @@ def main(file: str, _dtype: str, threads: str) -> None:
     serve(run)
 
 
-@llama_cpp.llama_log_callback
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _quiet(_level: int, _text: bytes, _data: object) -> None:
     pass
 
