@@ -13,7 +13,7 @@
    never computed. Sums are in float and in one order: results do not depend on the number of threads. */
 #include <stdlib.h>
 
-#include "vectors.h"
+#include "numbers.h"
 
 enum { BLOCK = 64, BLOCK_VECTORS = BLOCK / LANES, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
 
@@ -35,10 +35,57 @@ struct tile {
 
 INLINE long blocks_of(long count, long size) { return (count + size - 1) / size; }
 
-/* Two floats of each lane as two bfloat16, the first in the lower half; NaNs stay NaNs. */
-INLINE words pair_bfloats(floats low, floats high) {
-    const words a = (words)low, b = (words)high;
-    return ((a + 0x7fff + ((a >> 16) & 1)) >> 16) | ((b + 0x7fff + ((b >> 16) & 1)) & 0xffff0000u);
+/* Two vectors of bfloat16: each lane's two side by side, and each vector of its own. NaNs stay NaNs. */
+struct bfloat_pair { words paired; halves low, high; };
+INLINE struct bfloat_pair pair_bfloats(floats low, floats high) {
+    struct bfloat_pair pair;
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+    static const uint16_t order[] __attribute__((aligned(64))) = {
+        0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+    pair.paired = (words)_mm512_permutexvar_epi16(*(const __m512i *)order, both);
+    pair.low = (halves)_mm512_castsi512_si256(both);
+    pair.high = (halves)_mm512_extracti64x4_epi64(both, 1);
+#else
+    const words a = round_to_bfloat(low), b = round_to_bfloat(high);
+    pair.paired = a | b << 16;
+    pair.low = __builtin_convertvector(a, halves);
+    pair.high = __builtin_convertvector(b, halves);
+#endif
+    return pair;
+}
+
+/* LANES rows of LANES 4-byte units become columns. */
+INLINE void transpose(words *rows) {
+#if defined(__AVX512F__)
+    static const int32_t counted[] __attribute__((aligned(64))) = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ints lane = *(const ints *)counted;
+    UNROLL for (int width = 1; width < LANES; width *= 2) {
+        const ints odd = (lane & width) != 0;
+        const __m512i low = (__m512i)(lane + (odd & (LANES - width)));
+        const __m512i high = (__m512i)(lane + width + (odd & (LANES - width)));
+        UNROLL for (int r = 0; r < LANES; r++) {
+            if (r & width) continue;
+            const __m512i a = (__m512i)rows[r], b = (__m512i)rows[r + width];
+            rows[r] = (words)_mm512_permutex2var_epi32(a, low, b);
+            rows[r + width] = (words)_mm512_permutex2var_epi32(a, high, b);
+        }
+    }
+#else
+    words columns[LANES];
+    for (int r = 0; r < LANES; r++)
+        for (int i = 0; i < LANES; i++) ((unit_t *)(columns + i))[r] = ((const unit_t *)(rows + r))[i];
+    memcpy(rows, columns, sizeof columns);
+#endif
+}
+
+/* A square of LANES rows of units from `from` on as columns: zeros beyond `count` rows and `units` units. */
+INLINE void take_square(const char *from, long stride, long count, long units, words *square) {
+    for (int r = 0; r < LANES; r++) {
+        square[r] = all_words(0);
+        if (r < count) memcpy(square + r, from + r * stride, (size_t)(units < LANES ? units : LANES) * 4);
+    }
+    transpose(square);
 }
 
 INLINE void product_of(const enum unit unit, const int add, const struct tile *rows, const words *columns,
@@ -61,7 +108,8 @@ INLINE void product_of(const enum unit unit, const int add, const struct tile *r
 #undef MULTIPLY
             for (long r = 0; r < count; r++) {
                 floats *to = out + (first + r) * vectors + v;
-                for (long i = 0; i < wide; i++) to[i] = sum[r * wide + i] + (add ? to[i] : all_floats(0));
+                if (add) for (long i = 0; i < wide; i++) to[i] += sum[r * wide + i];
+                else for (long i = 0; i < wide; i++) to[i] = sum[r * wide + i];
             }
         }
     }
@@ -83,10 +131,13 @@ INLINE void product(const enum unit unit, int add, const struct tile *rows, cons
 
 /* columns[unit][row]: `count` rows of 4-byte units as BLOCK columns, zeros beyond them. */
 INLINE void turn(const char *from, long stride, long count, long units, unit_t *columns) {
-    for (long r = 0; r < count; r++)
-        for (long u = 0; u < units; u++) columns[u * BLOCK + r] = ((const unit_t *)(from + r * stride))[u];
-    for (long u = 0; u < units && count < BLOCK; u++)
-        memset(columns + u * BLOCK + count, 0, (size_t)(BLOCK - count) * sizeof *columns);
+    for (long u = 0; u < units; u += LANES) {
+        for (long r = 0; r < BLOCK; r += LANES) {
+            words square[LANES];
+            take_square(from + r * stride + u * 4, stride, count - r, units - u, square);
+            for (long i = 0; i < LANES && u + i < units; i++) *(words *)(columns + (u + i) * BLOCK + r) = square[i];
+        }
+    }
 }
 
 /* columns[row, or pair of rows][number], `vectors` wide, zeros beyond the width and the rows; BLOCK rows. */
@@ -114,15 +165,36 @@ INLINE void pair_rows(const enum unit unit, const char *from, long stride, long 
 
 /* turned[number][row]: `count` rows as columns of numbers, padded to whole blocks with zeros. */
 INLINE void turn_numbers(const enum unit unit, const char *from, long stride, long count, long width, char *turned) {
-    const long padded = blocks_of(count, BLOCK) * BLOCK;
-    for (long start = 0; start < padded; start += BLOCK) {
-        for (long c = 0; c < width; c++) {
-            for (long r = start; r < start + BLOCK; r++) {
-                if (unit == FLOAT)
-                    ((uint32_t *)turned)[c * padded + r] = r < count ? ((const uint32_t *)(from + r * stride))[c] : 0;
-                else
-                    ((uint16_t *)turned)[c * padded + r] = r < count ? ((const uint16_t *)(from + r * stride))[c] : 0;
+    const long padded = blocks_of(count, BLOCK) * BLOCK, units = unit == FLOAT ? width : width / 2;
+    for (long r = 0; r < padded; r += LANES) {
+        for (long u = 0; u < units; u += LANES) {
+            words square[LANES];
+            take_square(from + r * stride + u * 4, stride, count - r, units - u, square);
+            for (long i = 0; i < LANES && u + i < units; i++) {
+                if (unit == FLOAT) {
+                    *(words *)((uint32_t *)turned + (u + i) * padded + r) = square[i];
+                } else {
+                    store_bfloats(square[i] & 0xffff, (uint16_t *)turned + 2 * (u + i) * padded + r);
+                    store_bfloats(square[i] >> 16, (uint16_t *)turned + (2 * (u + i) + 1) * padded + r);
+                }
             }
+        }
+    }
+}
+
+/* Rows of numbers, `step` bytes apart, from columns of BLOCK floats, each number times its column's factor. */
+INLINE void turn_back(const enum unit unit, const floats *columns, const floats *factors, long count, long width,
+                      char *rows, long step) {
+    for (long c = 0; c < width; c += LANES) {
+        for (long r = 0; r < count; r += LANES) {
+            words square[LANES];
+            for (long i = 0; i < LANES; i++) {
+                const long at = (c + i) * BLOCK_VECTORS + r / LANES;
+                square[i] = c + i < width ? (words)(columns[at] * factors[r / LANES]) : all_words(0);
+            }
+            transpose(square);
+            for (long i = 0; i < LANES && r + i < count; i++)
+                store(unit != FLOAT, rows + (r + i) * step, c, width - c, (floats)square[i]);
         }
     }
 }
@@ -164,8 +236,25 @@ INLINE floats score_of(const int all, floats raw, const struct sight *sight, int
     return select_floats(visible, score, all_floats(-INFINITY));
 }
 
-/* eˣ, a NaN for a NaN. */
-INLINE floats weight_of(floats x) { return select_floats(x == x, exponential(x), x); }
+/* eˣ for x ≤ 0, a NaN for a NaN. */
+INLINE floats weight_of(floats x) {
+#if defined(__AVX512F__)
+    /* As `exponential`, without its comparisons: below -200 the result underflows to 0 by itself. */
+    x = (floats)_mm512_max_ps((__m512)all_floats(-200), (__m512)x);
+    const floats n = (floats)_mm512_roundscale_ps((__m512)(x * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
+    const floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    floats y = all_floats(1.9875691500e-4f);
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * (r * r) + r + 1.0f;
+    return (floats)_mm512_scalef_ps((__m512)y, (__m512)n);
+#else
+    return select_floats(x == x, exponential(x), x);
+#endif
+}
 
 struct forward_work {
     unit_t query_columns[BLOCK * MAX_WIDTH];
@@ -197,17 +286,12 @@ INLINE void weigh(const enum unit unit, const int all, const struct training_att
             if (unit == FLOAT) {
                 work->weights[k * BLOCK_VECTORS + v] = (words)low;
                 work->weights[(k + 1) * BLOCK_VECTORS + v] = (words)high;
-            } else work->weights[k / 2 * BLOCK_VECTORS + v] = pair_bfloats(low, high);
+            } else work->weights[k / 2 * BLOCK_VECTORS + v] = pair_bfloats(low, high).paired;
         }
         sums[v] = sum;
         if (key == sight->oldest / BLOCK * BLOCK) continue;
         for (long c = 0; c < a->width; c++) work->out[c * BLOCK_VECTORS + v] *= factor;
     }
-}
-
-INLINE void store_number(const enum unit unit, char *to, long at, float value) {
-    if (unit == FLOAT) ((float *)to)[at] = value;
-    else ((uint16_t *)to)[at] = bfloat_of(value);
 }
 
 INLINE void forward_task(const enum unit unit, const struct training_attention *a, long task, char *out, float *norms,
@@ -243,10 +327,8 @@ INLINE void forward_task(const enum unit unit, const struct training_attention *
             char *to = out + ((batch * a->tokens + query) * a->heads + head) * a->width * size;
             floats over[BLOCK_VECTORS];
             for (int v = 0; v < BLOCK_VECTORS; v++) over[v] = 1.0f / sums[v];
+            turn_back(unit, work->out, over, num_queries, a->width, to, a->heads * a->width * size);
             for (long i = 0; i < num_queries; i++) {
-                const float by = ((const float *)over)[i];
-                for (long c = 0; c < a->width; c++)
-                    store_number(unit, to, i * a->heads * a->width + c, ((const float *)work->out)[c * BLOCK + i] * by);
                 norms[(batch * a->heads + head) * a->tokens + query + i] =
                     ((const float *)largest)[i] + logf(((const float *)sums)[i]);
             }
@@ -287,7 +369,7 @@ struct backward_work {
     unit_t weights[BLOCK * BLOCK], score_gradients[BLOCK * BLOCK]; /* [key][query] */
     words paired_gradients[BLOCK * BLOCK_VECTORS];                 /* of keys */
     floats query_gradients[MAX_WIDTH * BLOCK_VECTORS];
-    floats norms[BLOCK_VECTORS], drifts[BLOCK_VECTORS];
+    floats norms[BLOCK_VECTORS], drifts[BLOCK_VECTORS], scales[BLOCK_VECTORS];
 };
 
 /* Pᵀ and dSᵀ of a block of keys, as rows for dV and dK and paired for dQ. */
@@ -314,15 +396,15 @@ INLINE void differentiate(const enum unit unit, const int all, const struct trai
                 work->paired_gradients[(k + 1) * BLOCK_VECTORS + v] = (words)gradient[1];
                 continue;
             }
-            const words weights = pair_bfloats(weight[0], weight[1]);
-            const words gradients = pair_bfloats(gradient[0], gradient[1]);
-            work->paired_gradients[k / 2 * BLOCK_VECTORS + v] = gradients;
+            const struct bfloat_pair weights = pair_bfloats(weight[0], weight[1]);
+            const struct bfloat_pair gradients = pair_bfloats(gradient[0], gradient[1]);
+            work->paired_gradients[k / 2 * BLOCK_VECTORS + v] = gradients.paired;
             uint16_t *weight_rows = (uint16_t *)work->weights + k * BLOCK + v * LANES;
             uint16_t *gradient_rows = (uint16_t *)work->score_gradients + k * BLOCK + v * LANES;
-            store_bfloats(weights & 0xffff, weight_rows);
-            store_bfloats(weights >> 16, weight_rows + BLOCK);
-            store_bfloats(gradients & 0xffff, gradient_rows);
-            store_bfloats(gradients >> 16, gradient_rows + BLOCK);
+            *(halves *)weight_rows = weights.low;
+            *(halves *)(weight_rows + BLOCK) = weights.high;
+            *(halves *)gradient_rows = gradients.low;
+            *(halves *)(gradient_rows + BLOCK) = gradients.high;
         }
     }
 }
@@ -332,10 +414,6 @@ struct gradients {
     const float *norms;
     char *queries, *keys, *values; /* [B, T, H, C], [B, T, K, C] twice */
 };
-
-INLINE float number_of(const enum unit unit, const char *from, long at) {
-    return unit == FLOAT ? ((const float *)from)[at] : float_of(((const uint16_t *)from)[at]);
-}
 
 /* The columns of one block of queries of one head, and what each query's own gradient shifts its scores' by. */
 INLINE void begin_block(const enum unit unit, const struct training_attention *a, const struct gradients *g,
@@ -350,9 +428,12 @@ INLINE void begin_block(const enum unit unit, const struct training_attention *a
     for (long i = 0; i < BLOCK; i++) {
         float drift = 0, norm = 0;
         if (i < num_queries) {
-            for (long c = 0; c < a->width; c++)
-                drift += number_of(unit, g->answers, place + i * step + c) *
-                         number_of(unit, g->answer_gradients, place + i * step + c);
+            const char *answer = g->answers + (place + i * step) * size;
+            const char *change = g->answer_gradients + (place + i * step) * size;
+            floats along = all_floats(0);
+            for (long c = 0; c < a->width; c += LANES)
+                along += load(size == 2, answer, c, a->width - c) * load(size == 2, change, c, a->width - c);
+            drift = sum_of(along);
             norm = g->norms[(batch * a->heads + head) * a->tokens + query + i];
         }
         ((float *)work->norms)[i] = norm;
@@ -369,6 +450,7 @@ INLINE void backward_task(const enum unit unit, const struct training_attention 
     const char *keys = a->keys + (batch * a->strides[2] + key_head * a->width) * size;
     const char *values = a->values + (batch * a->strides[4] + key_head * a->width) * size;
     turn_numbers(unit, keys, a->strides[3] * size, a->tokens, a->width, turned_keys);
+    for (int v = 0; v < BLOCK_VECTORS; v++) work->scales[v] = all_floats(a->scale);
     memset(key_sums, 0, (size_t)(padded * vectors) * sizeof *key_sums);
     memset(value_sums, 0, (size_t)(padded * vectors) * sizeof *value_sums);
     for (long query = 0; query < a->tokens; query += BLOCK) {
@@ -398,17 +480,16 @@ INLINE void backward_task(const enum unit unit, const struct training_attention 
                 product(unit, 1, &turned, work->paired_gradients, BLOCK_VECTORS, work->query_gradients);
             }
             const long place = ((batch * a->tokens + query) * a->heads + head) * a->width, step = a->heads * a->width;
-            for (long i = 0; i < num_queries; i++)
-                for (long c = 0; c < a->width; c++)
-                    store_number(unit, g->queries, place + i * step + c,
-                                 ((const float *)work->query_gradients)[c * BLOCK + i] * a->scale);
+            turn_back(unit, work->query_gradients, work->scales, num_queries, a->width, g->queries + place * size,
+                      step * size);
         }
     }
     const long place = (batch * a->tokens * a->key_heads + key_head) * a->width, step = a->key_heads * a->width;
     for (long t = 0; t < a->tokens; t++) {
-        for (long c = 0; c < a->width; c++) {
-            store_number(unit, g->keys, place + t * step + c, ((const float *)(key_sums + t * vectors))[c] * a->scale);
-            store_number(unit, g->values, place + t * step + c, ((const float *)(value_sums + t * vectors))[c]);
+        for (long c = 0; c < a->width; c += LANES) {
+            const long at = t * vectors + c / LANES, left = a->width - c;
+            store(unit != FLOAT, g->keys + (place + t * step) * size, c, left, key_sums[at] * a->scale);
+            store(unit != FLOAT, g->values + (place + t * step) * size, c, left, value_sums[at]);
         }
     }
 }
