@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.lifecycle.memory import training_memory
 from vernacular.lifecycle.recipe import Recipe
 from vernacular.lifecycle.runner import resolve_inputs
 from vernacular.lifecycle.stages.pretrain import Pretrain
@@ -17,29 +18,34 @@ from vernacular.lifecycle.stages.sft import Sft
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import configure
+from vernacular.parallel.configuration import ParallelConfiguration
 
 # Share of this machine's fp32 matrix-product speed that a whole training step reaches. The demo in bfloat16 reached
 # about 0.37 on a busy machine and 0.55 on a quiet one; the lower figure is the safer promise.
 ASSUMED_UTILISATION = 0.35
-# Weight, gradient and AdamW's two averages, four bytes each.
-_STATE_BYTES_PER_PARAMETER = 16
-# Activations per token and layer are taken as 6·hidden + 3·inner values: an estimate, not held against a measurement.
-_BYTES_PER_VALUE = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of a training stage; None where it depends on artifacts not made yet."""
+    """Cost of a training stage; None where it depends on artifacts not made yet.
+
+    Attributes:
+        parameters: weights, all experts counted.
+        tokens: of the whole run.
+        flops: useful operations of the whole run.
+        memory_bytes: on this machine, or on each GPU.
+        seconds: of the whole run.
+    """
 
     parameters: int
     tokens: int | None
     flops: float | None
-    memory_bytes: int
+    memory_bytes: float
     seconds: float | None
 
 
 def estimate(recipe: Recipe, name: str, folder: Path) -> Estimate | None:
-    """The cost of a stage that trains; None for the others, and where the model's shape is not known yet."""
+    """The cost on this machine of a stage that trains; None for the others, and where the shape is not known yet."""
     stage = recipe.stages[name]
     if not isinstance(stage, Pretrain | Sft):
         return None
@@ -48,14 +54,13 @@ def estimate(recipe: Recipe, name: str, folder: Path) -> Estimate | None:
         return None
     tokens = stage.steps * stage.batch_tokens if stage.steps is not None else None
     flops = None if tokens is None else 3 * shape.forward_flops_per_token(stage.sequence_length) * tokens
-    micro_batch = stage.micro_batch_tokens or stage.batch_tokens
-    per_token = shape.num_layers * (6 * shape.hidden_size + 3 * shape.intermediate_size) * _BYTES_PER_VALUE
-    logits = min(micro_batch, stage.loss_chunk_tokens) * shape.vocab_size * _BYTES_PER_VALUE * 2
+    alone = ParallelConfiguration()
+    memory = training_memory(shape, stage, alone, alone.sizes(1), stage.micro_batch_rows)
     return Estimate(
         parameters=shape.num_parameters(),
         tokens=tokens,
         flops=flops,
-        memory_bytes=shape.num_parameters() * _STATE_BYTES_PER_PARAMETER + micro_batch * per_token + logits,
+        memory_bytes=memory.total,
         seconds=None if flops is None else flops / (measured_flops() * ASSUMED_UTILISATION),
     )
 

@@ -2,41 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.decision import Decision, decide
-from vernacular.lifecycle.estimate import ASSUMED_UTILISATION, Estimate, estimate, measured_flops
+from vernacular.lifecycle.estimate import ASSUMED_UTILISATION, Estimate, decoder_shape, estimate, measured_flops
+from vernacular.lifecycle.forecast import Cluster, Forecast, forecast
+from vernacular.lifecycle.forecast_report import describe, sources
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.lifecycle.runner import identify
+from vernacular.training.configuration import TrainingConfiguration
 
 _HEADER = ("stage", "do", "parameters", "tokens", "FLOPs", "memory", "time", "what and why")
 
 
-def plan(recipe_path: Path, overrides: Sequence[str] = (), *, out: Path = Path("runs")) -> str:
-    """A table of the recipe's stages with decisions and estimates; nothing is written."""
+def plan(
+    recipe_path: Path, overrides: Sequence[str] = (), *, out: Path = Path("runs"), cluster: Cluster | None = None
+) -> str:
+    """A table of the recipe's stages with decisions and estimates; nothing is written.
+
+    Args:
+        recipe_path: the recipe's YAML file.
+        overrides: dotted overrides and parameters.
+        out: artifacts lie in OUT/RECIPE/STAGE.
+        cluster: estimate for these GPUs, with a layout for each training stage; None estimates for this machine.
+    """
     recipe = load_recipe(recipe_path, overrides)
     folder = out / recipe.name
     rows: list[tuple[str, ...]] = [_HEADER]
     pending: set[str] = set()
-    estimated = False
+    is_estimated = False
+    forecasts: dict[str, Forecast] = {}
     for name in recipe.order():
         decision = _decide(recipe, name, folder, pending)
-        cost = estimate(recipe, name, folder)
-        estimated |= cost is not None
+        cost = estimate(recipe, name, folder) if cluster is None else None
+        if cluster is not None and (found := _forecast(recipe, name, folder, cluster)) is not None:
+            cost, forecasts[name] = found
+        is_estimated |= cost is not None
         if decision.action != "keep":
             pending.add(name)
         rows.append(
             (name, recipe.stages[name].do, *_cells(cost), _time(cost, decision, folder / name), _words(decision))
         )
     lines = _aligned(rows)
-    if estimated:
+    if cluster is not None:
+        lines += _on_gpus(recipe, folder, cluster, forecasts)
+    elif is_estimated:
         lines.append(
             f"\n~ estimates for this machine: FLOPs ÷ ({measured_flops() / 1e9:.0f} GFLOP/s measured × "
-            f"{ASSUMED_UTILISATION} assumed utilisation); memory: weights, gradients, AdamW, one micro-batch"
+            f"{ASSUMED_UTILISATION} assumed utilisation); memory: weights, gradients, optimiser state, one micro-batch"
         )
     return "\n".join(lines)
+
+
+def _forecast(recipe: Recipe, name: str, folder: Path, cluster: Cluster) -> tuple[Estimate, Forecast] | None:
+    """A training stage's cost on GPUs; None for other stages, and where the model's shape is not known yet."""
+    stage = recipe.stages[name]
+    shape = decoder_shape(recipe, name, folder) if isinstance(stage, TrainingConfiguration) else None
+    if shape is None or not isinstance(stage, TrainingConfiguration):
+        return None
+    try:
+        found = forecast(shape, stage, cluster)
+    except UserError as error:
+        raise UserError(f"stage '{name}': {error.message}", where=error.where, fix=error.fix) from error
+    cost = Estimate(
+        parameters=shape.num_parameters(),
+        tokens=None if stage.steps is None else stage.steps * stage.batch_tokens,
+        flops=None if stage.steps is None else stage.steps * found.step_flops,
+        memory_bytes=found.layout.memory.total,
+        seconds=found.seconds,
+    )
+    return cost, found
+
+
+def _on_gpus(recipe: Recipe, folder: Path, cluster: Cluster, forecasts: Mapping[str, Forecast]) -> list[str]:
+    """Each training stage in detail, then what was assumed."""
+    lines = [f"\n~ estimates for {cluster.gpus} × {cluster.gpu.name}; memory: of each GPU"]
+    for name, found in forecasts.items():
+        stage, shape = recipe.stages[name], decoder_shape(recipe, name, folder)
+        assert isinstance(stage, TrainingConfiguration)
+        assert shape is not None
+        lines += ["", describe(name, shape, stage, cluster, found)]
+    if forecasts:
+        lines += ["", sources([found.situation for found in forecasts.values()])]
+    return lines
 
 
 def _decide(recipe: Recipe, name: str, folder: Path, pending: set[str]) -> Decision:
