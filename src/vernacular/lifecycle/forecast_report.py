@@ -47,7 +47,7 @@ def sources(situations: Sequence[str]) -> str:
 
 def _layout(layout: Layout, training: TrainingConfiguration) -> str:
     sizes, parallel = layout.sizes, layout.parallel
-    parts = [f"{sizes.data_replicate} replicas × {sizes.data_shard} shards (zero_stage {parallel.zero_stage})"]
+    parts = [f"data {sizes.data_replicate} × {sizes.data_shard} (replicas × shards), zero_stage {parallel.zero_stage}"]
     cuts = {"pipeline": sizes.pipeline, "context": sizes.context, "tensor": sizes.tensor, "expert": parallel.expert}
     parts += [f"{name} {size}" for name, size in cuts.items() if size > 1]
     parts.append(f"checkpointing {parallel.activation_checkpointing}")
@@ -77,7 +77,7 @@ def _memory(memory: Memory, shape: DecoderConfiguration, training: TrainingConfi
 def _whole(training: TrainingConfiguration, cluster: Cluster, found: Forecast) -> dict[str, str]:
     """The lines about the whole run."""
     if found.seconds is None or found.gpu_hours is None or found.kwh is None or found.kg_co2 is None:
-        return {"run": f"{training.epochs:g} epochs: as many steps as the data has, which is not made yet"}
+        return {"run": f"epochs: {training.epochs:g}; the steps follow from the data, which is not tokenized yet"}
     assert training.steps is not None
     flops = training.steps * found.step_flops
     return {

@@ -24,9 +24,9 @@ class Memory:
 
     Attributes:
         weights: its share of the weights, with what `rounding: kahan` keeps.
-        gradients: its share, float32.
+        gradients: its share, float32; with `zero_stage` 1 also the whole ones that micro-batches add up in.
         optimiser: its share of the averages.
-        gathered: what is whole for a time: two blocks' weights, one block's gradients, embedding and head with theirs.
+        gathered: what there is for a time beside the shares: whole weights and gradients, copies in bfloat16.
         activations: what the backward pass keeps of all micro-batches under way.
         logits: one chunk's scores and their gradients, float32.
     """
@@ -60,15 +60,18 @@ def training_memory(
         sizes: ranks along each dimension.
         micro_rows: rows of a micro-batch, on each data rank.
     """
-    held = (shape.num_parameters() - _around(shape)) / sizes.pipeline + _around(shape) / min(2, sizes.pipeline)
-    # Whichever way they are cut, all ranks that see tokens of their own hold one copy of a stage's weights together;
-    # with stages 1 and 2 only tensor and expert parallelism divide them.
-    cut = sizes.tensor * parallel.expert
+    # The ranks that see tokens of their own hold one copy of a stage's weights together, however they are cut.
+    share = (shape.num_parameters() - _around(shape)) / sizes.pipeline + _around(shape) / min(2, sizes.pipeline)
+    share /= sizes.tokens
+    # Stage 1 adds micro-batches' gradients up whole, and shares them out with the last one's.
+    added = 0.0
+    if parallel.zero_stage == 1 and sizes.tokens > 1:
+        added = (_block(shape, parallel) * shape.num_layers / sizes.pipeline + _around(shape)) * _FLOAT32
     return Memory(
-        weights=held * weight_size(training) / (sizes.tokens if parallel.zero_stage == 3 else cut),
-        gradients=held * _FLOAT32 / (sizes.tokens if parallel.zero_stage >= 2 else cut),
-        optimiser=held * averages_size(training, shape) / sizes.tokens,
-        gathered=_gathered(shape, training, parallel, sizes) if sizes.tokens > 1 else 0.0,
+        weights=share * weight_size(training),
+        gradients=share * _FLOAT32 + added,
+        optimiser=share * averages_size(training, shape),
+        gathered=_gathered(shape, training, parallel, sizes),
         activations=_activations(shape, training, parallel, sizes, micro_rows),
         logits=_logits(shape, training, sizes, micro_rows),
     )
@@ -77,6 +80,13 @@ def training_memory(
 def _around(shape: DecoderConfiguration) -> int:
     """Weights around the blocks: embedding, head, last norm. A pipeline has about half of them at either end."""
     return shape.embedding_parameters() + shape.hidden_size
+
+
+def _block(shape: DecoderConfiguration, parallel: ParallelConfiguration) -> float:
+    """A block's weights that one rank computes with: `tensor` cuts all but the experts, which `expert` divides."""
+    block = (shape.num_parameters() - _around(shape)) / shape.num_layers
+    experts = 3 * shape.hidden_size * shape.intermediate_size * (shape.num_experts or 0)
+    return (block - experts) / parallel.tensor + experts / parallel.expert
 
 
 def weight_size(training: TrainingConfiguration) -> float:
@@ -100,13 +110,19 @@ def averages_size(training: TrainingConfiguration, shape: DecoderConfiguration) 
 def _gathered(
     shape: DecoderConfiguration, training: TrainingConfiguration, parallel: ParallelConfiguration, sizes: Sizes
 ) -> float:
-    """What sharded training holds whole for a time; with stages 1 and 2 the weights are whole anyway."""
+    """Weights beside the shares. Stages 1 and 2 hold all from the forward to the backward pass, 3 two blocks' at once.
+
+    Blocks travel in `gather_dtype`, what is around them in its own precision; stages 2 and 3 hold a block's gradients.
+    One device alone holds the bfloat16 copies that its products made, where weights are float32.
+    """
+    if sizes.tokens == 1:
+        return 2.0 * shape.num_parameters() / sizes.pipeline if training.precision == "bfloat16" else 0.0
     around = _around(shape) / min(2, sizes.pipeline)
-    block = (shape.num_parameters() - _around(shape)) / shape.num_layers / (sizes.tensor * parallel.expert)
+    block = _block(shape, parallel)
+    blocks = 2 if parallel.zero_stage == 3 else shape.num_layers / sizes.pipeline
     travelling = 2.0 if parallel.gather_dtype == "bfloat16" else weight_size(training)
-    weights = 2 * block * travelling + around * weight_size(training) if parallel.zero_stage == 3 else 0.0
     gradients = (block + around) * _FLOAT32 if parallel.zero_stage >= 2 else 0.0
-    return weights + gradients
+    return blocks * block * travelling + around * weight_size(training) + gradients
 
 
 def _activations(
@@ -129,9 +145,10 @@ def block_activations(shape: DecoderConfiguration, training: TrainingConfigurati
 
     With h the width, q and k the widths of all query and of all key heads, i the inner width (of all chosen experts
     together), s bytes of the residual stream and b of a product's result:
-    none: `2·s·h` (both norms' input) + `2·b·h` (their output) + `b·(2q + 2k)` (queries, keys, values, answer)
-    + `b·m·i` (m = 4 gated: gate, up, activation, product; 2 plain); experts + `2·b·h` for each chosen one (its copy of
-    the token, its answer). selective: `s·h` + products' results. full: `s·h`.
+    none: `2·s·h` (what both norms read) + `c·b·h` (what they return, a copy for each of the c products that read it
+    where these are bfloat16 and the stream is not; else c = 2) + `b·(2q + 2k)` (queries, keys, values, answer)
+    + `b·m·i` (m = 4 gated: gate, up, activation, product; 2 plain) + with experts `2·b·h` for each chosen one (its
+    copy of the token, its answer). selective: `s·h` + the products' results. full: `s·h`.
     """
     stream = 2 if training.precision == "bfloat16-pure" else _FLOAT32
     value = _FLOAT32 if training.precision == "float32" else 2
@@ -139,12 +156,15 @@ def block_activations(shape: DecoderConfiguration, training: TrainingConfigurati
     chosen = shape.experts_per_token or 1
     inner = shape.intermediate_size * chosen
     rows = 2 * h * chosen if shape.num_experts else 0
+    is_gated = shape.feed_forward == "gated"
     is_plain = shape.feed_forward == "plain"
     if checkpointing == "full":
         return stream * h
     if checkpointing == "selective":
         return stream * h + value * (2 * q + 2 * k + 2 * h + (1 if is_plain else 2) * inner + rows)
-    return 2 * stream * h + value * (2 * h + 2 * q + 2 * k + (2 if is_plain else 4) * inner + rows)
+    # Queries, keys and values; then gate and up, or up alone, or the router.
+    copies = (3 + (2 if is_gated else 1)) if stream != value else 2
+    return 2 * stream * h + value * (copies * h + 2 * q + 2 * k + (2 if is_plain else 4) * inner + rows)
 
 
 def _logits(shape: DecoderConfiguration, training: TrainingConfiguration, sizes: Sizes, micro_rows: int) -> float:
