@@ -72,13 +72,16 @@ SIZES = {
 _SYLLABLES = ["ka", "gę", "रा", "த்", "ло", "بي", "ni", "सू", "ość", "ம", "tra", "এ", "wi", "ध", "zh"]
 
 
-def write_weights(folder: Path, size: str, max_positions: int = 1024, dtype: str = "float32") -> Path:
+def write_weights(
+    folder: Path, size: str, max_positions: int = 1024, dtype: str = "float32", initializer_range: float = 0.1
+) -> Path:
     """Write a decoder of this size and a tokenizer below `folder`; return the weights folder.
 
-    The weights are drawn wide enough for greedy choices to be clear. The end token always scores 0, which is never the
-    best score, so that every answer has its full length.
+    By default the weights are drawn wide enough for greedy choices to be clear. The end token always scores 0, which is
+    never the best score, so that every answer has its full length.
     """
-    decoder = Decoder(DecoderConfiguration(**SIZES[size], max_positions=max_positions, initializer_range=0.1))
+    settings = {"max_positions": max_positions, "initializer_range": initializer_range}
+    decoder = Decoder(DecoderConfiguration(**SIZES[size], **settings))
     decoder.initialise(seed=0)
     with torch.no_grad():
         decoder.head.weight[TOKEN_IDS["eos_token_id"]] = 0
