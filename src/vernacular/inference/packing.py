@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from vernacular.foundation.errors import UserError
+from vernacular.inference.packed_attention import PackedAttention
 from vernacular.kernels import rows
 from vernacular.kernels.experts import PackedExperts
 from vernacular.kernels.linear import PackedFanOut, PackedLinear
@@ -37,8 +38,6 @@ def _pack_below(module: nn.Module, format: str) -> None:
     for name, child in list(module.named_children()):
         if not _pack_child(module, name, _ACTIVATIONS[format] if name == "router" else format):
             _pack_below(child, format)
-    if isinstance(module, Attention):
-        module.rotate = rows.rotate
 
 
 def _pack_child(module: nn.Module, name: str, format: str) -> bool:
@@ -51,6 +50,8 @@ def _pack_child(module: nn.Module, name: str, format: str) -> bool:
 
 def _packed(module: nn.Module, format: str) -> nn.Module | None:
     """What stands for the module from now on; None where it holds nothing to pack itself."""
+    if isinstance(module, Attention):
+        return PackedAttention(module, format)
     if isinstance(module, FanOut):
         return PackedFanOut([linear.weight for linear in module.linears()], format)
     if isinstance(module, nn.Linear):

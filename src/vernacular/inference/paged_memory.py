@@ -136,15 +136,19 @@ class PagedAttend:
         self._gathered: GatheredAttention | None = None
 
     def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, heads: Heads) -> Tensor:
-        """As `Attend`: all keys of the layer are written, then the queries look."""
-        written_M = self._placement.written_M
+        """As `Attend`."""
         q_NHC, k_NKC, v_NKC = (x[0].transpose(0, 1) for x in (q_BHTC, k_BKTC, v_BKTC))
+        return self.tokens(layer, q_NHC, k_NKC, v_NKC, heads).transpose(0, 1)[None]
+
+    def tokens(self, layer: int, q_NHC: Tensor, k_NKC: Tensor, v_NKC: Tensor, heads: Heads) -> Tensor:
+        """The same of tokens side by side, [N, H, C]: all keys of the layer are written, then the queries look."""
+        written_M = self._placement.written_M
         if written_M is not None:
             k_NKC, v_NKC = k_NKC[written_M], v_NKC[written_M]
         k_pool, v_pool = self._memory.layers[layer]
         self._memory.kernels.write(k_pool, v_pool, k_NKC, v_NKC, self._placement.slots_M)
         attend = self._native if self._memory.is_native else self._torch
-        return attend(q_NHC, k_pool, v_pool, heads).transpose(0, 1)[None]
+        return attend(q_NHC, k_pool, v_pool, heads)
 
     def _native(self, q_NHC: Tensor, k_pool: Tensor, v_pool: Tensor, heads: Heads) -> Tensor:
         place = self._placement

@@ -39,24 +39,26 @@ class PackedNorm(nn.Module):
         return y
 
 
-def rotate(x_1HNC: Tensor, cosine_11NC: Tensor, sine_11NC: Tensor) -> Tensor:
-    """As `RotaryPosition.rotate`, in place where the heads of a token stand side by side in memory."""
-    x_NHC = x_1HNC[0].transpose(0, 1)
-    if x_NHC.stride(2) != 1 or x_NHC.stride(1) != x_NHC.shape[2]:
-        x_NHC = x_NHC.contiguous()
+def rotate(x_NHC: Tensor, cosine_B1TC: Tensor, sine_B1TC: Tensor) -> None:
+    """As `RotaryPosition.rotate`, in place.
+
+    Args:
+        x_NHC: the heads of N = B · T tokens, those of a token side by side in memory.
+        cosine_B1TC: from `RotaryPosition.angles`, in x's dtype.
+        sine_B1TC: alike.
+    """
     num_tokens, num_heads, width = x_NHC.shape
     build.library().rotate_rows(
         x_NHC.dtype is torch.bfloat16,
         x_NHC.data_ptr(),
         x_NHC.stride(0),
-        cosine_11NC.data_ptr(),
-        sine_11NC.data_ptr(),
+        cosine_B1TC.data_ptr(),
+        sine_B1TC.data_ptr(),
         num_tokens,
         num_heads,
         width,
         torch.get_num_threads(),
     )
-    return x_NHC.transpose(0, 1)[None]
 
 
 class PackedGate(nn.Module):
