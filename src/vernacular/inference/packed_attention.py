@@ -1,7 +1,7 @@
 """Attention as the engine computes it on a CPU: one product for queries, keys and values, which stay where it put them.
 
-The same arithmetic as `models.attention.Attention`, with a tenth of its calls: where a step is one token, calls are what
-it waits for.
+The same arithmetic as `models.attention.Attention`, in far fewer calls: where a step is one token, calls are what it
+waits for.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class PackedAttention(nn.Module):
         if isinstance(attend, PagedAttend):
             gathered = attend.tokens(layer, q_NHC, k_NKC, v_NKC, heads)
         else:
-            parts = (part.unflatten(0, (batch, num_tokens)).transpose(1, 2) for part in (q_NHC, k_NKC, v_NKC))
-            gathered = attend(layer, *parts, heads).transpose(1, 2)
+            q_BHTC, k_BKTC, v_BKTC = (
+                part.unflatten(0, (batch, num_tokens)).transpose(1, 2) for part in (q_NHC, k_NKC, v_NKC)
+            )
+            gathered = attend(layer, q_BHTC, k_BKTC, v_BKTC, heads).transpose(1, 2)
         return self.output(gathered.reshape(batch, num_tokens, -1))
