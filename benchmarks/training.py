@@ -4,11 +4,12 @@ Every program trains in a process of its own on one thread, on the same tokens f
 products in bfloat16, AdamW with clipped gradients. They take turns of some steps; a figure is the median of five turns.
 Programs that share weights must show the same losses, or nothing is measured.
 
-    python benchmarks/training.py --peers PYTHON
+    python benchmarks/training.py --peers PYTHON --trl PYTHON
     python benchmarks/training.py --smoke
 
-PYTHON belongs to an environment with `pip install litgpt==0.5.9 trl==1.16.0 transformers torch`; without it the peer is
-the transformers of this environment. `--smoke` runs all of it at toy size: that it works, not how fast.
+The first PYTHON belongs to an environment with `pip install litgpt==0.5.9 transformers`, the second to one with
+`pip install trl==1.16.0`: litgpt needs numpy below 2, what TRL reads its data with needs it from 2 on. Without them the
+peer is the transformers of this environment. `--smoke` runs all of it at toy size: that it works, not how fast.
 """
 
 from __future__ import annotations
@@ -57,8 +58,16 @@ MPT = {
     "activation": "gelu",
     "tie_embeddings": True,
 }
-TOY = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-TOY_MPT = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
+TOY = {
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "intermediate_size": 64,
+}
+# transformers' MPT has inner layers of four times the width, whatever its configuration says.
+TOY_MPT = {**TOY, "num_key_value_heads": 4, "intermediate_size": 128}
 
 
 @dataclass(frozen=True)
@@ -82,9 +91,7 @@ class Worker:
 
     def __init__(self, program: Program, job: Mapping[str, Any]) -> None:
         words = [program.python, str(WORKERS / program.script), json.dumps({**job, "compiled": program.compiled})]
-        self._process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._read()
 
     def take_steps(self, first: int, last: int) -> dict[str, Any]:
@@ -124,7 +131,7 @@ class Scale:
         """The decoder of a row, made small for a trial."""
         if not self.toy:
             return dict(size)
-        small: dict[str, Any] = {**size, **(TOY_MPT if size.get("family") == "mpt" else TOY), "intermediate_size": 64}
+        small: dict[str, Any] = {**size, **(TOY_MPT if size.get("family") == "mpt" else TOY)}
         small["vocab_size"] = 2048
         return small | ({"num_experts": 4, "experts_per_token": 2} if "num_experts" in size else {})
 
@@ -208,7 +215,7 @@ def lines(what: str, programs: Mapping[str, Program], job: Mapping[str, Any], sc
         yield line
 
 
-def measure(peers: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
+def measure(peers: str | None, trl: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
     """All rows of the table, one by one."""
     yield {"what": "machine", **describe_machine(), "product_flops_per_second": product_rate(scale)}
     ours = {"ours": Program("our_training_worker.py")}
@@ -234,8 +241,8 @@ def measure(peers: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
             yield from lines(what, programs, write_job(Path(folder), size, scale), scale)
     with tempfile.TemporaryDirectory() as folder:
         job = write_job(Path(folder), dense, scale, conversations=True)
-        trl = Program("trl_training_worker.py", python, goal=3.0, shares_weights=False)
-        yield from lines("fine-tuning, packed, real tokens", {**ours, **({"TRL": trl} if peers else {})}, job, scale)
+        with_trl = {"TRL": Program("trl_training_worker.py", trl, goal=3.0, shares_weights=False)} if trl else {}
+        yield from lines("fine-tuning, packed, real tokens", {**ours, **with_trl}, job, scale)
 
 
 def product_rate(scale: Scale) -> float:
@@ -253,12 +260,13 @@ def product_rate(scale: Scale) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter whose environment has litgpt and TRL")
+    parser.add_argument("--peers", metavar="PYTHON", help="an interpreter whose environment has litgpt")
+    parser.add_argument("--trl", metavar="PYTHON", help="an interpreter whose environment has TRL")
     parser.add_argument("--smoke", action="store_true", help="toy sizes: whether it works")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     arguments = parser.parse_args()
     scale = Scale(1, 1, 2, 48, toy=True) if arguments.smoke else Scale(TURNS, STEPS, ROWS, TOKENS, toy=False)
-    for line in measure(arguments.peers, scale):
+    for line in measure(arguments.peers, arguments.trl, scale):
         if arguments.json:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         else:
