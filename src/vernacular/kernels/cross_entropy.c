@@ -17,7 +17,7 @@ INLINE void cross_entropy_row(const int bfloat, const int gradient, char *logits
     const float wanted = bfloat ? float_of(((uint16_t *)logits)[target]) : ((float *)logits)[target];
     for (long at = 0; at < width; at += LANES) {
         const floats x = load(bfloat, logits, at, width - at) - largest;
-        floats e = select_floats(x == x, exponential(x), x);
+        floats e = weight_of(x);
         if (width - at < LANES)
             for (long i = width - at; i < LANES; i++) e[i] = 0;
         sums += e;
@@ -32,7 +32,7 @@ INLINE void cross_entropy_row(const int bfloat, const int gradient, char *logits
     const float factor = weight * (1 + 2 * z * *normaliser), shift = *normaliser;
     for (long at = 0; at < width; at += LANES) {
         const floats x = load(bfloat, logits, at, width - at) - shift;
-        store(bfloat, logits, at, width - at, select_floats(x == x, exponential(x), x) * factor);
+        store(bfloat, logits, at, width - at, weight_of(x) * factor);
     }
     const float changed = expf(wanted - shift) * factor - weight;
     if (bfloat) ((uint16_t *)logits)[target] = bfloat_of(changed);

@@ -38,3 +38,23 @@ INLINE float sum_of(floats x) {
         for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
     return lanes[0];
 }
+
+/* eˣ for x ≤ 0, a NaN for a NaN. */
+INLINE floats weight_of(floats x) {
+#if defined(__AVX512F__)
+    /* As `exponential`, without its comparisons: below -200 the result underflows to 0 by itself. */
+    x = (floats)_mm512_max_ps((__m512)all_floats(-200), (__m512)x);
+    const floats n = (floats)_mm512_roundscale_ps((__m512)(x * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
+    const floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    floats y = all_floats(1.9875691500e-4f);
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * (r * r) + r + 1.0f;
+    return (floats)_mm512_scalef_ps((__m512)y, (__m512)n);
+#else
+    return select_floats(x == x, exponential(x), x);
+#endif
+}
