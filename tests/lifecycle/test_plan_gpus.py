@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
 
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.forecast import Cluster, assumption, forecast, forecast_layout, open_cluster, utilisations
@@ -16,6 +18,7 @@ from vernacular.models.family import configure
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.hardware import find_gpu
+from vernacular.training.throughput import find_peak
 
 FOUR_MILLION = 4_194_304
 
@@ -227,6 +230,38 @@ def test_data_sheets_are_complete_and_plausible() -> None:
     assert (find_gpu("A100-40").float8, find_gpu("H200").memory) == (None, 141e9)
 
 
+def test_a_variant_of_a_gpu_is_not_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = {
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA H100 PCIe": 756.5e12,
+        "NVIDIA GH200 480GB": 989e12,
+        "NVIDIA H200": 989e12,
+        "NVIDIA A100-PCIE-40GB": 312e12,
+        "NVIDIA B200": 2250e12,
+    }
+    for name, peak in peaks.items():
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        found = find_peak("bfloat16", torch.device("cuda"))
+        assert found is not None
+        assert found.flops == peak, name
+
+
+def test_a_stage_of_unknown_shape_says_so(run_cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    training = {
+        "sequence_length": 64,
+        "batch_tokens": 1024,
+        "steps": 1,
+        "optimiser": {"learning_rate": 0.001},
+        "weights": "weights",
+        "tokens": "weights",
+    }
+    recipe = {"name": "unknown", "stages": {"base": {"do": "pretrain", **training}}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    words = run_cli("plan", "recipe.yaml", "--gpus", "8", "--gpu", "h100", cwd=tmp_path).stdout
+    assert "base: not planned" in words
+
+
 def test_the_command_prints_every_part_with_its_formula(run_cli: Any, repository: Path, tmp_path: Path) -> None:
     recipe = repository / "recipes" / "demo.yaml"
     words = run_cli("plan", recipe, "--out", tmp_path, "--gpus", "2", "--gpu", "GH200").stdout
@@ -248,3 +283,8 @@ def test_the_command_prints_every_part_with_its_formula(run_cli: Any, repository
     lone = run_cli("plan", recipe, "--gpus", "2", code=2)
     assert "belong together" in lone.stderr
     assert "PUE" not in run_cli("plan", recipe, "--out", tmp_path).stdout
+    unknown = run_cli("plan", recipe, "--gpus", "2", "--gpu", "rtx", code=2).stderr
+    known = unknown.split(": ")[-1].split()
+    assert known[-1] == "h200"
+    offered = " ".join(run_cli("plan", "--help").stdout.split())
+    assert all(name.strip(",") in offered for name in known)

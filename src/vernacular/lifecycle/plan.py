@@ -80,11 +80,18 @@ def _forecast(recipe: Recipe, name: str, folder: Path, cluster: Cluster) -> tupl
 def _on_gpus(recipe: Recipe, folder: Path, cluster: Cluster, forecasts: Mapping[str, Forecast]) -> list[str]:
     """Each training stage in detail, then what was assumed."""
     lines = [f"\n~ estimates for {cluster.gpus} × {cluster.gpu.name}; memory: of each GPU"]
-    for name, found in forecasts.items():
-        stage, shape = recipe.stages[name], decoder_shape(recipe, name, folder)
-        assert isinstance(stage, TrainingConfiguration)
-        assert shape is not None
-        lines += ["", describe(name, shape, stage, cluster, found)]
+    for name in recipe.order():
+        stage = recipe.stages[name]
+        if not isinstance(stage, TrainingConfiguration):
+            continue
+        shape = decoder_shape(recipe, name, folder)
+        if shape is None:
+            lines += [
+                "",
+                f"{name}: not planned, since its model's shape is not known yet: no config.json, no vocabulary",
+            ]
+        else:
+            lines += ["", describe(name, shape, stage, cluster, forecasts[name])]
     if forecasts:
         lines += ["", sources([found.situation for found in forecasts.values()])]
     return lines
