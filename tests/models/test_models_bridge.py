@@ -433,6 +433,39 @@ def test_a_missing_shard_is_named(publish: Callable[..., Path], tmp_path: Path) 
         import_weights(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize("write", [import_weights, export_weights])
+def test_force_never_removes_the_source_or_what_is_not_weights(
+    write: Callable[..., Any], publish: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = publish()
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    (parent / "config.json").write_bytes((source / "config.json").read_bytes())
+    source = source.rename(parent / "src")
+    before = contents(source)
+    with pytest.raises(UserError, match=r"the folder that is read \(.*src\) lies inside the output"):
+        write(source, parent, force=True)
+    with pytest.raises(UserError, match="the output lies inside the folder that is read"):
+        write(source, source / "out", force=True)
+    (tmp_path / "link").symlink_to(parent)
+    with pytest.raises(UserError, match="lies inside the output"):
+        write(source, tmp_path / "link", force=True)
+    out = write(source, tmp_path / "out").folder
+    (out / "additional_chat_templates").mkdir()
+    (out / "additional_chat_templates/tool_use.jinja").write_text("{{ messages }}")
+    write(source, out, force=True)
+    for name in ("मेरी-डायरी.txt", ".hidden", "logs/loss.csv", "additional_chat_templates/mój.jinja"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+        with pytest.raises(UserError, match=f"holds more than weights .*{name}"):
+            write(source, out, force=True)
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+        if "/" in name:
+            (out / name).parent.rmdir()
+    assert contents(source) == before
+
+
 def test_an_output_that_exists_is_replaced_only_when_told_so(publish: Callable[..., Path], tmp_path: Path) -> None:
     source = publish("mistral")
     out = import_weights(source, tmp_path / "out").folder

@@ -202,7 +202,12 @@ def test_a_file_is_replaced_only_when_told_so(weights: Callable[..., Path], tmp_
     (tmp_path / "a.gguf").write_text("mine")
     with pytest.raises(UserError, match="exists already"):
         export_weights(folder, tmp_path / "a.gguf", "gguf")
+    with pytest.raises(UserError, match="is no GGUF file"):
+        export_weights(folder, tmp_path / "a.gguf", "gguf", force=True)
     assert (tmp_path / "a.gguf").read_text() == "mine"
+    with pytest.raises(UserError, match="lies inside the folder that is read"):
+        export_weights(folder, folder / "model.gguf", "gguf")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF, cut short")
     export_weights(folder, tmp_path / "a.gguf", "gguf", force=True)
     assert gguf.GGUFReader(tmp_path / "a.gguf").tensors
 

@@ -7,6 +7,7 @@ is also what is handed on: import, export and import again give the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import family_of, from_published, load_family, to_published
 from vernacular.models.published_tensors import copy_tensors
 from vernacular.models.published_tokens import published_generation, published_ids, write_template, write_tokenizer
-from vernacular.models.tensor_files import SHARD_BYTES
-from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, read_config
+from vernacular.models.tensor_files import INDEX, SHARD_BYTES
+from vernacular.models.weights import CONFIG, GENERATION, TOKENIZER_FILES, check_has_tokenizer, read_config
 
 PROVENANCE = "provenance.json"
 FORMATS = ("transformers", "gguf")
 _BYTES_WITHOUT_BAR = 1 << 30
+_TENSOR_FILE = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+_NAMED_FILES = 5
 Window = int | Literal["keep"] | None
 
 
@@ -70,7 +73,7 @@ def import_weights(
         window: keys a token may look at, None for all before it, "keep" for what config.json says.
         template: the name of a chat template that Vernacular knows, or a Jinja file; None keeps the folder's own.
         shard_bytes: most bytes of tensors in a file.
-        force: replace `out` where it exists.
+        force: replace `out` where it exists and holds weights only.
 
     Raises:
         UserError: a tensor is missing, surplus or misshapen, a file is truncated or holds more than plain tensors, the
@@ -119,7 +122,7 @@ def export_weights(
             wherever they have the class; "gguf": one file for llama.cpp.
         dtype: "float32", "bfloat16", for gguf also "float16" and "q8_0"; None keeps the tensors as they are stored.
         shard_bytes: most bytes of tensors in a file (transformers).
-        force: replace `out` where it exists.
+        force: replace `out` where it exists and holds weights only.
         ids_only: gguf: write it even where llama.cpp would cut text into other tokens than our tokenizer does.
 
     Raises:
@@ -132,6 +135,7 @@ def export_weights(
     if format == "gguf":
         from vernacular.models.gguf.export import write_gguf  # needs the extra
 
+        _check_apart(weights, out)
         notes = write_gguf(weights, out, dtype=dtype, force=force, ids_only=ids_only)
         return Bridged(out, configuration.family, configuration.num_parameters(), (out,), tuple(notes))
     config = read_json(weights / CONFIG)
@@ -221,8 +225,8 @@ def _bridged(out: Path, configuration: DecoderConfiguration, notes: Sequence[str
 
 
 def _check_out(source: Path, out: Path, *, force: bool) -> None:
-    if out.resolve() == source.resolve():
-        raise UserError("the output is the folder that is read", where=out, fix="choose another name")
+    """Refuse an output that would destroy what is read, or what is not ours to replace."""
+    _check_apart(source, out)
     if out.exists() and not force:
         raise UserError("the output exists already", where=out, fix="choose another name, or replace it with --force")
     if out.exists() and not (out / CONFIG).is_file():
@@ -231,3 +235,30 @@ def _check_out(source: Path, out: Path, *, force: bool) -> None:
             where=out,
             fix="choose another name, or remove it yourself",
         )
+    foreign = sorted(_foreign_files(out))
+    if foreign:
+        named = ", ".join(foreign[:_NAMED_FILES]) + (", …" if len(foreign) > _NAMED_FILES else "")
+        raise UserError(
+            f"the output holds more than weights ({named}), so it is not replaced",
+            where=out,
+            fix="choose another name, or move those away",
+        )
+
+
+def _check_apart(source: Path, out: Path) -> None:
+    """Refuse an output that is the folder that is read, lies in it, or has it inside."""
+    read, written = source.resolve(), out.resolve()
+    if read == written:
+        raise UserError("the output is the folder that is read", where=out, fix="choose another name")
+    if read in written.parents:
+        raise UserError(f"the output lies inside the folder that is read ({source})", where=out, fix="write beside it")
+    if written in read.parents:
+        raise UserError(f"the folder that is read ({source}) lies inside the output", where=out, fix="write beside it")
+
+
+def _foreign_files(folder: Path) -> list[str]:
+    """What a folder holds that no import or export writes, by its path in the folder."""
+    known = {CONFIG, GENERATION, PROVENANCE, INDEX, *TOKENIZER_FILES}
+    known |= {parent.as_posix() for name in TOKENIZER_FILES for parent in Path(name).parents}
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    return [name for name in names if name not in known and not _TENSOR_FILE.fullmatch(name)]

@@ -23,6 +23,7 @@ from vernacular.tokens.tokenizer import Tokenizer
 
 # End of text, of a turn, of a message.
 _MOST_END_IDS = 3
+_MAGIC = b"GGUF"
 
 
 def write_gguf(weights: Path, out: Path, *, dtype: str | None, force: bool, ids_only: bool) -> list[str]:
@@ -43,6 +44,12 @@ def write_gguf(weights: Path, out: Path, *, dtype: str | None, force: bool, ids_
         raise missing_extra("gguf", "gguf", "exporting to GGUF")
     if out.is_dir() or (out.exists() and not force):
         raise UserError("the output exists already", where=out, fix="choose another file, or replace it with --force")
+    if out.exists() and not _is_gguf(out):
+        raise UserError(
+            "the output exists and is no GGUF file, so it is not replaced",
+            where=out,
+            fix="choose another name, or remove it yourself",
+        )
     configuration = read_config(weights)
     notes = check_computed(configuration)
     tokenizer = Tokenizer.load(weights)
@@ -94,6 +101,11 @@ def check_computed(configuration: DecoderConfiguration) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------- within
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def _writer(path: Path, configuration: DecoderConfiguration) -> Any:
