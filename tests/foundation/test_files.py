@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vernacular.foundation.errors import MachineError, UserError, machine_errors
-from vernacular.foundation.files import atomic_path, files_under, read_json, sha256_json, write_json, write_text
+from vernacular.foundation.files import (
+    atomic_folder,
+    atomic_path,
+    files_under,
+    read_json,
+    sha256_json,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -21,6 +30,42 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text(encoding="utf-8") == "ஒன்று"
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    folder = tmp_path / "weights"
+    write_text(folder / "notes.txt", "ஒன்று")
+    move = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise error
+        move(source, target)
+
+    with pytest.raises(type(error)), atomic_folder(folder) as new:
+        (new / "notes.txt").write_text("இரண்டு", encoding="utf-8")
+        monkeypatch.setattr(os, "replace", fail)
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "ஒன்று"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["weights"]
+
+
+def test_the_old_folder_outlives_a_move_back_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "weights"
+    write_text(folder / "notes.txt", "ஒன்று")
+    move = os.replace
+
+    def only_away(source: Path, target: Path) -> None:
+        if Path(source) != folder:
+            raise OSError(errno.EIO, "Input/output error")
+        move(source, target)
+
+    with pytest.raises(OSError, match="Input/output"), atomic_folder(folder):
+        monkeypatch.setattr(os, "replace", only_away)
+    (kept,) = tmp_path.rglob("notes.txt")
+    assert kept.read_text(encoding="utf-8") == "ஒன்று"
 
 
 def test_a_full_disk_names_the_path_and_the_way_out(tmp_path: Path) -> None:

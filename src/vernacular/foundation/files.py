@@ -43,14 +43,19 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     with machine_errors("writing", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         workspace = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        new, old = workspace / "new", workspace / "old"
         try:
-            (new := workspace / "new").mkdir()
+            new.mkdir()
             yield new
-            if path.exists():
-                os.replace(path, workspace / "old")
+            if os.path.lexists(path):
+                os.replace(path, old)
             os.replace(new, path)
             fsync_path(path.parent)
         finally:
+            # Between the two moves nothing stands at `path`: whatever happened there, the old folder goes back, and
+            # nothing is removed before it has, or its successor is in place.
+            if os.path.lexists(old) and not os.path.lexists(path):
+                os.replace(old, path)
             shutil.rmtree(workspace, ignore_errors=True)
 
 
