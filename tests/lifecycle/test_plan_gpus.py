@@ -146,6 +146,16 @@ def test_energy_and_time_follow_their_formulas() -> None:
     assert by_epochs.step_seconds == found.step_seconds
 
 
+def test_what_is_computed_again_takes_time_and_is_no_use() -> None:
+    stage, cluster = training(), open_cluster("h100", 8)
+    once, twice = (
+        forecast_layout(BIELIK, stage, cluster, given(BIELIK, stage, cluster, activation_checkpointing=mode))
+        for mode in ("none", "full")
+    )
+    assert twice.step_seconds == pytest.approx(once.step_seconds * 4 / 3)
+    assert twice.step_flops == once.step_flops
+
+
 LARGE = shape(128256, hidden_size=8192, num_layers=80, num_heads=64, num_key_value_heads=8, intermediate_size=28672)
 MANY_EXPERTS = shape(
     32000,

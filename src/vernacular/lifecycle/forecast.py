@@ -51,7 +51,7 @@ class Forecast:
         layout: how it is spread.
         situation: which assumption of utilisation holds.
         step_flops: useful operations of a step.
-        step_seconds: `step_flops / (GPUs × peak × utilisation)`.
+        step_seconds: `step_flops × computed again / (GPUs × peak × utilisation)`.
         seconds: `steps × step_seconds / availability`.
         gpu_hours: `GPUs × seconds / 3600`.
         kwh: `gpu_hours × watts / 1000 × PUE`, every GPU drawing its most.
@@ -102,7 +102,7 @@ def forecast_layout(
     per_token = 3 * shape.forward_flops_per_token(training.sequence_length)
     step_flops = per_token * training.batch_tokens
     speed = cluster.gpus * cluster.gpu.peak(training.precision) * utilisations()[name].value
-    step_seconds = step_flops / speed
+    step_seconds = step_flops * computed_again(layout) / speed
     seconds = None if training.steps is None else training.steps * step_seconds / assumption("availability").value
     gpu_hours = None if seconds is None else cluster.gpus * seconds / 3600
     kwh = None if gpu_hours is None else gpu_hours * cluster.gpu.watts / 1000 * cluster.pue
@@ -123,6 +123,11 @@ def situation(shape: DecoderConfiguration, layout: Layout) -> str:
     if shape.num_experts:
         return "experts"
     return "cut" if max(layout.sizes.tensor, layout.sizes.context, layout.sizes.pipeline) > 1 else "sharded"
+
+
+def computed_again(layout: Layout) -> float:
+    """Factor of the time: full checkpointing does every forward pass twice; selective repeats no product."""
+    return 4 / 3 if layout.parallel.activation_checkpointing == "full" else 1.0
 
 
 def utilisations() -> dict[str, Assumption]:

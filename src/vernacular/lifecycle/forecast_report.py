@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vernacular.lifecycle.forecast import Cluster, Forecast, assumption, utilisations
+from vernacular.lifecycle.forecast import Cluster, Forecast, assumption, computed_again, utilisations
 from vernacular.lifecycle.layout import Layout
 from vernacular.lifecycle.memory import Memory, averages_size, weight_size
 from vernacular.models.configuration import DecoderConfiguration
@@ -22,6 +22,7 @@ def describe(
     is_mixture = active != shape.num_parameters()
     per_token = found.step_flops / training.batch_tokens
     speed = training.batch_tokens / found.step_seconds / cluster.gpus
+    again = " × 4/3 (forward passes done twice)" if computed_again(layout) > 1 else ""
     lines = {
         "parameters": f"{shape.num_parameters():,}" + (f", {active:,} of them for each token" if is_mixture else ""),
         "layout": _layout(layout, training),
@@ -30,7 +31,7 @@ def describe(
         + f" = {layout.memory.total / 1e9:.1f} of {gpu.memory / 1e9:.0f} GB",
         "operations": f"{per_token:.3e} a token (3 × forward) × {training.batch_tokens:,} tokens a step"
         f" = {found.step_flops:.3e}",
-        "step": f"{found.step_flops:.3e} ÷ ({cluster.gpus} × {peak / 1e12:.0f} TFLOP/s × {utilisation})"
+        "step": f"{found.step_flops:.3e}{again} ÷ ({cluster.gpus} × {peak / 1e12:.0f} TFLOP/s × {utilisation})"
         f" = {found.step_seconds:.3g} s; {speed:,.0f} tokens/s a GPU",
         **_whole(training, cluster, found),
     }
