@@ -16,6 +16,8 @@ from vernacular.foundation.files import (
     atomic_path,
     files_under,
     read_json,
+    read_json_object,
+    read_text,
     sha256_json,
     write_json,
     write_text,
@@ -85,6 +87,33 @@ def test_malformed_json_names_line_and_column(tmp_path: Path) -> None:
     path.write_text('{\n  "a": }\n')
     with pytest.raises(UserError, match=r"a\.json:2:8"):
         read_json(path)
+
+
+def test_text_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="file not found"):
+        read_text(tmp_path / "none.txt")
+    with pytest.raises(UserError, match="this is a folder"):
+        read_text(tmp_path)
+    (tmp_path / "latin.txt").write_bytes("żółw".encode("iso-8859-2"))
+    with pytest.raises(UserError, match=r"not valid UTF-8 at byte 0(.|\n)*latin\.txt"):
+        read_text(tmp_path / "latin.txt")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_text_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    write_text(tmp_path / "mine.txt", "a")
+    (tmp_path / "mine.txt").chmod(0)
+    with pytest.raises(UserError, match=r"may not be read(.|\n)*mine\.txt"):
+        read_text(tmp_path / "mine.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "held"), [("[]", "a list"), ('"ஒன்று"', "a text"), ("null", "null"), ("2", "number")]
+)
+def test_json_that_is_no_object_is_refused(tmp_path: Path, content: str, held: str) -> None:
+    write_text(tmp_path / "config.json", content)
+    with pytest.raises(UserError, match=rf"holds .*{held}, not an object(.|\n)*config\.json"):
+        read_json_object(tmp_path / "config.json")
 
 
 def test_hidden_and_unfinished_files_are_not_listed(tmp_path: Path) -> None:

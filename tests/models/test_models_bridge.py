@@ -354,6 +354,27 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         "scaled rotary positions",
     ),
     "no config": (lambda folder: (folder / "config.json").unlink(), r"no config\.json"),
+    "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), r"holds a list(.|\n)*config\.json"),
+    "tokenizer settings are a list": (
+        lambda folder: (folder / "tokenizer_config.json").write_text("[]"),
+        r"holds a list(.|\n)*tokenizer_config\.json",
+    ),
+    "named tokens are a list": (
+        lambda folder: (folder / "special_tokens_map.json").write_text("[]"),
+        r"holds a list(.|\n)*special_tokens_map\.json",
+    ),
+    "generation settings are a list": (
+        lambda folder: (folder / "generation_config.json").write_text("[]"),
+        r"holds a list(.|\n)*generation_config\.json",
+    ),
+    "index is a list": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text("[]"),
+        r"holds a list(.|\n)*model\.safetensors\.index\.json",
+    ),
+    "template of another encoding": (
+        lambda folder: (folder / "chat_template.jinja").write_bytes("żółw".encode("iso-8859-2")),
+        r"not valid UTF-8 at byte 0(.|\n)*chat_template\.jinja",
+    ),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
     "no tensors": (lambda folder: (folder / "model.safetensors").unlink(), r"model\.safetensors is missing"),
     "id out of range": (lambda folder: change_json(folder / "config.json", pad_token_id=-1), "pad_token_id is -1"),

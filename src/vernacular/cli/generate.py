@@ -100,24 +100,14 @@ def load_model(arguments: argparse.Namespace) -> AnyModel:
 def read_sampling(arguments: argparse.Namespace) -> Sampling:
     """The settings that stand on the command line, checked."""
     from vernacular.foundation.configuration import validate
+    from vernacular.foundation.files import read_text
     from vernacular.models.language_model import Sampling
 
     given = {name: getattr(arguments, name) for name in Sampling.model_fields if hasattr(arguments, name)}
     for name in FILES:
         if name in given:
-            given[name] = _read_text(given[name], f"--{name.replace('_', '-')}")
+            given[name] = read_text(given[name])
     return validate(Sampling, given)
-
-
-def _read_text(path: Path, flag: str) -> str:
-    from vernacular.foundation.errors import UserError
-
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"the file of {flag} cannot be read: {error.strerror}", where=path) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
 
 
 def decode_input(content: bytes, where: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vernacular.foundation.errors import UserError, nearest
+from vernacular.foundation.files import read_text
 
 
 class Configuration(BaseModel):
@@ -43,15 +44,7 @@ class Document:
 def read_yaml(path: str | Path) -> Document:
     """Read a YAML mapping; errors name file, line and column. Duplicate keys are refused."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError("file not found", where=path, fix="check the path") from error
-    except IsADirectoryError as error:
-        raise UserError("this is a folder, not a YAML file", where=path) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
-    return parse_yaml(text, path)
+    return parse_yaml(read_text(path), path)
 
 
 def parse_yaml(text: str, path: Path | None = None) -> Document:

@@ -15,6 +15,9 @@ from typing import Any
 from vernacular.foundation.errors import UserError, machine_errors
 
 _CHUNK_BYTES = 1 << 20
+_JSON_NAMES = {
+    list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false", type(None): "null"
+}  # fmt: skip
 
 
 @contextmanager
@@ -84,17 +87,36 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or malformed one is a `UserError` that names file, line and column."""
+def read_text(path: str | Path) -> str:
+    """A UTF-8 text file; one that is missing, a folder, not readable or not UTF-8 is a `UserError` that names it."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError("file not found", where=path) from error
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError("file not found", where=path, fix="check the path") from error
+    except IsADirectoryError as error:
+        raise UserError("this is a folder, not a file", where=path, fix="name a file") from error
+    except PermissionError as error:
+        raise UserError("the file may not be read", where=path, fix="make it readable") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; beside `read_text`'s errors, a malformed one is a `UserError` naming file, line and column."""
+    try:
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"not valid JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path) from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """As `read_json`, of a file that holds an object; any other value is a `UserError` too."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        held = _JSON_NAMES[type(value)]
+        raise UserError(f"the file holds {held}, not an object", where=path, fix="it begins with {; take a sound copy")
+    return value
 
 
 def canonical_json(value: Any) -> bytes:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from vernacular.foundation.configuration import Configuration, validate
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import read_text
 from vernacular.models.language_model import Message, Sampling
 
 
@@ -58,14 +59,8 @@ class Question(Configuration):
 
 def read_questions(path: Path) -> list[Question]:
     """Read questions from JSON Lines; the first malformed line is refused, naming its number."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise UserError("file not found", where=path, fix="check the path") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
     questions = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import read_json
+from vernacular.foundation.files import read_json_object
 from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
 from vernacular.models.language_model import Message
 from vernacular.models.weights import check_has_tokenizer, stated_end_ids
@@ -30,7 +30,7 @@ class Reader:
         check_has_tokenizer(folder)
         self.folder = folder
         self.tokenizer = Tokenizer.load(folder)
-        has_template = (folder / TEMPLATE_FILE).is_file() or read_json(folder / CONFIG_FILE).get("chat_template")
+        has_template = (folder / TEMPLATE_FILE).is_file() or read_json_object(folder / CONFIG_FILE).get("chat_template")
         self.template = ChatTemplate.load(folder) if has_template else None
         self.end_ids = frozenset({self.tokenizer.end_id, *stated_end_ids(folder)})
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vernacular.foundation.errors import UserError, unknown_name
-from vernacular.foundation.files import atomic_folder, files_under, read_json, sha256_file, write_json
+from vernacular.foundation.files import atomic_folder, files_under, read_json_object, sha256_file, write_json
 from vernacular.foundation.progress import progress
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import family_of, from_published, load_family, to_published
@@ -138,14 +138,14 @@ def export_weights(
         _check_apart(weights, out)
         notes = write_gguf(weights, out, dtype=dtype, force=force, ids_only=ids_only)
         return Bridged(out, configuration.family, configuration.num_parameters(), (out,), tuple(notes))
-    config = read_json(weights / CONFIG)
+    config = read_json_object(weights / CONFIG)
     _check_out(weights, out, force=force)
     with atomic_folder(out) as folder:
         tokenizer = write_tokenizer(weights, folder, configuration.vocab_size)
         write_template(weights, folder, tokenizer, None)
         stored = copy_tensors(weights, folder, configuration, dtype=dtype, shard_bytes=shard_bytes)
         if (weights / GENERATION).is_file():
-            write_json(folder / GENERATION, read_json(weights / GENERATION))
+            write_json(folder / GENERATION, read_json_object(weights / GENERATION))
         write_json(folder / CONFIG, {**config, "dtype": stored, "torch_dtype": stored})
     return _bridged(out, configuration, readers_notes(configuration))
 
@@ -182,7 +182,7 @@ def _read_published(source: Path) -> tuple[Mapping[str, Any], DecoderConfigurati
         raise UserError("the published folder does not exist", where=source, fix="check the path")
     if not (source / CONFIG).is_file():
         raise UserError(f"the folder has no {CONFIG}, so it is no checkpoint", where=source, fix="check the path")
-    config = read_json(source / CONFIG)
+    config = read_json_object(source / CONFIG)
     quantisation = config.get("quantization_config")
     if quantisation:
         method = quantisation.get("quant_method", "unknown method") if isinstance(quantisation, dict) else quantisation

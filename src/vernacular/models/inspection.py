@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import read_json
+from vernacular.foundation.files import read_json_object
 from vernacular.models.bridge import PROVENANCE
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import load_family
@@ -70,7 +70,7 @@ def _facts(folder: Path, configuration: DecoderConfiguration) -> Iterator[tuple[
     yield "tokenizer", _tokenizer(folder, c)
     yield "template", _template(folder)
     if (folder / PROVENANCE).is_file():
-        record = read_json(folder / PROVENANCE)
+        record = read_json_object(folder / PROVENANCE)
         yield "imported", f"from {record['source']} ({record['model_type']}), {len(record['files'])} files recorded"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import read_json, write_json
+from vernacular.foundation.files import read_json_object, read_text, write_json
 from vernacular.models.weights import GENERATION
 from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
 from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
@@ -43,7 +43,7 @@ def write_tokenizer(source: Path, folder: Path, vocab_size: int) -> Tokenizer:
             fix="put the tokenizer the weights were trained with into the folder",
         )
     tokenizer.save(folder)
-    settings = read_json(folder / CONFIG_FILE)
+    settings = read_json_object(folder / CONFIG_FILE)
     kept = {key: value for key, value in settings.items() if key not in ("chat_template", "auto_map")}
     if "auto_map" in settings:
         kept["tokenizer_class"] = "PreTrainedTokenizerFast"
@@ -66,7 +66,7 @@ def write_template(source: Path, folder: Path, tokenizer: Tokenizer, template: s
     if isinstance(template, Path):
         if not template.is_file():
             raise UserError("the chat template does not exist", where=template, fix="check the path")
-        ChatTemplate(template.read_text(encoding="utf-8"), name=str(template)).save(folder)
+        ChatTemplate(read_text(template), name=str(template)).save(folder)
     elif template is not None:
         ChatTemplate.named(template, tokenizer.special_names).save(folder)
     elif (source / TEMPLATE_FILE).is_file() or _stated_template(source):
@@ -74,7 +74,7 @@ def write_template(source: Path, folder: Path, tokenizer: Tokenizer, template: s
 
 
 def _stated_template(source: Path) -> Any:
-    return read_json(source / CONFIG_FILE).get("chat_template") if (source / CONFIG_FILE).is_file() else None
+    return read_json_object(source / CONFIG_FILE).get("chat_template") if (source / CONFIG_FILE).is_file() else None
 
 
 def published_ids(
@@ -101,7 +101,7 @@ def published_generation(
 
     Without the file: the token ids, greedy. Sampling settings without `do_sample` have no effect, so they are left out.
     """
-    stated = read_json(source / GENERATION) if (source / GENERATION).is_file() else {"do_sample": False}
+    stated = read_json_object(source / GENERATION) if (source / GENERATION).is_file() else {"do_sample": False}
     kept: dict[str, Any] = dict(token_ids)
     notes = []
     for key, value in stated.items():

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import atomic_path, read_json, write_json
+from vernacular.foundation.files import atomic_path, read_json_object, write_json
 
 TENSORS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -88,7 +88,7 @@ def _has_legacy(folder: Path) -> bool:
 def _listed(folder: Path, index: str, single: str) -> list[Path]:
     names = [single]
     if (folder / index).is_file():
-        weight_map = read_json(folder / index).get("weight_map")
+        weight_map = read_json_object(folder / index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise UserError("the index has no weight_map", where=folder / index, fix="fetch it again")
         names = sorted(set(weight_map.values()))

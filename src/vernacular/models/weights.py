@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vernacular.foundation.errors import UserError, unknown_name
-from vernacular.foundation.files import atomic_path, read_json, sha256_file, sha256_json, write_json
+from vernacular.foundation.files import atomic_path, read_json_object, sha256_file, sha256_json, write_json
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import from_published, load_family, to_published
@@ -84,7 +84,7 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 def stated_end_ids(folder: Path) -> list[int]:
     """Tokens that end an answer, as the folder names them."""
     for name in (GENERATION, CONFIG):
-        if (folder / name).is_file() and (named := read_json(folder / name).get("eos_token_id")) is not None:
+        if (folder / name).is_file() and (named := read_json_object(folder / name).get("eos_token_id")) is not None:
             return named if isinstance(named, list) else [named]
     return []
 
@@ -105,7 +105,7 @@ def read_config(folder: Path) -> DecoderConfiguration:
         raise UserError("the weights folder does not exist", where=folder, fix="check the path")
     if not (folder / CONFIG).is_file():
         raise UserError(f"the folder has no {CONFIG}, so it holds no weights", where=folder, fix="check the path")
-    return from_published(read_json(folder / CONFIG), folder / CONFIG)
+    return from_published(read_json_object(folder / CONFIG), folder / CONFIG)
 
 
 def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> Decoder:

@@ -16,7 +16,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, processors
 
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import read_json
+from vernacular.foundation.files import read_json_object
 from vernacular.tokens.tokenizer_files import (
     ADDED_FILE,
     CONFIG_FILE,
@@ -47,7 +47,7 @@ def converted_contents(folder: Path) -> dict[str, bytes]:
     config = {"tokenizer_class": "PreTrainedTokenizerFast", **_without_class(names)}
     engine = convert(proto, folder / SENTENCEPIECE_FILE)
     if (folder / ADDED_FILE).is_file():
-        _add(engine, read_json(folder / ADDED_FILE), settings, folder / ADDED_FILE)
+        _add(engine, read_json_object(folder / ADDED_FILE), settings, folder / ADDED_FILE)
     if begin is not None:
         engine.post_processor = processors.TemplateProcessing(
             single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, engine.token_to_id(begin))]

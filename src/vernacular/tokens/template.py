@@ -19,7 +19,7 @@ import yaml
 from jinja2 import meta
 
 from vernacular.foundation.errors import UserError, unknown_name
-from vernacular.foundation.files import sha256_bytes, write_text
+from vernacular.foundation.files import read_text, sha256_bytes, write_text
 from vernacular.tokens.dialect import Dialect
 from vernacular.tokens.following import Rendering, follow
 from vernacular.tokens.jinja import template_environment
@@ -102,8 +102,8 @@ class ChatTemplate:
         names = special_names(settings)
         path, tools_path = folder / TEMPLATE_FILE, folder / TOOLS_TEMPLATE_FILE
         if path.is_file():
-            tool_use = tools_path.read_text(encoding="utf-8") if tools_path.is_file() else None
-            return cls(path.read_text(encoding="utf-8"), special_names=names, name=str(path), tool_use=tool_use)
+            tool_use = read_text(tools_path) if tools_path.is_file() else None
+            return cls(read_text(path), special_names=names, name=str(path), tool_use=tool_use)
         where = f"{folder / CONFIG_FILE} (chat_template)"
         found = _templates_by_name(settings.get("chat_template"), where)
         if "default" in found:

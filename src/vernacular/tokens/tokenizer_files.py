@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import read_json
+from vernacular.foundation.files import read_json_object
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -42,7 +42,7 @@ def read_contents(folder: Path) -> dict[str, bytes]:
     present = [name for name in _READ_AS_THEY_ARE if (folder / name).is_file()]
     for name in present:
         if name != TOKENIZER_FILE:  # the engine reads that one, and it may be large
-            read_json(folder / name)  # refuses what is not JSON, naming the line
+            read_json_object(folder / name)  # refuses what is no JSON object
     return {name: (folder / name).read_bytes() for name in present}
 
 
@@ -59,7 +59,7 @@ def folder_settings(folder: Path) -> dict[str, Any]:
     """As `read_settings`, of the files that are there."""
     present = [name for name in (CONFIG_FILE, MAP_FILE) if (folder / name).is_file()]
     for name in present:
-        read_json(folder / name)  # refuses what is not JSON, naming the line
+        read_json_object(folder / name)  # refuses what is no JSON object
     return read_settings({name: (folder / name).read_bytes() for name in present})
 
 

@@ -136,7 +136,7 @@ def test_the_tolerance_grows_with_the_noise_of_the_formats(checked_lm: LocalMode
     [
         (("openai:http://h/v1?modle=x",), "did you mean 'model'"),
         (("--tokens", "0"), "--tokens is 0"),
-        (("--prompts", "missing.txt"), "cannot be read"),
+        (("--prompts", "missing.txt"), "file not found"),
     ],
 )
 def test_what_is_wrong_is_said(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import yaml
 
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import read_text
 
 
 class Probe(NamedTuple):
@@ -26,12 +27,7 @@ def own_probes() -> list[Probe]:
 
 def read_probes(path: Path) -> list[Probe]:
     """A text of each line that is not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"the prompts cannot be read: {error.strerror}", where=path, fix="check the path") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
+    lines = read_text(path).splitlines()
     probes = [Probe(f"{path.name}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not probes:
         raise UserError("the file holds no prompts", where=path, fix="write one on each line")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import read_text
 
 VARIABLE = "VERNACULAR_API_KEYS"
 
@@ -28,12 +29,7 @@ class ApiKeys:
         keys = [part.strip() for part in environment.get(VARIABLE, "").split(",") if part.strip()]
         _check(keys, VARIABLE)
         if path is not None:
-            try:
-                lines = [line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
-            except FileNotFoundError as error:
-                raise UserError("file not found", where=path, fix="check --api-key-file") from error
-            except UnicodeDecodeError as error:
-                raise UserError("not valid UTF-8", where=path, fix="write one key a line") from error
+            lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
             found = [line for line in lines if line]
             if not found:
                 raise UserError("the file holds no key", where=path, fix="write one key a line")
