@@ -68,6 +68,8 @@ def test_generate_follows_a_schema_from_a_file(run_cli, weights: Path, tmp_path:
     ("words", "said"),
     [
         (("--temperature", "hot"), "temperature"),
+        (("--temperature", "inf"), "finite"),
+        (("--seed", "-1"), "greater than or equal to 0"),
         (("--top-p", "1.5"), "top_p"),
         (("--temprature", "1"), "did you mean '--temperature'?"),
         (("--json", "--stream"), "--stream"),

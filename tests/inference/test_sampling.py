@@ -7,6 +7,8 @@ import random
 import pytest
 import torch
 
+from vernacular.foundation.configuration import validate
+from vernacular.foundation.errors import UserError
 from vernacular.inference.sampling import choose, draw, probabilities
 from vernacular.models.language_model import Sampling
 
@@ -65,3 +67,43 @@ def test_draws_follow_the_probabilities() -> None:
     shares = tokens.bincount(minlength=5) / 20_000
     # Four standard errors of the largest share.
     assert (shares - probabilities_BV[0]).abs().max() < 4 * (0.25 / 20_000) ** 0.5
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-38, 9e-7, 1e-6])
+def test_the_smallest_temperatures_take_the_best_scored_token(temperature: float) -> None:
+    logits_BV = torch.tensor([[1.0, 30.0, -5e5, 0.0], [-3e30, -torch.inf, -2e30, -4e30]])
+    tokens_B = choose(logits_BV, [Sampling(temperature=temperature)] * 2, [random.Random(0), random.Random(1)])
+    assert tokens_B.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", float("inf")),
+        ("temperature", float("nan")),
+        ("temperature", 1e308),
+        ("temperature", "0.5"),
+        ("temperature", True),
+        ("repetition_penalty", 1e40),
+        ("repetition_penalty", 1e-40),
+        ("repetition_penalty", float("inf")),
+        ("top_p", float("nan")),
+        ("min_p", float("nan")),
+        ("top_k", True),
+        ("top_k", "3"),
+        ("max_new_tokens", 3.0),
+        ("seed", -1),
+        ("seed", False),
+        ("log_probabilities", True),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(name: str, value: object) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Sampling, {name: value})
+    assert caught.value.where == name
+
+
+@pytest.mark.parametrize("value", [0.01, 100])
+def test_the_strongest_settings_still_draw(value: float) -> None:
+    sampling = Sampling(temperature=max(value, 1e-6), repetition_penalty=value, top_p=0.9, min_p=0.1)
+    assert probabilities(LOGITS, [sampling]).isfinite().all()

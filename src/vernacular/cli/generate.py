@@ -104,10 +104,22 @@ def read_sampling(arguments: argparse.Namespace) -> Sampling:
     from vernacular.models.language_model import Sampling
 
     given = {name: getattr(arguments, name) for name in Sampling.model_fields if hasattr(arguments, name)}
+    for name in given.keys() - {*FILES, "stop"}:
+        given[name] = _number(given[name])
     for name in FILES:
         if name in given:
             given[name] = read_text(given[name])
     return validate(Sampling, given)
+
+
+def _number(text: Any) -> Any:
+    """The number that a flag's text writes; what writes none is left for the check to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def decode_input(content: bytes, where: str) -> str:

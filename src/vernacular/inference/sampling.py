@@ -20,12 +20,12 @@ def choose(logits_BV: Tensor, samplings: Sequence[Sampling], randoms: Sequence[r
 
     Args:
         logits_BV: float32 scores of the next token, after penalties and masks.
-        samplings: each row's settings; temperature 0 takes the best-scored token (the first of equals).
+        samplings: each row's settings; a greedy row takes the best-scored token (the first of equals).
         randoms: each row's own source of chance, asked for one number per draw, so that what is drawn does not
             depend on the other rows.
     """
     tokens_B = logits_BV.argmax(dim=-1)
-    rows = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    rows = [row for row, sampling in enumerate(samplings) if not sampling.is_greedy]
     if rows:
         chance = [randoms[row].random() for row in rows]
         tokens_B[rows] = draw(probabilities(logits_BV[rows], [samplings[row] for row in rows]), chance)
@@ -40,7 +40,7 @@ def penalise(logits_BV: Tensor, seen_BV: Tensor, penalties: Sequence[float]) -> 
 
 
 def probabilities(logits_BV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """Probability of each token under the settings, float32 [B, V]; 0 for those cut off. Temperatures must be > 0."""
+    """Probability of each token under the settings, float32 [B, V]; 0 for those cut off. None of them is greedy."""
     scores_BV = logits_BV / _column([sampling.temperature for sampling in samplings], logits_BV)
     rows = [row for row, sampling in enumerate(samplings) if sampling.top_k is not None]
     if rows:

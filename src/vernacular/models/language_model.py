@@ -12,6 +12,9 @@ from vernacular.foundation.configuration import Configuration
 Message = Mapping[str, Any]
 Report = Callable[[int], None]
 
+GREEDY_BELOW = 1e-6
+"""Temperatures below this take the best-scored token: the scores divided by them would leave float32."""
+
 
 class Sampling(Configuration):
     """How the next token is chosen.
@@ -19,28 +22,51 @@ class Sampling(Configuration):
     Order, as in transformers: repetition penalty, temperature, top-k, top-p, min-p, softmax, draw.
     """
 
-    max_new_tokens: int = Field(128, gt=0, description="most tokens to add to the prompt")
-    temperature: float = Field(0.0, ge=0, description="0 = greedy; else the scores are divided by it")
-    top_k: int | None = Field(None, gt=0, description="keep the k most probable tokens")
-    top_p: float | None = Field(None, gt=0, le=1, description="keep the fewest tokens whose probabilities reach p")
+    max_new_tokens: int = Field(128, gt=0, strict=True, description="most tokens to add to the prompt")
+    temperature: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        strict=True,
+        allow_inf_nan=False,
+        description="0 = greedy, as is anything below 0.000001; else the scores are divided by it; 100 at most",
+    )
+    top_k: int | None = Field(None, gt=0, strict=True, description="keep the k most probable tokens")
+    top_p: float | None = Field(
+        None, gt=0, le=1, strict=True, description="keep the fewest tokens whose probabilities reach p"
+    )
     min_p: float | None = Field(
-        None, ge=0, le=1, description="drop tokens less probable than p times the most probable one"
+        None, ge=0, le=1, strict=True, description="drop tokens less probable than p times the most probable one"
     )
     repetition_penalty: float = Field(
         1.0,
-        gt=0,
+        ge=0.01,
+        le=100,
+        strict=True,
+        allow_inf_nan=False,
         description="makes tokens of the prompt and the answer less likely: positive scores are divided by it, "
-        "negative ones multiplied",
+        "negative ones multiplied; 0.01 to 100",
     )
     seed: int = Field(
-        0, description="seed of the draws; the same seed gives the same text whatever else is in the batch"
+        0,
+        ge=0,
+        strict=True,
+        description="seed of the draws; the same seed gives the same text whatever else is in the batch",
     )
     stop: tuple[str, ...] = Field((), description="strings that end the answer; they are not part of it")
     log_probabilities: int | None = Field(
-        None, ge=0, description="give each token's log-probability, and those of the n most probable ones in its place"
+        None,
+        ge=0,
+        strict=True,
+        description="give each token's log-probability, and those of the n most probable ones in its place",
     )
     json_schema: str | None = Field(None, description="JSON schema, as JSON text, that the answer is to follow")
     grammar: str | None = Field(None, description="grammar that the answer is to follow, in llguidance's Lark")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the best-scored token is taken each time."""
+        return self.temperature < GREEDY_BELOW
 
 
 class Likelihood(NamedTuple):

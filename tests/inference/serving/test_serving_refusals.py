@@ -42,6 +42,8 @@ def check(response: httpx.Response, status: int, code: str, param: str | None = 
         ("chat/completions", {"stream_options": {"include_usage": True}}, "stream_options", "streams"),
         ("chat/completions", {"stop": ""}, "stop", "empty"),
         ("chat/completions", {"n": 0}, "n", "greater than or equal to 1"),
+        ("chat/completions", {"seed": -1}, "seed", "greater than or equal to 0"),
+        ("completions", {"repetition_penalty": 1e40}, "repetition_penalty", "less than or equal to 100"),
         ("completions", {"logprobs": 21}, "logprobs", "20"),
         ("completions", {"prompt": []}, "prompt", "empty list"),
         ("completions", {"prompt": [1, 100_000]}, "prompt", "outside the vocabulary"),
