@@ -23,9 +23,10 @@ from vernacular.foundation.files import atomic_path
 
 SOURCES = (
     *("panel.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c"),
-    *("training_attention.c", "training_rows.c", "cross_entropy.c"),
+    *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
+    *("training_rows.c", "cross_entropy.c"),
 )
-HEADERS = ("vectors.h", "panel.h", "numbers.h")
+HEADERS = ("vectors.h", "panel.h", "numbers.h", "training_attention.h")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", "-lm")
 _HERE = Path(__file__).parent
 _OTHERWISE = "or choose PyTorch's own kernels with `--kernels torch`, in a recipe `kernels: torch`"
