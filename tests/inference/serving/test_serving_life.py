@@ -85,15 +85,32 @@ def test_told_to_stop_it_finishes_what_it_has(served_weights: Path) -> None:
         httpx.get(f"{running.url}/health")
 
 
-def test_its_patience_has_an_end(served_weights: Path) -> None:
-    running = ServerProcess(served_weights, "--model-name", "tiny", "--grace", "0")
-    with httpx.stream("POST", f"{running.url}/v1/completions", json=LONG) as response:
-        lines = response.iter_lines()
-        next(lines)
+@pytest.mark.parametrize("signals", [1, 2])
+def test_its_patience_has_an_end_of_which_everybody_hears(served_weights: Path, signals: int) -> None:
+    grace = {1: "0", 2: "60"}[signals]
+    running = ServerProcess(served_weights, "--model-name", "tiny", "--grace", grace)
+    received: list[list[str]] = [[] for _ in range(6)]
+
+    def read(number: int) -> None:
+        with httpx.stream("POST", f"{running.url}/v1/completions", json=LONG, timeout=60) as response:
+            received[number] += response.iter_lines()
+
+    clients = [threading.Thread(target=read, args=(number,)) for number in range(6)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: running.metric("running") == 6)
+    for number in range(signals):
         running.process.send_signal(signal.SIGTERM)
-        with pytest.raises((AssertionError, httpx.RemoteProtocolError)):
-            text_of(list(lines))
+        wait_until(lambda told=number + 1: running.log.count("told to stop") == told)
+    for client in clients:
+        client.join()
+    for lines in received:
+        last = json.loads([line for line in lines if line][-1].removeprefix("data: "))
+        assert last["error"]["code"] == "shutting_down"
+        assert "data: [DONE]" not in lines
     assert running.wait() == 0
+    assert running.log.count("status=503 code=shutting_down") == 6
+    assert "Traceback" not in running.log
 
 
 def test_texts_are_logged_only_when_asked(served_weights: Path, served_lm: LocalModel) -> None:

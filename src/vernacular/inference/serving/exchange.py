@@ -83,7 +83,7 @@ class Exchange:
                     for chunk in writer.pieces(number, progress):
                         yield chunk
         except ApiError as error:
-            self._record.code = error.code
+            self._record.status, self._record.code = error.status, error.code
             yield error.body
             return
         if with_usage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import traceback
@@ -17,6 +18,7 @@ from vernacular.inference.serving.metrics import Metrics
 from vernacular.inference.serving.record import LOG, Record
 
 CLIENT_GONE = 499
+UNAVAILABLE = 503
 _METHOD = re.compile("[A-Z]{1,10}")
 
 
@@ -57,6 +59,9 @@ class Gate:
             await self._pass(scope, receive, marked, record)
         except ClientGone:
             record.status = CLIENT_GONE
+        except asyncio.CancelledError:  # the server ends, and the client did not read that it does
+            record.status, record.code = UNAVAILABLE, "shutting_down"
+            raise
         except Exception as error:  # noqa: BLE001 - the client was told; the others are not to suffer from it
             _log_accident(error, record)
         finally:

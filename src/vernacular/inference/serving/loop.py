@@ -120,6 +120,7 @@ class EngineLoop:
         self._owners: dict[int, tuple[Ticket, int]] = {}
         self._calls: set[asyncio.Future[Any]] = set()
         self._stopping = False
+        self._refusal: Callable[[], ApiError] | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.failure: str | None = None
         self.statistics = engine.statistics
@@ -128,8 +129,12 @@ class EngineLoop:
         """Start the thread."""
         self._thread.start()
 
+    def break_off(self) -> None:
+        """Tell every request that the server is shutting down, and take no other."""
+        self._refuse_all(_shutting_down)
+
     def stop(self) -> None:
-        """Give up all answers and end the thread; returns when it has ended."""
+        """Give up all answers, telling nobody, and end the thread; returns when it has ended."""
         self._orders.put(self._stop)
         self._thread.join()
 
@@ -142,8 +147,8 @@ class EngineLoop:
         """
         ticket = Ticket(self, answers, follow)
         with self._lock:
-            if self.failure is not None:
-                raise _dead(self.failure)
+            if self._refusal is not None:
+                raise self._refusal()
             self._tickets.add(ticket)
         self._orders.put(lambda: self._submit(ticket))
         return ticket
@@ -152,8 +157,8 @@ class EngineLoop:
         """Have the engine's thread do something between two steps; what it raises is raised here."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self.failure is not None:
-                raise _dead(self.failure)
+            if self._refusal is not None:
+                raise self._refusal()
             self._calls.add(future)
         try:
             self._orders.put(lambda: _work(work, future))
@@ -199,9 +204,14 @@ class EngineLoop:
                 self._owners[id(answer)] = (ticket, number)
         except UserError as error:
             self._cancel(ticket)
-            ticket.tell(bad_request(error))
+            self._tell(ticket, bad_request(error))
         else:
-            ticket.tell(None)
+            self._tell(ticket, None)
+
+    def _tell(self, ticket: Ticket, event: ApiError | None) -> None:
+        """Nothing more, once all have been told of the end: their asyncio loop may be gone."""
+        if self._refusal is None:
+            ticket.tell(event)
 
     def _cancel(self, ticket: Ticket) -> None:
         for answer in ticket.answers:
@@ -217,26 +227,30 @@ class EngineLoop:
             if progress.finished is not None:
                 del self._owners[id(answer)]
             told.append((ticket, (number, progress)))
-        if told:
+        if told and self._refusal is None:
             told[0][0].tell_all(told)
 
     def _stop(self) -> None:
         self._stopping = True
         for ticket in {ticket for ticket, _ in self._owners.values()}:
             self._cancel(ticket)
-            ticket.tell(ApiError(503, "the server is shutting down", code="shutting_down"))
 
     def _fail(self, error: BaseException) -> None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__} at {place.filename}:{place.lineno}"
+        self.failure = reason
+        if self._refusal is None:
+            self._refuse_all(lambda: _dead(reason))
+
+    def _refuse_all(self, refusal: Callable[[], ApiError]) -> None:
+        """End every request with an error; from either thread."""
         with self._lock:
-            self.failure = reason
-            tickets, self._tickets = self._tickets, set()
-            calls = list(self._calls)
+            self._refusal = refusal
+            tickets, calls = list(self._tickets), list(self._calls)
         for ticket in tickets:
-            ticket.tell(_dead(reason))
+            ticket.tell(refusal())
         for future in calls:
-            future.get_loop().call_soon_threadsafe(_settle, future, None, _dead(reason))
+            future.get_loop().call_soon_threadsafe(_settle, future, None, refusal())
 
 
 class _Followed:
@@ -272,6 +286,10 @@ def _settle(future: asyncio.Future[Any], value: Any, error: Exception | None) ->
         future.set_exception(error)
     else:
         future.set_result(value)
+
+
+def _shutting_down() -> ApiError:
+    return ApiError(503, "the server is shutting down; ask again later", code="shutting_down")
 
 
 def _dead(reason: str) -> ApiError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import signal
 import socket
 import sys
@@ -23,6 +22,8 @@ from vernacular.inference.serving.settings import ServingSettings
 _SWITCH_S = 0.0002
 """How long the thread of the routes may keep the interpreter from the engine's, which asks for it after each kernel:
 with Python's 5 ms, 64 streams of a small model took twice the time (benchmarks/serving.py)."""
+_LAST_WORDS_S = 2.0
+"""How long clients may take to read why they get no more."""
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -49,12 +50,11 @@ def serve(lm: LocalModel, listener: socket.socket, settings: ServingSettings, ke
         log_level="critical",  # its errors quote what clients send; the log's lines are ours
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.grace),
     )
     sys.setswitchinterval(_SWITCH_S)
     loop.start()
     try:
-        asyncio.run(_Server(configuration, api).serve(sockets=[listener]))
+        asyncio.run(_Server(configuration, api, loop, settings.grace).serve(sockets=[listener]))
     finally:
         loop.stop()
     LOG.info("stopped")
@@ -63,12 +63,16 @@ def serve(lm: LocalModel, listener: socket.socket, settings: ServingSettings, ke
 class _Server(uvicorn.Server):
     """uvicorn's server, which returns after a signal instead of dying of it; a second signal does not wait."""
 
-    def __init__(self, configuration: uvicorn.Config, api: Api) -> None:
+    def __init__(self, configuration: uvicorn.Config, api: Api, loop: EngineLoop, grace: float) -> None:
         super().__init__(configuration)
         self._api = api
+        self._loop = loop
+        self._grace = grace
+        self._at_once = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and only then say so."""
+        self._asyncio = asyncio.get_running_loop()
         await super().startup(sockets)
         for listener in sockets or ():
             host, port = listener.getsockname()[:2]
@@ -77,9 +81,23 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; at the second time, at once."""
-        self.force_exit = self.should_exit
+        again = self.should_exit
         self.should_exit = self._api.is_stopping = True
-        LOG.info("told to stop (%s)%s", signal.Signals(sig).name, ": at once" if self.force_exit else "")
+        if again:
+            self._asyncio.call_soon_threadsafe(self._at_once.set)
+        LOG.info("told to stop (%s)%s", signal.Signals(sig).name, ": at once" if again else "")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what is running within the grace; tell the rest that it is over, and let them read it."""
+        closing = asyncio.ensure_future(super().shutdown(sockets))
+        at_once = asyncio.ensure_future(self._at_once.wait())
+        await asyncio.wait({closing, at_once}, timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
+        if not closing.done():
+            self._loop.break_off()
+            await asyncio.wait({closing}, timeout=_LAST_WORDS_S)
+        for task in (closing, at_once):
+            task.cancel()
+        await asyncio.gather(closing, at_once, return_exceptions=True)
 
 
 def reserve(settings: ServingSettings) -> socket.socket:
