@@ -18,7 +18,7 @@ import tiny
 from served import wait_until
 from vernacular.foundation.errors import UserError
 from vernacular.inference.batch import Summary, answer_file
-from vernacular.inference.model import LocalModel
+from vernacular.inference.model import LocalModel, load
 from vernacular.models.language_model import Sampling
 
 SHORT = Sampling(max_new_tokens=10)
@@ -138,6 +138,41 @@ def test_what_was_finished_is_not_done_again(lm: LocalModel, tmp_path: Path) -> 
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def damaged(lm: LocalModel, tmp_path: Path, damage: Callable[[bytes], bytes]) -> bytes:
+    """The answers after a run that was interrupted, and whose unfinished file was then damaged."""
+    prompts = tmp_path / "p.jsonl"
+    interrupted(lm, prompts, tmp_path / "a.jsonl", SHORT, after=12)
+    partial = tmp_path / "a.jsonl.partial"
+    partial.write_bytes(damage(partial.read_bytes()))
+    answer_file(lm, prompts, tmp_path / "a.jsonl", SHORT)
+    return (tmp_path / "a.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content + b"\nnonsense\n",
+        lambda content: content[:-200] + b"\0" * 200,
+        lambda content: content + b"\n\n\n1 2 3 4\n",
+        lambda content: content + b"\n" + b"0" * 40 + b" x 0 {}\n",
+        lambda content: content[: content.index(b"\n") // 2],
+        lambda content: b"",
+    ],
+    ids=["nonsense", "zeros", "blank", "numbers", "half a header", "empty"],
+)
+def test_a_damaged_ledger_is_cut_where_it_is_whole(lm: LocalModel, tmp_path: Path, damage: Any) -> None:
+    prompts = write(tmp_path / "p.jsonl", [{"prompt": text} for text in TEXTS])
+    answer_file(lm, prompts, tmp_path / "whole.jsonl", SHORT)
+    assert damaged(lm, tmp_path, damage) == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_other_kernels_do_not_continue_it(lm: LocalModel, weights_folder: Path, tmp_path: Path) -> None:
+    prompts = write(tmp_path / "p.jsonl", [{"prompt": text} for text in TEXTS])
+    interrupted(lm, prompts, tmp_path / "a.jsonl", SHORT, after=12)
+    with pytest.raises(UserError, match="kernels was 'native', is 'torch'"):
+        answer_file(load(weights_folder, kernels="torch"), prompts, tmp_path / "a.jsonl", SHORT)
+
+
 def test_a_changed_line_is_answered_anew_and_the_others_are_not(lm: LocalModel, tmp_path: Path) -> None:
     lines = [{"prompt": text} for text in TEXTS]
     interrupted(lm, write(tmp_path / "p.jsonl", lines), tmp_path / "a.jsonl", SHORT, after=12)
@@ -167,6 +202,11 @@ def test_files_that_are_not_as_they_should_be(lm: LocalModel, tmp_path: Path) ->
     (tmp_path / "b.jsonl.partial").write_text("something else\n")
     with pytest.raises(UserError, match="no unfinished batch"):
         answer_file(lm, prompts, tmp_path / "b.jsonl", SHORT)
+    for mine in ("a letter without a line's end", "{}", '{"vernacular_batch": 1, "depends_on": {"mine', "\0" * 50, "\n"):
+        (tmp_path / "b.jsonl.partial").write_text(mine)
+        with pytest.raises(UserError, match="no unfinished batch"):
+            answer_file(lm, prompts, tmp_path / "b.jsonl", SHORT)
+        assert (tmp_path / "b.jsonl.partial").read_text() == mine
     with pytest.raises(UserError, match="no prompts"):
         answer_file(lm, write(tmp_path / "empty.jsonl", [b""]), tmp_path / "c.jsonl", SHORT)
     assert (tmp_path / "a.jsonl").read_text() == "mine"

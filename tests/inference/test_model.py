@@ -30,7 +30,9 @@ def test_it_is_a_language_model(lm: LocalModel) -> None:
 
 
 def test_identity_names_what_answers(lm: LocalModel, folder: Path) -> None:
-    assert set(lm.identity) == {"backend", "dtype", "weights", "tokenizer", "template"}
+    assert set(lm.identity) == {"backend", "dtype", "kernels", "device", "weights", "tokenizer", "template"}
+    assert (lm.identity["kernels"], lm.identity["device"]) == ("native", "cpu")
+    assert load(folder, kernels="torch").identity == {**lm.identity, "kernels": "torch"}
     assert load(folder).identity == lm.identity
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text(encoding="utf-8") + "\n", encoding="utf-8")

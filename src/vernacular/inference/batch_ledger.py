@@ -1,7 +1,8 @@
 """What a batch has finished so far: a file beside the answers that outlives a kill at any moment.
 
 Its first line says what the answers depend on. Each further line is a record: number and hash of the prompt's line,
-whether it failed, and the answer's line. A record that a kill cut short is dropped.
+whether it failed, and the answer's line. What a kill or a broken disk left at the end, from the first record that is
+none, is dropped and answered anew. A file that was not begun by a batch is never written to.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, machine_errors
 from vernacular.foundation.files import atomic_path, fsync_path
 from vernacular.inference.batch_lines import Line
 
 VERSION = 1
+_RECORD = re.compile(rb"([1-9][0-9]{0,17}) ([0-9a-f]{32}) ([01]) (\{.*\})\n")
 
 
 class Ledger:
@@ -35,8 +38,9 @@ class Ledger:
         self.path = answers.with_name(f"{answers.name}.partial")
         self._answers = answers
         self._places: dict[int, tuple[int, str]] = {}
-        answers.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "a+b")  # noqa: SIM115 - kept open as long as the ledger
+        with machine_errors("writing", self.path):
+            answers.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+b")  # noqa: SIM115 - kept open as long as the ledger
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -46,7 +50,7 @@ class Ledger:
             ) from error
         try:
             self._continue(dict(depends_on))
-        except UserError:
+        except BaseException:
             self._file.close()
             raise
 
@@ -59,10 +63,9 @@ class Ledger:
         return place is not None and place[1] == line.hash
 
     def add(self, line: Line, answer: bytes, *, is_error: bool) -> None:
-        """Note the answer to a line; once this returns, a kill does not lose it."""
+        """Note the answer to a line; once this returns, neither a kill nor a power cut loses it."""
         place = self._file.seek(0, os.SEEK_END)
-        self._file.write(_record(line.number, line.hash, is_error, answer))
-        self._file.flush()
+        self._write(_record(line.number, line.hash, is_error, answer))
         self._places[line.number] = (place, line.hash)
 
     def publish(self, lines: Iterator[Line]) -> tuple[int, list[int]]:
@@ -82,7 +85,10 @@ class Ledger:
                         fix="run the same command again: only changed lines are answered anew",
                     )
                 self._file.seek(place)
-                number, _, is_error, answer = _parse(self._file.readline())
+                record = _parse(self._file.readline())
+                if record is None:
+                    raise UserError("another program changed it", where=self.path, fix="run the same command again")
+                number, _, is_error, answer = record
                 if is_error:
                     failures.append(number)
                 else:
@@ -98,24 +104,31 @@ class Ledger:
         self._file.close()
 
     def _continue(self, depends_on: dict[str, Any]) -> None:
-        """Read what is there, cut off a record that was not finished, or begin."""
+        """Read what is there, cut off from the first record that is none, or begin."""
         self._file.seek(0)
         first = self._file.readline()
-        if not first.endswith(b"\n"):
+        header = json.dumps({"vernacular_batch": VERSION, "depends_on": depends_on}, ensure_ascii=False).encode() + b"\n"
+        # Nothing, or a beginning of ours that a kill cut short.
+        if header.startswith(first) and first != header:
             self._file.truncate(0)
-            header = {"vernacular_batch": VERSION, "depends_on": depends_on}
-            self._file.write(json.dumps(header, ensure_ascii=False).encode("utf-8") + b"\n")
-            self._file.flush()
+            self._write(header)
+            fsync_path(self.path.parent)
             return
         self._check(first, depends_on)
         place = len(first)
-        for record in self._file:
-            if not record.endswith(b"\n"):
+        for content in self._file:
+            record = _parse(content)
+            if record is None:
                 self._file.truncate(place)
                 break
-            number, line_hash, _, _ = _parse(record)
-            self._places[number] = (place, line_hash)
-            place += len(record)
+            self._places[record[0]] = (place, record[1])
+            place += len(content)
+
+    def _write(self, content: bytes) -> None:
+        with machine_errors("writing", self.path):
+            self._file.write(content)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _check(self, first: bytes, depends_on: dict[str, Any]) -> None:
         try:
@@ -142,6 +155,13 @@ def _record(number: int, line_hash: str, is_error: bool, answer: bytes) -> bytes
     return b"%d %s %d %s\n" % (number, line_hash.encode("ascii"), is_error, answer)
 
 
-def _parse(record: bytes) -> tuple[int, str, bool, bytes]:
-    number, line_hash, is_error, answer = record.rstrip(b"\n").split(b" ", 3)
-    return int(number), line_hash.decode("ascii"), is_error == b"1", answer
+def _parse(content: bytes) -> tuple[int, str, bool, bytes] | None:
+    """Line number, the line's hash, whether it failed, the answer; None where it is no record."""
+    record = _RECORD.fullmatch(content)
+    if record is None:
+        return None
+    try:
+        json.loads(record[4])
+    except ValueError:
+        return None
+    return int(record[1]), record[2].decode("ascii"), record[3] == b"1", record[4]

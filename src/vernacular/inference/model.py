@@ -122,15 +122,18 @@ class LocalModel:
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
-        """What answers: `backend`, `dtype`, and the hashes of `weights`, `tokenizer` and `template`.
+        """What answers: `backend`, `dtype`, `kernels`, `device`, and the hashes of `weights`, `tokenizer`, `template`.
 
-        Also `window`, where that is not the one of config.json.
+        The device is its kind, cpu or cuda: one GPU answers as another does. Also `window`, where that is not the one
+        of config.json.
         """
         window = self.decoder.configuration.window
         changed = {} if window == read_config(self.folder).window else {"window": str(window or 0)}
         return {
             "backend": BACKEND,
             "dtype": self.dtype,
+            "kernels": self.engine.kernels,
+            "device": self.decoder.embedding.weight.device.type,
             "weights": weights_hash(self.folder),
             "tokenizer": self.tokenizer.hash,
             "template": self.reader.template_hash,

@@ -117,7 +117,10 @@ class LanguageModel(Protocol):
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What answers: back-end, dtype, and hashes of weights, tokenizer and template ("none" where there is none)."""
+        """What answers: back-end, dtype, and hashes of weights, tokenizer and template ("none" where there is none).
+
+        Beside them whatever else decides what it answers, as far as the back-end knows it.
+        """
         ...
 
     @property

@@ -33,7 +33,8 @@ def test_the_settings_reach_vllm(vllm: VllmModel, checked_lm: LocalModel) -> Non
     assert (made["tensor_parallel_size"], made["distributed_executor_backend"]) == (2, "ray")
     assert (made["dtype"], made["gpu_memory_utilization"], made["max_model_len"]) == ("float32", 0.5, 320)
     assert made["trust_remote_code"] is False
-    assert vllm.identity == {**checked_lm.identity, "backend": "vllm 0.10.imitation", "tensor_parallel": "2"}
+    shared = {name: checked_lm.identity[name] for name in ("dtype", "weights", "tokenizer", "template")}
+    assert vllm.identity == {**shared, "backend": "vllm 0.10.imitation", "tensor_parallel": "2"}
 
 
 def test_scores_are_ours(vllm: VllmModel, checked_lm: LocalModel) -> None:
