@@ -323,6 +323,11 @@ def drop(name: str) -> Callable[[Path], None]:
     return lambda folder: change_tensors(folder, {name: None})
 
 
+def as_garbage(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (drop("model.norm.weight"), r"'model\.norm\.weight' is missing"),
     "surplus": (
@@ -375,6 +380,17 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: (folder / "chat_template.jinja").write_bytes("żółw".encode("iso-8859-2")),
         r"not valid UTF-8 at byte 0(.|\n)*chat_template\.jinja",
     ),
+    "end token out of range": (
+        lambda folder: (folder / "generation_config.json").write_text('{"eos_token_id": [[1]]}'),
+        r"eos_token_id is \[\[1\]\](.|\n)*generation_config\.json",
+    ),
+    **{
+        f"garbage of {len(content)} bytes": (
+            lambda folder, content=content: as_garbage(folder, content),
+            "cannot be read",
+        )
+        for content in (b"abc", b"\xe6y", b"ci1\xff\xfe\xfd", b"G12345")
+    },
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "no tokenizer"),
     "no tensors": (lambda folder: (folder / "model.safetensors").unlink(), r"model\.safetensors is missing"),
     "id out of range": (lambda folder: change_json(folder / "config.json", pad_token_id=-1), "pad_token_id is -1"),

@@ -19,6 +19,7 @@ from vernacular.models.weights import (
     load_decoder,
     read_config,
     save_weights,
+    stated_end_ids,
     torch_dtype,
     weights_hash,
 )
@@ -62,6 +63,27 @@ def test_a_config_we_do_not_compute_is_refused(folder: Path, changes: dict[str, 
     with pytest.raises(UserError, match=message) as caught:
         read_config(folder)
     assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("stated", [99999, 50, -1, "x", [[1]], [], True, 2.0])
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_an_end_token_outside_the_vocabulary_is_refused(folder: Path, name: str, stated: Any) -> None:
+    if name == "config.json":
+        (folder / "generation_config.json").unlink()
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": stated}))
+    with pytest.raises(UserError) as caught:
+        stated_end_ids(folder)
+    assert f"eos_token_id is {json.dumps(stated)}, which is no id of a vocabulary of 50" in str(caught.value)
+    assert f"{path} (eos_token_id)" in str(caught.value)
+
+
+def test_end_tokens_are_one_or_several(folder: Path) -> None:
+    assert stated_end_ids(folder) == [2]
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 49]}')
+    assert stated_end_ids(folder) == [2, 49]
+    (folder / "config.json").unlink()
+    assert stated_end_ids(folder) == [2, 49]
 
 
 def test_tensors_that_do_not_fit_are_named(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json_object, read_text, write_json
-from vernacular.models.weights import GENERATION
+from vernacular.models.weights import GENERATION, check_token_ids
 from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
 from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
 from vernacular.tokens.tokenizer_files import MAP_FILE
@@ -84,12 +84,8 @@ def published_ids(
     ids: dict[str, int | list[int] | None] = {}
     for key in ID_KEYS:
         stated = config.get(key)
-        if stated is not None and not _in_vocabulary(stated, vocab_size):
-            raise UserError(
-                f"{key} is {stated}, which is no id of a vocabulary of {vocab_size}",
-                where=f"{where} ({key})",
-                fix="set it to the token's id, or to null",
-            )
+        if stated is not None:
+            check_token_ids(key, stated, vocab_size, where)
         ids[key] = stated if stated is not None else tokenizer.named_id(key.removesuffix("_id"))
     return ids
 
@@ -100,6 +96,9 @@ def published_generation(
     """The folder's `generation_config.json`, what is sound in it, and a sentence about each setting left out.
 
     Without the file: the token ids, greedy. Sampling settings without `do_sample` have no effect, so they are left out.
+
+    Raises:
+        UserError: a token id is none of the vocabulary.
     """
     stated = read_json_object(source / GENERATION) if (source / GENERATION).is_file() else {"do_sample": False}
     kept: dict[str, Any] = dict(token_ids)
@@ -108,7 +107,8 @@ def published_generation(
         if value is None or key in _SILENT:
             continue
         if key in ID_KEYS:
-            is_sound, reason = _in_vocabulary(value, vocab_size), "is no id of the vocabulary"
+            check_token_ids(key, value, vocab_size, source / GENERATION)
+            is_sound, reason = True, ""
         elif key in _SAMPLING and stated.get("do_sample") is not True:
             is_sound, reason = False, "has no effect without do_sample"
         elif key in _SAMPLING or key in _OTHERS:
@@ -120,13 +120,6 @@ def published_generation(
         else:
             notes.append(f"{GENERATION}: {key} {value} {reason}; left out")
     return kept, notes
-
-
-def _in_vocabulary(value: Any, vocab_size: int) -> bool:
-    ids = value if isinstance(value, list) else [value]
-    return bool(ids) and all(
-        isinstance(token, int) and not isinstance(token, bool) and 0 <= token < vocab_size for token in ids
-    )
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -29,6 +30,11 @@ SHARD_BYTES = 5_000_000_000
 
 _NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+# What torch.load raises where the bytes are no pickle, or the pickle is none of its own.
+_UNREADABLE = (
+    RuntimeError, EOFError, ValueError, OSError, LookupError, TypeError, AttributeError, AssertionError,
+    OverflowError, struct.error,
+)  # fmt: skip
 
 
 class TensorFacts(NamedTuple):
@@ -159,13 +165,8 @@ def _open_pickle(file: Path) -> Iterator[TensorFile]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_mapped)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"the file is a pickle of more than plain tensors, which could run any code when read: {reason}",
-            where=file,
-            fix="take the publisher's safetensors, or a file that holds a state_dict only",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise _not_unpickled(file, str(error)) from error
+    except _UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "it ends early"
         raise UserError(
             f"the weights file cannot be read: {reason}", where=file, fix="it may be truncated; fetch it again"
@@ -176,6 +177,21 @@ def _open_pickle(file: Path) -> Iterator[TensorFile]:
         if not isinstance(value, Tensor):
             raise UserError(f"'{name}' is a {type(value).__name__}, not a tensor", where=file)
     yield _Pickle(file, content)
+
+
+def _not_unpickled(file: Path, said: str) -> UserError:
+    """The error for a pickle that asks for what is no tensor, or that is none."""
+    reason = said.partition("WeightsUnpickler error:")[2].strip() or said.strip() or "it ends early"
+    reason = reason.splitlines()[0]
+    if "global" not in reason.lower() and "class" not in reason.lower():
+        return UserError(
+            f"the weights file cannot be read: {reason}", where=file, fix="it may be truncated; fetch it again"
+        )
+    return UserError(
+        f"the file is a pickle of more than plain tensors, which could run any code when read: {reason}",
+        where=file,
+        fix="take the publisher's safetensors, or a file that holds a state_dict only",
+    )
 
 
 def _not_float(name: str, stored: str, file: Path) -> UserError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,11 +83,30 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 
 
 def stated_end_ids(folder: Path) -> list[int]:
-    """Tokens that end an answer, as the folder names them."""
+    """Tokens that end an answer, as the folder names them; ids that are none of the vocabulary are refused."""
     for name in (GENERATION, CONFIG):
         if (folder / name).is_file() and (named := read_json_object(folder / name).get("eos_token_id")) is not None:
+            check_token_ids("eos_token_id", named, _stated_vocabulary(folder), folder / name)
             return named if isinstance(named, list) else [named]
     return []
+
+
+def _stated_vocabulary(folder: Path) -> int | None:
+    """What config.json says, though its family be none of ours: another engine may compute it, or there is no file."""
+    stated = read_json_object(folder / CONFIG).get("vocab_size") if (folder / CONFIG).is_file() else None
+    return stated if isinstance(stated, int) else None
+
+
+def check_token_ids(key: str, stated: Any, vocab_size: int | None, where: Path) -> None:
+    """Refuse what a file states under `key` if it is neither an id of the vocabulary nor a list of some."""
+    ids = stated if isinstance(stated, list) else [stated]
+    if not ids or not all(type(token) is int and 0 <= token < (vocab_size or token + 1) for token in ids):
+        of = f" of a vocabulary of {vocab_size}" if vocab_size else " of a token"
+        raise UserError(
+            f"{key} is {json.dumps(stated, ensure_ascii=False)}, which is no id{of}",
+            where=f"{where} ({key})",
+            fix="set it to the token's id, or to null",
+        )
 
 
 def check_has_tokenizer(folder: Path) -> None:
