@@ -300,3 +300,54 @@ def test_an_accident_is_told_without_its_words(served_lm: LocalModel, monkeypatc
             assert 'status="500"' in (await client.get("/metrics")).text
 
     asyncio.run(scene())
+
+
+def test_a_full_room_costs_no_work(served_lm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[str] = []
+    encode = served_lm.encode_prompt
+
+    def counted(text: str) -> list[int]:
+        encoded.append(text)
+        return encode(text)
+
+    monkeypatch.setattr(served_lm, "encode_prompt", counted)
+
+    async def scene() -> None:
+        engine = Halted(served_lm)
+        async with serving(served_lm, engine, max_waiting=3) as client:
+            many = await client.post("/v1/completions", json={**ASKED, "prompt": ["क्षण", "மழை"], "n": 2})
+            assert (many.status_code, many.json()["error"]["code"]) == (400, "too_many_answers")
+            assert encoded == []
+            first = asyncio.create_task(client.post("/v1/completions", json={**ASKED, "n": 2}))
+            while not engine.submitted:
+                await asyncio.sleep(0)
+            second = await client.post("/v1/completions", json={**ASKED, "prompt": "The ferry", "n": 2})
+            assert second.json()["error"]["code"] == "queue_full"
+            assert encoded == ["Żółw"]
+            engine.may_go.set()
+            assert (await first).status_code == 200
+
+    asyncio.run(scene())
+
+
+def test_time_runs_from_the_arrival(served_lm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_encode = threading.Event()
+
+    def slow(text: str) -> list[int]:
+        may_encode.wait()
+        return [1]
+
+    monkeypatch.setattr(served_lm, "encode_prompt", slow)
+
+    async def scene() -> None:
+        engine = Halted(served_lm)
+        async with serving(served_lm, engine, timeout=0.2, max_waiting=1) as client:
+            try:
+                response = await client.post("/v1/completions", json=ASKED)
+            finally:
+                may_encode.set()
+            assert (response.status_code, response.json()["error"]["code"]) == (504, "timeout")
+            assert (await client.get("/health/ready")).status_code == 200
+            assert engine.submitted == []
+
+    asyncio.run(scene())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,16 +17,16 @@ from starlette.types import ASGIApp
 from vernacular.foundation.errors import VernacularError
 from vernacular.inference.model import LocalModel
 from vernacular.inference.serving.errors import ApiError, of_ours
-from vernacular.inference.serving.exchange import Exchange
+from vernacular.inference.serving.exchange import Exchange, closed_on_error
 from vernacular.inference.serving.gate import Gate, error_response
-from vernacular.inference.serving.jobs import Job, calls_marker, chat_job, completion_job, echo_scores
+from vernacular.inference.serving.jobs import calls_marker, chat_job, completion_job, echo_scores
 from vernacular.inference.serving.keys import ApiKeys
-from vernacular.inference.serving.limits import WaitingRoom, read_json_body, while_connected
+from vernacular.inference.serving.limits import TimeLimit, WaitingRoom, read_json_body, while_connected
 from vernacular.inference.serving.loop import EngineLoop
 from vernacular.inference.serving.metrics import CONTENT_TYPE, Metrics
 from vernacular.inference.serving.record import Record
 from vernacular.inference.serving.responses import ChatWriter, CompletionWriter, Writer
-from vernacular.inference.serving.schema import ChatRequest, CompletionRequest, read_request
+from vernacular.inference.serving.schema import Asked, ChatRequest, CompletionRequest, read_request
 from vernacular.inference.serving.settings import ServingSettings
 from vernacular.inference.serving.streaming import EventStream
 
@@ -78,42 +77,44 @@ class Api:
 
     async def completions(self, request: Request) -> Response:
         """POST /v1/completions."""
-        asked = read_request(CompletionRequest, await read_json_body(request, self._settings.max_body_bytes))
-        self._check_model(asked.model)
-        job = await asyncio.to_thread(completion_job, self._lm, asked)
-        firsts = [answer.prompt[0] for answer in job.answers]
-        writer = CompletionWriter(self.model_name, self._lm.tokenizer, job.texts if asked.echo else (), firsts)
-        return await self._answer(request, asked, job, writer)
+        asked, exchange = await self._admitted(request, CompletionRequest)
+        with closed_on_error(exchange):
+            job = await while_connected(request.receive, exchange.prepare(partial(completion_job, self._lm, asked)))
+            firsts = [answer.prompt[0] for answer in job.answers]
+            writer = CompletionWriter(self.model_name, self._lm.tokenizer, job.texts if asked.echo else (), firsts)
+            if asked.echo:
+                work = partial(echo_scores, self._lm, job, asked)
+                writer.echo_scores = await while_connected(request.receive, exchange.scores(self._loop, work))
+            return await self._answer(request, asked, exchange, writer)
 
     async def chat_completions(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
-        asked = read_request(ChatRequest, await read_json_body(request, self._settings.max_body_bytes))
-        self._check_model(asked.model)
-        job = await asyncio.to_thread(chat_job, self._lm, asked)
-        writer = ChatWriter(self.model_name, self._lm.tokenizer, calls_marker(self._lm, asked))
-        return await self._answer(request, asked, job, writer)
+        asked, exchange = await self._admitted(request, ChatRequest)
+        with closed_on_error(exchange):
+            await while_connected(request.receive, exchange.prepare(partial(chat_job, self._lm, asked)))
+            writer = ChatWriter(self.model_name, self._lm.tokenizer, calls_marker(self._lm, asked))
+            return await self._answer(request, asked, exchange, writer)
 
-    async def _answer(
-        self, request: Request, asked: CompletionRequest | ChatRequest, job: Job, writer: Writer
-    ) -> Response:
+    async def _admitted(self, request: Request, kind: type[Asked]) -> tuple[Asked, Exchange]:
+        """What is asked, and places for its answers: before any work is done for it."""
+        record: Record = request.state.record
+        limit = TimeLimit(self._settings.timeout, record.seconds)
+        async with limit.kept():
+            asked = read_request(kind, await read_json_body(request, self._settings.max_body_bytes))
+        self._check_model(asked.model)
         if asked.stream_options is not None and not asked.stream:
             raise ApiError(400, "stream_options is for streams", code="invalid_value", param="stream_options")
-        record: Record = request.state.record
-        self._room.enter(len(job.answers))
-        exchange = Exchange(job, self._room, self._metrics, record, self._settings)
-        try:
-            if isinstance(writer, CompletionWriter) and isinstance(asked, CompletionRequest) and asked.echo:
-                work = partial(echo_scores, self._lm, job, asked)
-                writer.echo_scores = await while_connected(request.receive, exchange.scores(self._loop, work))
-            exchange.start(self._loop, follow=asked.stream)
-            if asked.stream:
-                await while_connected(request.receive, exchange.accepted())
-                with_usage = asked.stream_options is not None and asked.stream_options.include_usage
-                return EventStream(exchange.events(writer, with_usage=with_usage), exchange.close)
-            generations = await while_connected(request.receive, exchange.generations())
-        except BaseException:
-            exchange.close()
-            raise
+        return asked, Exchange(asked.num_answers, self._room, self._metrics, record, self._settings.log_text, limit)
+
+    async def _answer(
+        self, request: Request, asked: CompletionRequest | ChatRequest, exchange: Exchange, writer: Writer
+    ) -> Response:
+        exchange.start(self._loop, follow=asked.stream)
+        if asked.stream:
+            await while_connected(request.receive, exchange.accepted())
+            with_usage = asked.stream_options is not None and asked.stream_options.include_usage
+            return EventStream(exchange.events(writer, with_usage=with_usage), exchange.close)
+        generations = await while_connected(request.receive, exchange.generations())
         exchange.close()
         return JSONResponse(writer.whole(generations, exchange.usage))
 

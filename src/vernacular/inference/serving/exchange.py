@@ -4,49 +4,70 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from vernacular.inference.serving.errors import ApiError
 from vernacular.inference.serving.jobs import Job
-from vernacular.inference.serving.limits import WaitingRoom
+from vernacular.inference.serving.limits import TimeLimit, WaitingRoom
 from vernacular.inference.serving.loop import EngineLoop, Progress, Ticket
 from vernacular.inference.serving.metrics import Metrics
 from vernacular.inference.serving.record import Record
 from vernacular.inference.serving.responses import Usage, Writer
-from vernacular.inference.serving.settings import ServingSettings
 from vernacular.inference.serving.streaming import DONE
 from vernacular.models.language_model import Generation, TokenLogProbability
 
 
+@contextmanager
+def closed_on_error(exchange: Exchange) -> Iterator[None]:
+    """Gives up an exchange that comes to no response, for whatever reason."""
+    try:
+        yield
+    except BaseException:
+        exchange.close()
+        raise
+
+
 class Exchange:
-    """A request's answers, from the waiting room to the last token.
+    """A request's answers, from the waiting room, where it takes its places, to the last token.
 
     Args:
-        job: the answers; there must be places taken for them in the room.
+        num_answers: how many are asked for.
         room: gets a place back with each answer's first token.
         metrics: counted as it goes.
         record: filled as it goes.
-        settings: time limit, and whether texts are logged.
+        log_text: whether texts are logged.
+        limit: the request's time.
+
+    Raises:
+        ApiError: 429, 400; the room has not so many places.
     """
 
     def __init__(
-        self, job: Job, room: WaitingRoom, metrics: Metrics, record: Record, settings: ServingSettings
+        self, num_answers: int, room: WaitingRoom, metrics: Metrics, record: Record, log_text: bool, limit: TimeLimit
     ) -> None:
-        self.usage = Usage(job.num_prompt_tokens)
-        self._job = job
+        room.enter(num_answers)
+        self.usage = Usage(0)
+        self._job = Job([], [], 0)
         self._room = room
         self._metrics = metrics
         self._record = record
-        self._settings = settings
-        self._deadline = asyncio.get_running_loop().time() + settings.timeout
-        self._waiting = set(range(len(job.answers)))
+        self._log_text = log_text
+        self._limit = limit
+        self._waiting = set(range(num_answers))
         self._last_token: dict[int, float] = {}
         self._generations: dict[int, Generation] = {}
         self._ticket: Ticket | None = None
-        record.choices = len(job.answers)
-        record.prompt_tokens = job.num_prompt_tokens
-        metrics.prompt_tokens.inc(job.num_prompt_tokens)
+
+    async def prepare(self, work: Callable[[], Job]) -> Job:
+        """Have the prompts encoded and the forms compiled, in a thread of their own."""
+        async with self._limit.kept():
+            job = self._job = await asyncio.to_thread(work)
+        self.usage.prompt = self._record.prompt_tokens = job.num_prompt_tokens
+        self._record.choices = len(job.answers)
+        self._metrics.prompt_tokens.inc(job.num_prompt_tokens)
+        return job
 
     def start(self, loop: EngineLoop, *, follow: bool) -> None:
         """Hand the answers to the engine."""
@@ -56,19 +77,19 @@ class Exchange:
         self, loop: EngineLoop, work: Callable[[], list[list[TokenLogProbability | None]]]
     ) -> list[list[TokenLogProbability | None]]:
         """Have the prompts scored, which takes the engine's thread a forward pass for each."""
-        async with self._in_time():
+        async with self._limit.kept():
             return await loop.call(work)
 
     async def accepted(self) -> None:
         """Wait until the engine has them in its queue; raises what it refused."""
         assert self._ticket is not None
-        async with self._in_time():
+        async with self._limit.kept():
             await self._ticket.accepted()
 
     async def generations(self) -> list[Generation]:
         """All answers, whole."""
         await self.accepted()
-        async with self._in_time():
+        async with self._limit.kept():
             async for _ in self._progress():
                 pass
         return [self._generations[number] for number in range(len(self._job.answers))]
@@ -78,7 +99,7 @@ class Exchange:
         try:
             for chunk in writer.opening(len(self._job.answers)):
                 yield chunk
-            async with self._in_time():
+            async with self._limit.kept():
                 async for number, progress in self._progress():
                     for chunk in writer.pieces(number, progress):
                         yield chunk
@@ -96,7 +117,7 @@ class Exchange:
             self._ticket.close()
         self._room.leave(len(self._waiting))
         self._waiting.clear()
-        if self._settings.log_text:
+        if self._log_text:
             self._record.texts = [
                 (text, answer.text) for text, answer in zip(self._job.texts, self._job.answers, strict=True)
             ]
@@ -135,25 +156,3 @@ class Exchange:
             raise ApiError(
                 422, f"the schema or grammar could not be followed: {constraint.problem}", code="form_not_followed"
             )
-
-    def _in_time(self) -> _InTime:
-        return _InTime(self._deadline, self._settings.timeout)
-
-
-class _InTime:
-    """What is done within it is broken off at the deadline, with the API's error."""
-
-    def __init__(self, deadline: float, seconds: float) -> None:
-        self._timeout = asyncio.timeout_at(deadline)
-        self._seconds = seconds
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError as late:
-            raise ApiError(
-                504, f"the request took longer than {self._seconds:g} seconds, the most it may", code="timeout"
-            ) from late

@@ -53,6 +53,40 @@ def _parse(content: bytes) -> Any:
         raise ApiError(400, f"the body cannot be read: {said(error)}", code="invalid_json") from error
 
 
+class TimeLimit:
+    """What one request may take.
+
+    Args:
+        seconds: from its arrival to its end.
+        spent: those that have passed.
+    """
+
+    def __init__(self, seconds: float, spent: float) -> None:
+        self._seconds = seconds
+        self._deadline = asyncio.get_running_loop().time() + seconds - spent
+
+    def kept(self) -> _Kept:
+        """A context; what is done within it is broken off at the deadline, with the API's error."""
+        return _Kept(self._deadline, self._seconds)
+
+
+class _Kept:
+    def __init__(self, deadline: float, seconds: float) -> None:
+        self._timeout = asyncio.timeout_at(deadline)
+        self._seconds = seconds
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError as late:
+            raise ApiError(
+                504, f"the request took longer than {self._seconds:g} seconds, the most it may", code="timeout"
+            ) from late
+
+
 class WaitingRoom:
     """Counts the answers that have no first token yet."""
 

@@ -11,8 +11,6 @@ from vernacular.foundation.configuration import Configuration, validate
 from vernacular.foundation.errors import UserError
 from vernacular.inference.serving.errors import ApiError, bad_request
 
-Asked = TypeVar("Asked", bound=Configuration)
-
 WITHOUT_EFFECT = frozenset({"user", "metadata", "safety_identifier", "prompt_cache_key", "service_tier"})
 """Fields that say nothing about the answer."""
 
@@ -101,6 +99,12 @@ class CompletionRequest(_Request):
         None, ge=0, le=MOST_ALTERNATIVES, description="log-probability of each token, and this many alternatives"
     )
 
+    @property
+    def num_answers(self) -> int:
+        """n to each prompt; a list of numbers is one prompt."""
+        is_one = isinstance(self.prompt, str) or (len(self.prompt) > 0 and isinstance(self.prompt[0], int))
+        return self.n * (1 if is_one else len(self.prompt))
+
 
 class TextPart(Configuration):
     """A part of a message."""
@@ -159,6 +163,14 @@ class ChatRequest(_Request):
     top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES, description="this many alternatives to each")
     tools: tuple[Tool, ...] = Field((), description="functions that the model may call")
     tool_choice: str | dict[str, JsonValue] | None = Field(None, description="auto or none")
+
+    @property
+    def num_answers(self) -> int:
+        """n to the conversation."""
+        return self.n
+
+
+Asked = TypeVar("Asked", CompletionRequest, ChatRequest)
 
 
 def read_request(kind: type[Asked], body: Mapping[str, Any]) -> Asked:
