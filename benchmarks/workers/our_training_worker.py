@@ -122,7 +122,8 @@ def main() -> None:
             result = trainer._step(position)
             position.add(result, 0.0)
             first = number * job.rows
-            return result.loss, sum(len(d) for row in rows[first : first + job.rows] for d in row)
+            lengths = (sum(len(document) for document in row) for row in rows[first : first + job.rows])
+            return result.loss, sum(min(length, job.tokens) for length in lengths)  # a row's last token is only asked
 
         serve(step)
 
