@@ -126,6 +126,7 @@ def test_texts_are_logged_only_when_asked(served_weights: Path, served_lm: Local
     ("words", "env", "said"),
     [
         (("--max-waiting", "0"), {}, "max_waiting"),
+        (("--grace", "inf"), {}, "finite number"),
         (("--max-wating", "1"), {}, "did you mean '--max-waiting'"),
         (("--api-key-file", "nowhere.txt"), {}, "nowhere.txt"),
         ((), {"VERNACULAR_API_KEYS": "good,two words"}, "key 2 holds a blank"),

@@ -44,6 +44,33 @@ def check(response: httpx.Response, status: int, code: str, param: str | None = 
         ("chat/completions", {"n": 0}, "n", "greater than or equal to 1"),
         ("chat/completions", {"seed": -1}, "seed", "greater than or equal to 0"),
         ("completions", {"repetition_penalty": 1e40}, "repetition_penalty", "less than or equal to 100"),
+        ("chat/completions", {"seed": -1, "n": 3}, "seed", "greater than or equal to 0"),
+        ("chat/completions", {"top_p": 0}, "top_p", "greater than 0"),
+        ("chat/completions", {"repetition_penalty": 1e9}, "repetition_penalty", "100"),
+        ("chat/completions", {"stop": ["a", 5]}, "stop.1", "valid string"),
+        ("chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "valid string"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages.0.content.0.text",
+            "missing",
+        ),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
+            "messages.0.content.0.type",
+            "only text parts are served",
+        ),
+        (
+            "chat/completions",
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format.json_schema.schema",
+            "missing",
+        ),
+        ("completions", {"seed": -7}, "seed", "greater than or equal to 0"),
+        ("completions", {"prompt": [True, False]}, "prompt", "list of token ids"),
+        ("completions", {"prompt": [[5, True]]}, "prompt", "list of token ids"),
+        ("completions", {"prompt": ["मैं", 5]}, "prompt", "list of texts"),
         ("completions", {"logprobs": 21}, "logprobs", "20"),
         ("completions", {"prompt": []}, "prompt", "empty list"),
         ("completions", {"prompt": [1, 100_000]}, "prompt", "outside the vocabulary"),
@@ -109,7 +136,11 @@ def test_unknown_models_and_addresses(server: ServerProcess) -> None:
         assert "'tiny'" in check(response, 404, "model_not_found", "model")
     check(httpx.get(f"{server.url}/v1/models/gęś"), 404, "model_not_found", "model")
     check(httpx.post(f"{server.url}/v1/embeddings", json={}), 404, "unknown_url")
-    check(httpx.get(f"{server.url}/v1/completions"), 405, "method_not_allowed")
+    asked = httpx.get(f"{server.url}/v1/completions")
+    assert check(asked, 405, "method_not_allowed") == "/v1/completions takes POST only"
+    assert asked.headers["allow"] == "POST"
+    asked = httpx.delete(f"{server.url}/v1/models")
+    assert check(asked, 405, "method_not_allowed") == "/v1/models takes GET or HEAD only"
 
 
 def test_a_prompt_that_is_too_long_is_refused(server: ServerProcess, served_lm: LocalModel) -> None:

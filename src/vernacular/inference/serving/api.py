@@ -183,6 +183,11 @@ def _say_accident(request: Request, error: Exception) -> Response:
 
 
 def _say_route(request: Request, error: HTTPException) -> Response:
-    code, what = ("method_not_allowed", "method") if error.status_code == 405 else ("unknown_url", "path")
-    message = f"unknown {what}: {request.method} {request.url.path}; there are {', '.join(ROUTES)}"
-    return _say(request, ApiError(error.status_code, message, code=code))
+    if error.status_code == 405:
+        allowed = (error.headers or {})["Allow"]
+        methods = " or ".join(sorted(allowed.split(", ")))
+        said = ApiError(405, f"{request.url.path} takes {methods} only", code="method_not_allowed")
+        said.headers["Allow"] = allowed
+        return _say(request, said)
+    message = f"unknown path: {request.method} {request.url.path}; there are {', '.join(ROUTES)}"
+    return _say(request, ApiError(error.status_code, message, code="unknown_url"))

@@ -16,6 +16,12 @@ from vernacular.inference.serving.errors import ApiError, bad_request, said
 from vernacular.inference.serving.schema import ChatMessage, ChatRequest, CompletionRequest, SchemaFormat
 from vernacular.models.language_model import Sampling, TokenLogProbability
 
+_NAMES_IN_THE_API = {
+    "json_schema": "response_format",
+    "log_probabilities": "logprobs",
+    "max_new_tokens": "max_tokens",
+}
+"""Of settings of ours that are called otherwise there."""
 _ANY_OBJECT = '{"type": "object"}'
 
 
@@ -162,7 +168,7 @@ def _answers(
         samplings = [validate(Sampling, {**settings, "seed": seed + number}) for number in range(asked.n)]
         return [lm.answer(ids, sampling, follow=asked.stream) for sampling in samplings]
     except UserError as error:
-        where = {"json_schema": "response_format"}.get((error.where or "").partition(":")[0], error.where)
+        where = _NAMES_IN_THE_API.get((error.where or "").partition(":")[0], error.where)
         raise ApiError(400, said(error), code="invalid_value", param=where) from error
 
 

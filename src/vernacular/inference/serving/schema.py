@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, JsonValue
+from pydantic import Discriminator, Field, JsonValue, Tag, ValidationError, field_validator
 
 from vernacular.foundation.configuration import Configuration, validate
 from vernacular.foundation.errors import UserError
@@ -37,6 +37,19 @@ ONLY_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 MOST_CHOICES = 128
 MOST_ALTERNATIVES = 20
+_LONGEST_NAME = 40
+
+
+def _tag(value: Any) -> str:
+    return "many" if isinstance(value, list | tuple) else "one"
+
+
+_Item = TypeVar("_Item")
+OneOrMore = Annotated[
+    Annotated[str, Tag("one")] | Annotated[tuple[_Item, ...], Tag("many")],
+    Discriminator(_tag),
+]
+"""A text or a list; which of them, the value itself says, so that an error is about that one only."""
 
 
 class StreamOptions(Configuration):
@@ -72,8 +85,10 @@ class _Request(Configuration):
 
     model: str = Field(description="name of the model, as /v1/models lists it")
     n: int = Field(1, ge=1, le=MOST_CHOICES, description="answers to each prompt")
-    seed: int | None = Field(None, description="seed of the draws; answer i takes seed + i. Without it, a fresh one")
-    stop: str | tuple[str, ...] = Field((), description="strings that end the answer; not part of it")
+    seed: int | None = Field(
+        None, ge=0, description="seed of the draws; answer i takes seed + i. Without it, a fresh one"
+    )
+    stop: OneOrMore[str] = Field((), description="strings that end the answer; not part of it")
     stream: bool = Field(False, description="send the answer as it comes")
     stream_options: StreamOptions | None = Field(None, description="for streams")
     temperature: float = Field(1.0, ge=0, le=2, description="0 = greedy")
@@ -98,6 +113,20 @@ class CompletionRequest(_Request):
     logprobs: int | None = Field(
         None, ge=0, le=MOST_ALTERNATIVES, description="log-probability of each token, and this many alternatives"
     )
+
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _is_of_one_kind(cls, prompt: Any) -> Any:
+        """Said here, for pydantic reads true as 1, and names every kind that it tried."""
+        if isinstance(prompt, str):
+            return prompt
+        if isinstance(prompt, list):
+            lists = prompt if prompt and all(isinstance(one, list) for one in prompt) else [prompt]
+            if all(type(token) is int for ids in lists for token in ids):
+                return prompt
+            if all(isinstance(text, str) for text in prompt):
+                return prompt
+        raise ValueError("the prompt is to be a text, a list of texts, a list of token ids, or a list of such lists")
 
     @property
     def num_answers(self) -> int:
@@ -132,7 +161,7 @@ class ChatMessage(Configuration):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"] = Field(description="developer is read as system")
-    content: str | tuple[TextPart, ...] | None = Field(None, description="text, or parts of type text")
+    content: OneOrMore[TextPart] | None = Field(None, description="text, or parts of type text")
     tool_calls: tuple[ToolCall, ...] = Field((), description="of an assistant's message")
     tool_call_id: str | None = Field(None, description="of a tool's message")
 
@@ -183,6 +212,7 @@ def read_request(kind: type[Asked], body: Mapping[str, Any]) -> Asked:
     for name, neutral in ONLY_NEUTRAL.items():
         if name in given and given.pop(name) not in neutral:
             raise ApiError(400, f"'{name}' is not served here; leave it out", code="unsupported_parameter", param=name)
+    _check_parts(given.get("messages"))
     if isinstance(given.get("messages"), list):
         given["messages"] = [_without_nulls(message) for message in given["messages"]]
     if isinstance(given.get("response_format"), dict) and isinstance(given["response_format"].get("json_schema"), dict):
@@ -193,7 +223,39 @@ def read_request(kind: type[Asked], body: Mapping[str, Any]) -> Asked:
     try:
         return validate(kind, given)
     except UserError as error:
-        raise bad_request(error) from error
+        cause = error.__cause__
+        param = _param(cause, given) if isinstance(cause, ValidationError) else None
+        raise bad_request(error, param) from error
+
+
+def _param(error: ValidationError, given: Mapping[str, Any]) -> str:
+    """Where the field at fault stands in the request: pydantic's path without the branches of unions that it tried."""
+    problems = error.errors()
+    first = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])  # as `validate` has it
+    here: Any = given
+    path: list[str] = []
+    for place in first["loc"]:
+        if (isinstance(here, dict) and place in here) or (isinstance(here, list) and isinstance(place, int)):
+            here = here[place]
+            path.append(str(place))
+    if first["type"] == "missing":
+        path.append(str(first["loc"][-1]))
+    return ".".join(path)
+
+
+def _check_parts(messages: Any) -> None:
+    """Refuse images, sound and files by that name, not by their keys."""
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        for place, part in enumerate(content if isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(kind, str) and kind != "text":
+                raise ApiError(
+                    400,
+                    f"only text parts are served, not parts of type '{kind[:_LONGEST_NAME]}'",
+                    code="invalid_value",
+                    param=f"messages.{number}.content.{place}.type",
+                )
 
 
 def _without_nulls(value: Any) -> Any:

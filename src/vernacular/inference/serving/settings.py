@@ -21,6 +21,10 @@ class ServingSettings(Configuration):
     max_body_bytes: int = Field(
         8 << 20, gt=0, description="longest body of a request in bytes; a longer one gets status 413"
     )
-    timeout: float = Field(600, gt=0, description="most seconds for one request; then it gets status 504")
-    grace: float = Field(60, ge=0, description="most seconds to finish running answers when told to stop")
+    timeout: float = Field(
+        600, gt=0, allow_inf_nan=False, description="most seconds for one request; then it gets status 504"
+    )
+    grace: float = Field(
+        60, ge=0, allow_inf_nan=False, description="most seconds to finish running answers when told to stop"
+    )
     log_text: bool = Field(False, description="write prompts and answers into the log as well")
