@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+from vernacular.cli.main import main
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
@@ -47,6 +48,8 @@ def test_import_then_export(run_cli, published: Path, tmp_path: Path) -> None:
     [
         (("--window", "wide"), "'wide' is no window"),
         (("--shard-gb", "0"), "holds nothing"),
+        (("--shard-gb", "inf"), "inf is not finite"),
+        (("--shard-gb", "nan"), "nan is not finite"),
         (("--dtype", "int8"), "unknown dtype 'int8'"),
         (("--template", "krutrim-3"), "krutrim-"),
         (("--template", "nowhere.jinja"), "the chat template does not exist"),
@@ -70,6 +73,19 @@ def test_a_folder_is_replaced_only_by_force(run_cli, published: Path, tmp_path: 
 def test_export_names_the_nearest_format(run_cli, published: Path, tmp_path: Path) -> None:
     done = run_cli("export", published, tmp_path / "out", "--format", "transformer", code=2)
     assert "did you mean 'transformers'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--ids-only",), "add --format gguf"),
+        (("--format", "gguf", "--shard-gb", "2"), "gguf is written as one file"),
+    ],
+)
+def test_export_refuses_a_flag_of_the_other_format(run_cli, published: Path, tmp_path: Path, words, said: str) -> None:
+    done = run_cli("export", published, tmp_path / "out", *words, code=2)
+    assert said in done.stderr and words[-1 if words[-1].startswith("--") else -2] in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_export_writes_a_file_for_llama_cpp(run_cli, published: Path, tmp_path: Path) -> None:
@@ -116,3 +132,48 @@ def test_inspect_shows_an_artifact_and_its_weights(run_cli, published: Path, tmp
 def test_inspect_refuses_what_is_neither(run_cli, tmp_path: Path) -> None:
     done = run_cli("inspect", tmp_path, code=2)
     assert "is not finished" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_inspect_says_that_there_is_no_folder(run_cli, published: Path, tmp_path: Path) -> None:
+    done = run_cli("inspect", tmp_path / "nowhere", code=2)
+    assert "the folder does not exist" in done.stderr and "check the path" in done.stderr
+    assert "this is a file, not a folder" in run_cli("inspect", published / "config.json", code=2).stderr
+
+
+def changed(name: str, **changes: object):
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+BROKEN = {
+    "layers": (changed("config.json", num_hidden_layers=9), "the tensor 'model.layers.2."),
+    "vocabulary": (changed("config.json", vocab_size=421), "config.json asks for [421, 64]"),
+    "tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("മലയാളം"), "tokenizer.json:1:1"),
+    "settings": (lambda folder: (folder / "tokenizer_config.json").write_text("[]"), "tokenizer_config.json"),
+    "template": (lambda folder: (folder / "chat_template.jinja").write_text("{% for %}"), "chat_template.jinja"),
+    "end": (changed("generation_config.json", eos_token_id="koniec"), 'eos_token_id is "koniec"'),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_inspect_calls_broken_weights_so(case: str, capsys, published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    shutil.copytree(published, folder)
+    spoil, said = BROKEN[case]
+    spoil(folder)
+    assert main(["inspect", str(folder)]) == 2
+    shown = capsys.readouterr().out
+    assert "mistral (MistralForCausalLM)" in shown
+    _, *reasons = shown.split("broken: ")
+    assert len(reasons) == 1 and said in reasons[0]
+
+
+def test_weights_without_tokenizer_and_template_are_not_broken(run_cli, published: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(published / name, folder / name)
+    assert "broken" not in run_cli("inspect", folder).stdout

@@ -6,6 +6,7 @@ The folder needs no remote code wherever transformers has the class; where it ha
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ EXAMPLES = """\
   vernacular export weights/bielik bielik-f16.gguf --format gguf --dtype float16
   vernacular export weights/granite granite-q8.gguf --format gguf --dtype q8_0
 """
+_SHARD_GIGABYTES = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,15 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """What `import` and `export` share."""
-    parser.add_argument(
-        "--shard-gb", type=float, default=5.0, metavar="N", help="most gigabytes in a file of weights (default: 5)"
-    )
+    parser.add_argument("--shard-gb", type=float, metavar="N", help="most gigabytes in a file of weights (default: 5)")
     parser.add_argument("--force", action="store_true", help="replace OUT where it is there already")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Export, and say what came out."""
     shard_bytes = read_shard_bytes(arguments.shard_gb)
+    _check_format(arguments)
     from vernacular.models.bridge import export_weights
 
     bridged = export_weights(
@@ -62,10 +63,24 @@ def run(arguments: argparse.Namespace) -> None:
     print_bridged(bridged)
 
 
-def read_shard_bytes(gigabytes: float) -> int:
-    """Bytes of so many gigabytes."""
+def _check_format(arguments: argparse.Namespace) -> None:
+    """Refuse a flag that the format does not read."""
     from vernacular.foundation.errors import UserError
 
+    if arguments.ids_only and arguments.format != "gguf":
+        raise UserError("only gguf is written for token ids only", where="--ids-only", fix="add --format gguf")
+    if arguments.shard_gb is not None and arguments.format == "gguf":
+        raise UserError("gguf is written as one file", where="--shard-gb", fix="leave the flag out")
+
+
+def read_shard_bytes(gigabytes: float | None) -> int:
+    """Bytes of so many gigabytes; None for the default."""
+    from vernacular.foundation.errors import UserError
+
+    if gigabytes is None:
+        gigabytes = _SHARD_GIGABYTES
+    if not math.isfinite(gigabytes):
+        raise UserError(f"{gigabytes} is not finite", where="--shard-gb", fix="give a number above 0")
     if not gigabytes > 0:
         raise UserError(f"a shard of {gigabytes} GB holds nothing", where="--shard-gb", fix="give more than 0")
     return int(gigabytes * 1e9)

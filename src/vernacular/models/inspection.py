@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vernacular.foundation.errors import UserError
@@ -10,11 +10,12 @@ from vernacular.foundation.files import read_json_object
 from vernacular.models.bridge import PROVENANCE
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import load_family
-from vernacular.models.published_tensors import published_shapes
+from vernacular.models.published_tensors import check_tensors, published_shapes
 from vernacular.models.tensor_files import TensorFolder, published_files
-from vernacular.models.weights import read_config
-from vernacular.tokens.template import ChatTemplate
-from vernacular.tokens.tokenizer import Tokenizer
+from vernacular.models.weights import read_config, stated_end_ids
+from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
+from vernacular.tokens.tokenizer import CONFIG_FILE, Tokenizer
+from vernacular.tokens.tokenizer_files import SENTENCEPIECE_FILE, TOKENIZER_FILE
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 # Bytes per value of a matrix with its scales: one per row, or one of 4 bytes for each 128 values.
@@ -30,6 +31,27 @@ def describe(folder: Path) -> str:
     lines = list(_facts(folder, read_config(folder)))
     width = max(len(name) for name, _ in lines)
     return "\n".join([str(folder), *(f"  {name:<{width}}  {fact}" for name, fact in lines)])
+
+
+def faults(folder: Path) -> list[UserError]:
+    """Why the folder's weights cannot be used as they are; empty for sound ones.
+
+    Compared are the tensors' names and shapes, from the files' headers, with config.json; read are the tokenizer, the
+    chat template and the ids of the tokens that end an answer. A folder without tokenizer or template is sound.
+    """
+    configuration = read_config(folder)
+    checks: list[Callable[[], object]] = [lambda: _check_tensors(folder, configuration), lambda: stated_end_ids(folder)]
+    if _has_tokenizer(folder):
+        checks.append(lambda: Tokenizer.load(folder))
+    if _has_template(folder):
+        checks.append(lambda: ChatTemplate.load(folder))
+    found: dict[str, UserError] = {}  # tokenizer and template may fail by the same file
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            found.setdefault(str(error), error)
+    return list(found.values())
 
 
 def memory_bytes(configuration: DecoderConfiguration) -> dict[str, int]:
@@ -94,6 +116,25 @@ def _parameters(c: DecoderConfiguration) -> str:
     return f"{c.num_parameters():,}{active}; {c.vocab_size:,} rows of embeddings, {tied}"
 
 
+def _check_tensors(folder: Path, configuration: DecoderConfiguration) -> None:
+    with TensorFolder(published_files(folder)) as tensors:
+        check_tensors(tensors, configuration, folder)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE))
+
+
+def _has_template(folder: Path) -> bool:
+    """Whether the folder states one; an unreadable tokenizer_config.json is to be read, and to fail."""
+    if (folder / TEMPLATE_FILE).is_file():
+        return True
+    try:
+        return bool((folder / CONFIG_FILE).is_file() and read_json_object(folder / CONFIG_FILE).get("chat_template"))
+    except UserError:
+        return True
+
+
 def _files(folder: Path) -> str:
     files = published_files(folder)
     sizes: dict[str, int] = {}
@@ -109,7 +150,7 @@ def _tokenizer(folder: Path, configuration: DecoderConfiguration) -> str:
     try:
         tokenizer = Tokenizer.load(folder)
     except UserError as error:
-        return f"none: {error.message}"
+        return f"cannot be read: {error.message}" if _has_tokenizer(folder) else "none"
     first = " ".join(filter(None, map(tokenizer.token_text, tokenizer.begin_ids))) or "nothing"
     last = tokenizer.special_names.get("eos_token", "nothing")
     spare = configuration.vocab_size - tokenizer.vocab_size
@@ -121,7 +162,7 @@ def _template(folder: Path) -> str:
     try:
         template = ChatTemplate.load(folder)
     except UserError as error:
-        return f"none: {error.message}"
+        return f"cannot be read: {error.message}" if _has_template(folder) else "none"
     reads_tools = "reads tools" if "tools" in template.source or template.tool_use is not None else "no tools"
     return f"{len(template.source):,} characters, {reads_tools}; {template.hash[:12]}"
 

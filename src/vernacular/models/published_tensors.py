@@ -33,7 +33,8 @@ def copy_tensors(
     target = torch_dtype(dtype) if dtype is not None else None
     wanted = list(load_family(configuration.family).published_tensors(configuration))
     with TensorFolder(published_files(source)) as tensors:
-        _check_tensors(tensors, wanted, configuration, source)
+        check_tensors(tensors, configuration, source)
+        _check_copies(tensors, wanted, configuration)
         written = [
             TensorFacts(facts.name, target or facts.dtype, facts.shape)
             for facts in (tensors.facts[name] for name, _ in wanted)
@@ -51,26 +52,36 @@ def copy_tensors(
     return str(max(sizes, key=sizes.__getitem__)).removeprefix("torch.")
 
 
-def _check_tensors(
-    tensors: TensorFolder, wanted: list[PublishedTensor], configuration: DecoderConfiguration, source: Path
-) -> None:
-    """Refuse a missing, surplus or misshapen tensor, and a second head that is not the tied one."""
+def check_tensors(tensors: TensorFolder, configuration: DecoderConfiguration, source: Path) -> None:
+    """Refuse a missing, surplus or misshapen tensor, by what the files' headers say.
+
+    Args:
+        tensors: the folder's tensors.
+        configuration: what its config.json says.
+        source: the folder.
+    """
     shapes = published_shapes(configuration)
     for name, shape in shapes.items():
         if name not in tensors.facts:
             raise missing_tensor(name, source)
         check_shape(tensors.facts[name], shape, tensors.files[name])
+    for name in sorted(tensors.facts.keys() - shapes.keys()):
+        if not (_is_tied_head(name, configuration) or _is_frequencies(name, configuration)):
+            raise surplus_tensor(name, tensors.files[name])
+
+
+def _check_copies(tensors: TensorFolder, wanted: list[PublishedTensor], configuration: DecoderConfiguration) -> None:
+    """Refuse a second head that is not the tied one, and rotary frequencies that are not those of the config."""
     table = next(theirs for theirs, ours in wanted if ours == ("embedding.weight",))
-    for name in tensors.facts.keys() - shapes.keys():
-        file = tensors.files[name]
-        if name == TIED_HEAD and configuration.tie_embeddings:
+    for name, file in tensors.files.items():
+        if _is_tied_head(name, configuration):
             if not torch.equal(tensors.read(TIED_HEAD), tensors.read(table)):
                 raise UserError(
                     f"'{TIED_HEAD}' differs from the embedding table, though config.json says that they are one",
                     where=file,
                     fix="set tie_word_embeddings to false in config.json if the head was trained apart",
                 )
-        elif name.endswith(_FREQUENCIES) and configuration.position == "rotary":
+        elif _is_frequencies(name, configuration):
             ours = RotaryPosition(configuration.head_dim, configuration.rope_theta).frequencies
             theirs = tensors.read(name).float()
             if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=0.01):  # It may be bfloat16.
@@ -79,8 +90,14 @@ def _check_tensors(
                     where=file,
                     fix="use weights with plain rotary positions",
                 )
-        else:
-            raise surplus_tensor(name, file)
+
+
+def _is_tied_head(name: str, configuration: DecoderConfiguration) -> bool:
+    return name == TIED_HEAD and configuration.tie_embeddings
+
+
+def _is_frequencies(name: str, configuration: DecoderConfiguration) -> bool:
+    return name.endswith(_FREQUENCIES) and configuration.position == "rotary"
 
 
 def published_shapes(configuration: DecoderConfiguration) -> dict[str, tuple[int, ...]]:
