@@ -202,7 +202,8 @@ def test_files_that_are_not_as_they_should_be(lm: LocalModel, tmp_path: Path) ->
     (tmp_path / "b.jsonl.partial").write_text("something else\n")
     with pytest.raises(UserError, match="no unfinished batch"):
         answer_file(lm, prompts, tmp_path / "b.jsonl", SHORT)
-    for mine in ("a letter without a line's end", "{}", '{"vernacular_batch": 1, "depends_on": {"mine', "\0" * 50, "\n"):
+    cut = '{"vernacular_batch": 1, "depends_on": {"mine'
+    for mine in ("a letter without a line's end", "{}", cut, "\0" * 50, "\n"):
         (tmp_path / "b.jsonl.partial").write_text(mine)
         with pytest.raises(UserError, match="no unfinished batch"):
             answer_file(lm, prompts, tmp_path / "b.jsonl", SHORT)

@@ -105,6 +105,7 @@ def test_at_the_end_only_the_end_tokens_are_allowed(lm: LocalModel) -> None:
         ({"json_schema": '{"type": "objekt"}'}, "objekt"),
         ({"json_schema": '{"type":'}, "not valid JSON"),
         ({"json_schema": "[1]"}, "is an object"),
+        ({"json_schema": '{"a":' * 100_000}, "nested too deeply"),
         ({"json_schema": '{"$ref": "#/nowhere"}'}, "nowhere"),
         ({"json_schema": '{"type": "string", "pattern": "("}'}, "unclosed group"),
         ({"json_schema": '{"type": "array", "uniqueItems": true}'}, "uniqueItems"),
@@ -116,6 +117,22 @@ def test_a_wrong_form_is_refused_with_its_reason(lm: LocalModel, sampling: dict,
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         make_constraint(lm.tokenizer, Sampling(**sampling))
     assert caught.value.where.startswith(("json_schema", "grammar"))
+
+
+@pytest.mark.parametrize("end", [-1, 448, 10**12, "</s>", 2.5, [2]], ids=str)
+def test_an_end_token_that_is_none_is_refused(lm: LocalModel, end: object) -> None:
+    with pytest.raises(UserError, match="is none of the 448 tokens") as caught:
+        make_constraint(lm.tokenizer, Sampling(json_schema="{}"), vocab_size=448, end_ids=[2, end])
+    assert caught.value.where == "eos_token_id"
+
+
+def test_a_tokenizer_that_cannot_follow_a_form_is_refused(lm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("duplicate token")
+
+    monkeypatch.setattr("llguidance.LLTokenizer", refuse)
+    with pytest.raises(UserError, match="with this tokenizer: duplicate token"):
+        make_constraint(lm.tokenizer, Sampling(json_schema="{}"), vocab_size=447)
 
 
 def test_a_form_that_grows_too_complex_ends_its_own_answer_only(lm: LocalModel) -> None:

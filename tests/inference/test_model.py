@@ -153,6 +153,17 @@ def test_a_device_that_is_not_there_is_refused(weights_folder: Path, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MachineError, match="no GPU that PyTorch can use: cuda:3"):
         load(weights_folder, device="cuda:3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(MachineError, match="no cuda:7: its GPUs are cuda:0 to cuda:1"):
+        load(weights_folder, device="cuda:7")
+
+
+@pytest.mark.parametrize("device", ["mps", "meta", "cpu:3", "cuda:", "cuda:-1", "xpu:0", ""])
+def test_a_device_of_another_kind_is_refused(weights_folder: Path, device: str) -> None:
+    with pytest.raises(UserError, match=f"unknown device '{device}'") as caught:
+        load(weights_folder, device=device)
+    assert caught.value.fix == "choose cpu, cuda or cuda:NUMBER"
 
 
 @pytest.mark.parametrize(

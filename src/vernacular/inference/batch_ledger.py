@@ -107,7 +107,9 @@ class Ledger:
         """Read what is there, cut off from the first record that is none, or begin."""
         self._file.seek(0)
         first = self._file.readline()
-        header = json.dumps({"vernacular_batch": VERSION, "depends_on": depends_on}, ensure_ascii=False).encode() + b"\n"
+        header = (
+            json.dumps({"vernacular_batch": VERSION, "depends_on": depends_on}, ensure_ascii=False).encode() + b"\n"
+        )
         # Nothing, or a beginning of ours that a kill cut short.
         if header.startswith(first) and first != header:
             self._file.truncate(0)

@@ -7,7 +7,7 @@ in JSON is what `json.dumps` writes, one blank after a comma and a colon, so tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,7 +67,8 @@ def make_constraint(
         end_ids: tokens that end an answer; by default the tokenizer's end token.
 
     Raises:
-        UserError: both are given, or the schema or the grammar is wrong; says why.
+        UserError: both are given, the schema or the grammar is wrong, or the tokenizer and its end tokens are not what
+            a form can be followed with; says why.
         MachineError: llguidance is not installed.
     """
     if sampling.json_schema is None and sampling.grammar is None:
@@ -79,8 +80,9 @@ def make_constraint(
         where, grammar = "json_schema", _schema_grammar(sampling.json_schema)
     else:
         where, grammar = "grammar", guidance.LLMatcher.grammar_from_lark(sampling.grammar or "")
-    ends = tuple(sorted(set(end_ids or ()) or {tokenizer.end_id}))
-    vocabulary = _vocabulary(tokenizer, vocab_size or tokenizer.vocab_size, ends)
+    num_tokens = vocab_size or tokenizer.vocab_size
+    ends = _checked_ends(list(end_ids or ()) or [tokenizer.end_id], num_tokens)
+    vocabulary = _vocabulary(tokenizer, num_tokens, ends)
     problem = guidance.LLMatcher.validate_grammar(grammar, vocabulary)
     if problem and not problem.startswith("WARNING"):
         raise UserError(f"cannot be followed: {_one_line(problem)}", where=where)
@@ -125,6 +127,8 @@ def _schema_grammar(schema: str) -> str:
         raise UserError(
             f"not valid JSON: {error.msg}", where=f"json_schema:{error.lineno}:{error.colno}", fix="give a JSON object"
         ) from error
+    except RecursionError as error:
+        raise UserError("the JSON is nested too deeply", where="json_schema") from error
     if not isinstance(value, dict):
         raise UserError("a JSON schema is an object", where="json_schema", fix='write it like {"type": "object"}')
     try:
@@ -138,7 +142,24 @@ def _vocabulary(tokenizer: Tokenizer, vocab_size: int, ends: tuple[int, ...]) ->
     """The vocabulary as a tree of bytes: takes a moment, so it is kept."""
     guidance = _library()
     described: Any = _Described(tokenizer, vocab_size, ends[0])
-    return guidance.LLTokenizer(guidance.TokenizerWrapper(described), eos_token=list(ends))
+    try:
+        return guidance.LLTokenizer(guidance.TokenizerWrapper(described), eos_token=list(ends))
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"no schema or grammar can be followed with this tokenizer: {_one_line(str(error))}", where=tokenizer.where
+        ) from error
+
+
+def _checked_ends(end_ids: Sequence[int], vocab_size: int) -> tuple[int, ...]:
+    """Each end token once, in order; refused where one is none of the weights' tokens."""
+    for token in end_ids:
+        if not isinstance(token, int) or not 0 <= token < vocab_size:
+            raise UserError(
+                f"the end token {token!r} is none of the {vocab_size} tokens",
+                where="eos_token_id",
+                fix="repair it in the folder's generation_config.json or config.json",
+            )
+    return tuple(sorted(set(end_ids)))
 
 
 class _Described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -85,20 +86,18 @@ def _set_window(decoder: Decoder, window: int) -> None:
 
 
 def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        fix = "name it as torch does: cpu, cuda, cuda:1"
-        raise UserError(f"unknown device '{device}'", where="device", fix=fix) from error
-    is_cpu = kind == "cpu"
+    named = re.fullmatch(r"cpu|cuda(?::([0-9]{1,9}))?", device)
+    if named is None:
+        raise UserError(f"unknown device '{device}'", where="device", fix="choose cpu, cuda or cuda:NUMBER")
+    is_cpu = device == "cpu"
     if kernels is None:
         kernels = "native" if is_cpu else "torch"
     if kernels not in KERNELS:
         raise unknown_name("kernels", kernels, KERNELS)
     if kernels == "native" and not is_cpu:
         raise UserError("the native kernels run on a CPU", where="kernels", fix="choose device cpu or kernels torch")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise MachineError(f"this machine has no GPU that PyTorch can use: {device}", fix="choose device cpu")
+    if not is_cpu:
+        _check_gpu(int(named[1] or 0))
     if dtype in QUANTISED and kernels != "native":
         raise UserError(
             f"{dtype} needs the native kernels, which run on a CPU",
@@ -106,6 +105,16 @@ def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels
             fix="choose device cpu and kernels native, or dtype bfloat16",
         )
     return kernels
+
+
+def _check_gpu(number: int) -> None:
+    """Refuse a GPU that this machine does not have."""
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not present:
+        raise MachineError(f"this machine has no GPU that PyTorch can use: cuda:{number}", fix="choose device cpu")
+    if number >= present:
+        its = "its only GPU is cuda:0" if present == 1 else f"its GPUs are cuda:0 to cuda:{present - 1}"
+        raise MachineError(f"this machine has no cuda:{number}: {its}", fix="choose one that it has")
 
 
 class LocalModel:
