@@ -240,6 +240,9 @@ def test_a_request_that_takes_too_long_is_ended(served_lm: LocalModel, stream: b
             assert error["code"] == "timeout"
             assert response.status_code == (200 if stream else 504)
             assert "[DONE]" not in response.text
+            metrics = (await client.get("/metrics")).text
+            assert 'vernacular_requests_total{code="timeout",route="/v1/completions",status="504"} 1.0' in metrics
+            assert 'route="/v1/completions",status="200"' not in metrics
 
     asyncio.run(scene())
 
@@ -299,6 +302,20 @@ def test_an_accident_is_told_without_its_words(served_lm: LocalModel, monkeypatc
             assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
             assert "Żółw" not in response.text
             assert 'status="500"' in (await client.get("/metrics")).text
+
+    asyncio.run(scene())
+
+
+def test_what_only_grows_is_a_counter(served_lm: LocalModel) -> None:
+    async def scene() -> None:
+        engine = Halted(served_lm)
+        engine.may_go.set()
+        async with serving(served_lm, engine) as client:
+            text = (await client.get("/metrics")).text
+            for name in ("prefix_hit_tokens", "preemptions"):
+                assert f"# TYPE vernacular_{name}_total counter" in text
+                value = getattr(served_lm.engine.statistics, name)
+                assert f"vernacular_{name}_total {float(value)}" in text.splitlines()
 
     asyncio.run(scene())
 

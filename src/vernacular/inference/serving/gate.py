@@ -65,7 +65,7 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - the client was told; the others are not to suffer from it
             _log_accident(error, record)
         finally:
-            self._metrics.requests.labels(record.route, str(record.status)).inc()
+            self._metrics.requests.labels(record.route, str(record.status), record.code or "").inc()
             self._metrics.seconds.observe(record.seconds)
             record.log()
 

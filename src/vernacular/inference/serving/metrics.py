@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60)
@@ -19,7 +21,7 @@ class Metrics:
 
     def __init__(self, statistics: Callable[[], Any]) -> None:
         self._registry = CollectorRegistry()
-        self.requests = self._counter("requests", "Requests that were answered.", "route", "status")
+        self.requests = self._counter("requests", "Requests that have ended.", "route", "status", "code")
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens of the prompts of requests that were taken.")
         self.answer_tokens = self._counter("answer_tokens", "Tokens drawn.")
         self.first_token = self._histogram(
@@ -34,11 +36,10 @@ class Metrics:
             ("waiting", "waiting", "Answers that wait for the engine."),
             ("cache_pages_used", "pages_used", "Pages of the cache that are in use."),
             ("cache_pages_total", "pages_total", "Pages of the cache."),
-            ("prefix_hit_tokens", "prefix_hit_tokens", "Prompt tokens taken from another prompt's pages, since start."),
-            ("preemptions", "preemptions", "Answers put back for want of pages, since start."),
         ):
             gauge = Gauge(f"vernacular_{name}", help_text, registry=self._registry)
             gauge.set_function(partial(_read, statistics, field))
+        self._registry.register(_Totals(statistics))
 
     def text(self) -> bytes:
         """All of it, in Prometheus's format."""
@@ -49,6 +50,21 @@ class Metrics:
 
     def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"vernacular_{name}", help_text, buckets=buckets, registry=self._registry)
+
+
+class _Totals(Collector):
+    """What the engine itself has counted since it was made."""
+
+    def __init__(self, statistics: Callable[[], Any]) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Its counts at the time of asking."""
+        for field, help_text in (
+            ("prefix_hit_tokens", "Prompt tokens taken from another prompt's pages."),
+            ("preemptions", "Answers put back for want of pages."),
+        ):
+            yield CounterMetricFamily(f"vernacular_{field}", help_text, value=_read(self._statistics, field))
 
 
 def _read(statistics: Callable[[], Any], field: str) -> float:

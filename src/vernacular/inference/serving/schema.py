@@ -235,8 +235,10 @@ def _param(error: ValidationError, given: Mapping[str, Any]) -> str:
     here: Any = given
     path: list[str] = []
     for place in first["loc"]:
-        if (isinstance(here, dict) and place in here) or (isinstance(here, list) and isinstance(place, int)):
-            here = here[place]
+        inside: dict[Any, Any] = here if isinstance(here, dict) else {}
+        inside = dict(enumerate(here)) if isinstance(here, list) else inside
+        if place in inside:
+            here = inside[place]
             path.append(str(place))
     if first["type"] == "missing":
         path.append(str(first["loc"][-1]))
