@@ -47,6 +47,13 @@ def test_generate_takes_several_prompts_and_all_settings(run_cli, weights: Path,
         assert all(of_token["log_probability"] < 0 for of_token in line["log_probabilities"])
 
 
+def test_generate_takes_a_window_or_none(run_cli, weights: Path, lm: LocalModel) -> None:
+    windowless = lm.generate("Żółta łódka", max_new_tokens=12) + "\n"
+    assert run_cli("generate", weights, "Żółta łódka", *SHORT, "--window", "none").stdout == windowless
+    windowed = load(weights, window=3).generate("Żółta łódka", max_new_tokens=12) + "\n"
+    assert run_cli("generate", weights, "Żółta łódka", *SHORT, "--window", "3").stdout == windowed
+
+
 @pytest.mark.parametrize("kernels", ["native", "torch"])
 def test_generate_takes_either_kernels(run_cli, weights: Path, lm: LocalModel, kernels: str) -> None:
     expected = lm.generate("Żółta łódka", max_new_tokens=12) + "\n"
@@ -69,9 +76,11 @@ def test_generate_follows_a_schema_from_a_file(run_cli, weights: Path, tmp_path:
     [
         (("--temperature", "hot"), "temperature"),
         (("--temperature", "inf"), "finite"),
-        (("--seed", "-1"), "greater than or equal to 0"),
+        (("--seed", "-1"), "at least 0"),
         (("--top-p", "1.5"), "top_p"),
         (("--temprature", "1"), "did you mean '--temperature'?"),
+        (("--window", "0"), "'0' is no window: give a number of keys, or none for all before it"),
+        (("--window", "-3"), "no window"),
         (("--json", "--stream"), "--stream"),
         (("--log-probabilities", "1"), "add --json"),
     ],

@@ -75,7 +75,7 @@ def test_a_line_that_fails_leaves_the_others_alone(lm: LocalModel, tmp_path: Pat
         (b'{"prompt": "\xff"}', "not valid UTF-8 at byte 12"),
         (b'{"prompt": "\\ud800"}', "surrogate"),
         ({"prompt": "x", "temprature": 1, "id": "typo"}, "unknown key 'temprature'"),
-        ({"prompt": "x", "temperature": -1}, "greater than or equal to 0"),
+        ({"prompt": "x", "temperature": -1}, "at least 0"),
         ({"prompt": "x", "messages": []}, "either prompt or messages"),
         ({"id": 5}, "either prompt or messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "robot"),
@@ -242,6 +242,27 @@ def test_killed_and_run_again_gives_the_same_file(
     run_cli("batch", *words, "-o", tmp_path / "a.jsonl", code=1)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "prompts", "out", "said"),
+    [
+        ("weights", "p.jsonl", "/proc/x/y.jsonl", "cannot be written there: No such file"),
+        ("weights", "p.jsonl", "p.jsonl/y.jsonl", "cannot be written there: "),
+        ("weights", "p.jsonl", "p.jsonl", "there already"),
+        ("weights", "none.jsonl", "a.jsonl", "file not found"),
+        ("weights", ".", "a.jsonl", "Is a directory"),
+        ("openai:http://localhost/v1?model=x", "p.jsonl", "a.jsonl", "batch takes weights folders only"),
+    ],
+)
+def test_files_are_checked_before_weights_are_loaded(
+    run_cli: Callable[..., Any], tmp_path: Path, weights: str, prompts: str, out: str, said: str
+) -> None:
+    write(tmp_path / "p.jsonl", [{"prompt": "a"}])
+    # There are no weights: were they read first, they would be what is refused.
+    done = run_cli("batch", weights, prompts, "-o", out, code=2, cwd=tmp_path)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_two_runs_do_not_write_the_same_answers(lm: LocalModel, tmp_path: Path) -> None:

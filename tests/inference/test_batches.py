@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.inference.answer import Answer
 from vernacular.inference.encoding import TokenPair
@@ -311,6 +312,27 @@ def test_a_request_that_can_never_fit_is_refused_before_it_waits() -> None:
         engine.submit(answer_to([1] * 60, max_new_tokens=6))
     assert engine.is_idle
     engine.submit(answer_to([1] * 60, max_new_tokens=5))
+
+
+def test_a_cache_of_less_than_two_pages_is_refused() -> None:
+    decoder = make_decoder()
+    least = 2 * decoder.configuration.cache_bytes_per_token(4) * PAGE_TOKENS
+    with pytest.raises(UserError, match=f"of {least - 1} bytes holds less than 2 pages .* take {least}") as caught:
+        Engine(decoder, EngineSettings(cache_bytes=least - 1))
+    assert caught.value.where == "cache_bytes"
+    assert Engine(decoder, EngineSettings(cache_bytes=least)).statistics.pages_total == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("4GiB", 4 << 30), ("1.5 MiB", 3 << 19), ("64KiB", 65536), ("900", 900), ("4GB", 0), ("KiB", 0), ("0KiB", 0)],
+)
+def test_a_cache_may_be_written_with_its_unit(written: str, number: int) -> None:
+    if number:
+        assert EngineSettings(cache_bytes=written).cache_bytes == number
+    else:
+        with pytest.raises(UserError):
+            validate(EngineSettings, {"cache_bytes": written})
 
 
 class OnlyEven:

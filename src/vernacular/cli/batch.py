@@ -24,7 +24,7 @@ _SHOWN_FAILURES = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Weights, sampling, files."""
-    add_model_arguments(parser)
+    add_model_arguments(parser, weights="a weights folder, e.g. runs/demo/instruct")
     add_engine_arguments(parser)
     parser.add_argument("prompts", type=Path, metavar="PROMPTS", help="a JSON Lines file")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="ANSWERS", help="the file to write")
@@ -32,8 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer all lines; 1 if some could not be."""
+    from vernacular.foundation.errors import UserError
+    from vernacular.inference.backends.address import OURS, read_address
+    from vernacular.inference.batch import answer_file, check_files
+
     sampling = read_sampling(arguments)
-    from vernacular.inference.batch import answer_file
+    if read_address(arguments.weights).backend != OURS:
+        raise UserError(
+            "batch takes weights folders only", where=arguments.weights, fix="ask a back-end with `generate` or `chat`"
+        )
+    check_files(arguments.prompts, arguments.out)
+    # Only now: loading torch takes seconds, and a mistyped path is to be refused at once.
     from vernacular.inference.model import load
 
     lm = load(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,22 +34,22 @@ DEFAULTS = {"dtype": "float32", "device": "cpu"}
 
 
 def add_model_arguments(
-    parser: argparse.ArgumentParser, max_new_tokens: int | None = None, without: tuple[str, ...] = ()
+    parser: argparse.ArgumentParser,
+    max_new_tokens: int | None = None,
+    without: tuple[str, ...] = (),
+    weights: str = "a weights folder, e.g. runs/demo/instruct, or the address of a back-end",
 ) -> None:
-    """The weights and how to choose tokens: what `generate` and `chat` share.
+    """The weights and how to choose tokens: what `generate`, `chat` and `batch` share.
 
     Args:
         parser: receives the arguments.
         max_new_tokens: the default for this verb, where it is not that of `Sampling`.
         without: settings that this verb has no use for.
+        weights: what this verb takes for them.
     """
     from vernacular.models.language_model import Sampling
 
-    parser.add_argument(
-        "weights",
-        metavar="WEIGHTS",
-        help="a weights folder, e.g. runs/demo/instruct; generate and chat also take the address of a back-end",
-    )
+    parser.add_argument("weights", metavar="WEIGHTS", help=weights)
     for name, field in Sampling.model_fields.items():
         if name in without:
             continue
@@ -82,10 +83,19 @@ def add_load_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=int,
+        type=_window,
         metavar="NUMBER",
-        help="keys a token may look at, where that is not to be what config.json says; 0: all before it",
+        help="keys a token may look at, where that is not to be what config.json says; none: all before it",
     )
+
+
+def _window(word: str) -> int:
+    """A number of keys, or 0, which is `load`'s word for none."""
+    if word == "none":
+        return 0
+    if not re.fullmatch("[1-9][0-9]{0,8}", word):
+        raise argparse.ArgumentTypeError(f"'{word}' is no window: give a number of keys, or none for all before it")
+    return int(word)
 
 
 def load_model(arguments: argparse.Namespace) -> AnyModel:

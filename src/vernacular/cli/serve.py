@@ -59,7 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """How much is answered at once: the fields of `EngineSettings`, whose module is too heavy to be read for --help."""
     for flag, what in (
-        ("--cache-bytes", "memory for keys and values (default: half of what is free; on a CPU 2 GiB at most)"),
+        (
+            "--cache-bytes",
+            "memory for keys and values, e.g. 4GiB (default: half of what is free; on a CPU 2 GiB at most)",
+        ),
         ("--tokens-per-step", "most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"),
         ("--most-rows", "most answers that are written at once (default: 256); others wait"),
     ):

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.progress import progress
 from vernacular.inference.answer import Answer
 from vernacular.inference.batch_ledger import Ledger
 from vernacular.inference.batch_lines import Line, LineError, Pending, answered, failed, prepare, read_lines
-from vernacular.inference.model import LocalModel
 from vernacular.models.language_model import Sampling
+
+if TYPE_CHECKING:
+    from vernacular.inference.model import LocalModel
 
 WINDOW = 1024
 """Lines that are read at once; as many more are read when half of them are answered."""
@@ -46,13 +49,7 @@ def answer_file(lm: LocalModel, prompts: Path, answers: Path, sampling: Sampling
         UserError: a file is missing or there already, or the unfinished one was made with other settings or weights.
             What is wrong with a single line is written into its answer instead.
     """
-    if not prompts.is_file():
-        raise UserError("file not found", where=prompts, fix="check the path")
-    if answers.exists():
-        raise UserError("the answers are there already", where=answers, fix="remove the file, or choose another -o")
-    total = sum(1 for _ in read_lines(prompts))
-    if not total:
-        raise UserError("the file holds no prompts", where=prompts)
+    total = check_files(prompts, answers)
     ledger = Ledger(answers, {**lm.identity, **sampling.model_dump(mode="json")})
     try:
         with progress(doing="answering", total=total, unit="lines") as bar:
@@ -60,6 +57,33 @@ def answer_file(lm: LocalModel, prompts: Path, answers: Path, sampling: Sampling
         return Summary(*ledger.publish(read_lines(prompts)))
     finally:
         ledger.close()
+
+
+def check_files(prompts: Path, answers: Path) -> int:
+    """The number of prompts, once it is sure that they can be read, and the answers written.
+
+    Raises:
+        UserError: there are no prompts, the answers are there already, or their folder cannot be written.
+    """
+    try:
+        total = sum(1 for _ in read_lines(prompts))
+    except FileNotFoundError as error:
+        raise UserError("file not found", where=prompts, fix="check the path") from error
+    except OSError as error:
+        raise UserError(f"the prompts cannot be read: {error.strerror}", where=prompts, fix="name a file") from error
+    if not total:
+        raise UserError("the file holds no prompts", where=prompts)
+    if answers.exists():
+        raise UserError("the answers are there already", where=answers, fix="remove the file, or choose another -o")
+    try:
+        answers.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=answers.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the answers cannot be written there: {error.strerror}", where=answers, fix="choose another -o"
+        ) from error
+    return total
 
 
 class _Run:

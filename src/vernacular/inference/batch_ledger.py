@@ -38,9 +38,11 @@ class Ledger:
         self.path = answers.with_name(f"{answers.name}.partial")
         self._answers = answers
         self._places: dict[int, tuple[int, str]] = {}
-        with machine_errors("writing", self.path):
+        try:
             answers.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "a+b")  # noqa: SIM115 - kept open as long as the ledger
+        except OSError as error:
+            raise UserError(f"cannot be written: {error.strerror}", where=self.path, fix="choose another -o") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

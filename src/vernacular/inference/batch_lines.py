@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
@@ -14,9 +14,11 @@ from vernacular.foundation.configuration import Configuration, validate
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.inference.answer import Answer
 from vernacular.inference.json_text import parse_json
-from vernacular.inference.model import LocalModel
 from vernacular.inference.turn import read_turn
 from vernacular.models.language_model import Sampling
+
+if TYPE_CHECKING:
+    from vernacular.inference.model import LocalModel
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

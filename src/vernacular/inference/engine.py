@@ -7,14 +7,16 @@ answers their tokens.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.errors import UserError
 from vernacular.inference.answer import Answer
 from vernacular.inference.paged_memory import PagedMemory
 from vernacular.inference.pages import PAGE_TOKENS, Pages, pages_for
@@ -26,18 +28,29 @@ CACHE_BYTES_OF_A_CPU = 2 << 30
 TOKENS_PER_STEP = {"cpu": 512}
 TOKENS_PER_STEP_OF_A_GPU = 8192
 MEMORY_OF_LINUX = Path("/proc/meminfo")
+LEAST_PAGES = 2
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class EngineSettings(Configuration):
     """How much an engine takes on at once."""
 
     cache_bytes: int | None = Field(
-        None, gt=0, description="memory for keys and values (default: half of what is free; on a CPU 2 GiB at most)"
+        None,
+        gt=0,
+        description="memory for keys and values, e.g. 500MiB or 4GiB (default: half of what is free; on a CPU 2 GiB "
+        "at most)",
     )
     tokens_per_step: int | None = Field(
         None, gt=0, description="most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"
     )
     most_rows: int = Field(256, gt=0, description="most requests that are answered at once; others wait")
+
+    @field_validator("cache_bytes", mode="before")
+    @classmethod
+    def _with_unit(cls, value: object) -> object:
+        written = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(KiB|MiB|GiB)", value) if isinstance(value, str) else None
+        return value if written is None else int(float(written[1]) * _UNITS[written[2]])
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,9 @@ class Engine:
         decoder: in evaluation mode, on its device.
         settings: how much to take on at once.
         kernels: "native", our own, on a CPU; "torch", PyTorch's, anywhere.
+
+    Raises:
+        UserError: the cache is too small.
     """
 
     def __init__(self, decoder: Decoder, settings: EngineSettings | None = None, *, kernels: str = "torch") -> None:
@@ -69,9 +85,16 @@ class Engine:
         weight, configuration = decoder.embedding.weight, decoder.configuration
         cache_bytes = settings.cache_bytes or _cache_bytes(weight.device)
         bytes_per_page = configuration.cache_bytes_per_token(weight.element_size()) * PAGE_TOKENS
+        if cache_bytes < LEAST_PAGES * bytes_per_page:
+            raise UserError(
+                f"a cache of {cache_bytes} bytes holds less than {LEAST_PAGES} pages of {PAGE_TOKENS} tokens, which "
+                f"take {LEAST_PAGES * bytes_per_page}",
+                where="cache_bytes",
+                fix=f"give it {LEAST_PAGES * bytes_per_page} at least, and enough for the longest prompt and answer",
+            )
         # More pages than all rows at their longest could fill would never be used.
         most_pages = settings.most_rows * pages_for(configuration.max_positions)
-        self._pages = Pages(max(1, min(cache_bytes // bytes_per_page, most_pages)))
+        self._pages = Pages(min(cache_bytes // bytes_per_page, most_pages))
         self._scheduler = Scheduler(
             self._pages,
             tokens_per_step=settings.tokens_per_step
