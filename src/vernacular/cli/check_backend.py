@@ -2,7 +2,8 @@
 
 Log-probabilities of the tokens of some texts, greedy answers to them, and the number of tokens they are read as. How
 far they may differ follows from the formats of both sides' weights; it is printed with its derivation. Exit code 1
-means that something differs, or that it cannot be known.
+means that something differs, or that it cannot be known. --dtype, --device, --kernels and --window are for our own
+side; what the back-end is told stands in its address.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vernacular.cli.generate import add_load_arguments
 
 if TYPE_CHECKING:
     from vernacular.inference.backends.comparison import Comparison, Measure
@@ -31,13 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The back-end, what it is compared with, and texts."""
     parser.add_argument("backend", metavar="BACKEND", help="a back-end's address (docs/backends.md)")
     parser.add_argument("--against", type=Path, required=True, metavar="WEIGHTS", help="the same weights, for ours")
-    parser.add_argument(
-        "--dtype", default="float32", metavar="NAME", help="float32 (default), bfloat16, int8 or int4 of ours"
-    )
     parser.add_argument("--prompts", type=Path, metavar="FILE", help="more texts, one a line, beside our own")
     parser.add_argument(
-        "--tokens", type=int, default=_TOKENS, metavar="NUMBER", help=f"most tokens of an answer (default: {_TOKENS})"
+        "--max-new-tokens",
+        type=int,
+        default=_TOKENS,
+        metavar="NUMBER",
+        help=f"most tokens of an answer (default: {_TOKENS})",
     )
+    add_load_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,12 +53,20 @@ def run(arguments: argparse.Namespace) -> int:
     from vernacular.inference.backends.probes import own_probes, read_probes
     from vernacular.inference.model import load
 
-    if arguments.tokens < 1:
-        raise UserError(f"--tokens is {arguments.tokens}", where="--tokens", fix="give a number above 0")
+    if arguments.max_new_tokens < 1:
+        raise UserError(
+            f"--max-new-tokens is {arguments.max_new_tokens}", where="--max-new-tokens", fix="give a number above 0"
+        )
     probes = [*own_probes(), *(read_probes(arguments.prompts) if arguments.prompts is not None else ())]
-    ours = load(arguments.against, dtype=arguments.dtype)
+    ours = load(
+        arguments.against,
+        dtype=arguments.dtype,
+        device=arguments.device,
+        kernels=arguments.kernels,
+        window=arguments.window,
+    )
     theirs = open_model(arguments.backend, weights=arguments.against)
-    found = compare(ours, theirs, probes, num_tokens=arguments.tokens)
+    found = compare(ours, theirs, probes, num_tokens=arguments.max_new_tokens)
     print(report(found))
     if found.is_equal:
         return 0
@@ -75,6 +88,7 @@ def report(found: Comparison) -> str:
         ("tolerance", f"{found.tolerance.one:.2e} at one token, {found.tolerance.mean:.2e} on the mean"),
         ("", found.tolerance.derivation),
         ("texts", f"{found.num_probes}, tokens: {counted}"),
+        *((("cut to fit", ", ".join(found.cut)),) if found.cut else ()),
         ("prompts", _described(found.prompts)),
         ("answers", _described(found.answers)),
         ("greedy", f"{found.same_answers} of {found.num_probes} the same, {len(found.ties)} part at a tie"),
@@ -87,8 +101,20 @@ def report(found: Comparison) -> str:
         lines.append(f"not shown to be equal: {'; '.join(found.undecided)}")
     else:
         missing = [name for name, one in (("prompts", found.prompts), ("answers", found.answers)) if one.missing]
-        lines.append("equal" + (f" in all that was compared; not compared: {', '.join(missing)}" if missing else ""))
+        lines.append(
+            _equal(found) + (f" in all that was compared; not compared: {', '.join(missing)}" if missing else "")
+        )
     return "\n".join(lines)
+
+
+def _equal(found: Comparison) -> str:
+    """How equal: the same answers, or other ones where the formats explain it."""
+    if found.same_answers == found.num_probes:
+        return "equal"
+    return (
+        f"equal within the tolerance of {found.tolerance.coarser}; "
+        f"{found.same_answers} of {found.num_probes} greedy answers are the same"
+    )
 
 
 def _described(measure: Measure) -> str:

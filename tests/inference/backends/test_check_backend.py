@@ -22,7 +22,7 @@ FEW = [Probe("Polish", "Żółta łódka kołysze się."), Probe("Hindi", "ग�
 
 
 def check(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    code = main(["check-backend", *map(str, words), "--tokens", "8"])
+    code = main(["check-backend", *map(str, words), "--max-new-tokens", "8"])
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 
@@ -61,6 +61,35 @@ def test_whole_numbers_are_within_their_tolerance(checked_lm: LocalModel) -> Non
     assert found.prompts.mean > 100 * tolerance(checked_lm.decoder.configuration, "float32", "float32", 1).mean
     assert found.ties, "rounding to 8 bits makes some tokens change places"
     assert all("here (log-probability" in tie for tie in found.ties)
+
+
+def test_equal_is_said_without_more_only_where_all_answers_are_the_same(
+    checked_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--against", checked_weights, "--max-new-tokens", "16")
+    assert main(["check-backend", *map(str, (f"vernacular:{checked_weights}?dtype=int8", *words))]) == 0
+    out = capsys.readouterr().out
+    same = next(line for line in out.splitlines() if line.startswith("greedy")).split()[1]
+    assert int(same) < len(own_probes())
+    said = f"equal within the tolerance of int8; {same} of {len(own_probes())} greedy answers are the same"
+    assert out.splitlines()[-1] == said
+    code, out, _ = check(capsys, f"vernacular:{checked_weights}?kernels=torch", *words[:2], "--kernels", "torch")
+    assert (code, out.splitlines()[-1]) == (0, "equal")
+    assert "largest difference 0.00e+00" in out
+
+
+def test_our_own_texts_are_cut_for_a_model_with_few_positions(
+    tokenizer_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tiny.make_weights(tmp_path / "small", tokenizer_folder, max_positions=40)
+    code, out, err = check(capsys, small, "--against", small)
+    assert (code, out.splitlines()[-1]) == (0, "equal"), err
+    assert "cut to fit Hindi, " in out
+    more = tmp_path / "moje.txt"
+    more.write_text("Krótko.\n" + "Żółta łódka kołysze się. " * 9, encoding="utf-8")
+    code, _, err = check(capsys, small, "--against", small, "--prompts", more)
+    assert code == 2
+    assert "moje.txt:2" in err and "it may have 32" in err and "--max-new-tokens, or shorten it" in err
 
 
 def test_the_same_whole_numbers_are_not_float32(checked_lm: LocalModel) -> None:
@@ -135,7 +164,9 @@ def test_the_tolerance_grows_with_the_noise_of_the_formats(checked_lm: LocalMode
     ("words", "said"),
     [
         (("openai:http://h/v1?modle=x",), "did you mean 'model'"),
-        (("--tokens", "0"), "--tokens is 0"),
+        (("--max-new-tokens", "0"), "--max-new-tokens is 0"),
+        (("--kernels", "natve"), "'natve'"),
+        (("--device", "abacus"), "abacus"),
         (("--prompts", "missing.txt"), "file not found"),
     ],
 )

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from vernacular.foundation.errors import UserError
 from vernacular.foundation.progress import progress
 from vernacular.inference.backends.openai import OpenAiModel
 from vernacular.inference.backends.openai_replies import UNKNOWN_TOKEN
-from vernacular.inference.backends.probes import Probe
+from vernacular.inference.backends.probes import Probe, fitted
 from vernacular.inference.backends.scoring import CannotScore, TokenScorer
 from vernacular.inference.backends.tolerance import Tolerance, tolerance
 from vernacular.inference.encoding import TokenPair
@@ -71,6 +70,7 @@ class Comparison:
         prompts: log-probabilities of the probes' tokens.
         answers: log-probabilities of the greedy answers' tokens, as far as the answers are the same.
         num_probes: how many texts.
+        cut: names of those texts of ours that were too long for the model, so that only their beginning was read.
         same_answers: greedy answers that are the same to the end.
         ties: greedy answers that part where the two tokens are as good as equal.
         counted: texts whose tokens the back-end counts itself; None where it does not.
@@ -82,6 +82,7 @@ class Comparison:
     prompts: Measure
     answers: Measure
     num_probes: int = 0
+    cut: list[str] = field(default_factory=list)
     same_answers: int = 0
     ties: list[str] = field(default_factory=list)
     counted: int | None = None
@@ -104,21 +105,16 @@ def compare(ours: LocalModel, theirs: LanguageModel, probes: Sequence[Probe], *,
         num_tokens: most tokens of each greedy answer.
 
     Raises:
-        UserError: a probe leaves no room for an answer.
+        UserError: a text leaves no room for an answer, and is not ours to be cut.
     """
     room = min(ours.max_positions, theirs.max_positions) - num_tokens
+    given, probes = probes, [fitted(probe, ours.encode_prompt, room, num_tokens) for probe in probes]
     sequences = [ours.encode_prompt(probe.text) for probe in probes]
-    for probe, ids in zip(probes, sequences, strict=True):
-        if len(ids) > room:
-            raise UserError(
-                f"the probe has {len(ids)} tokens; with an answer of {num_tokens} it may have {room}",
-                where=probe.name,
-                fix="shorten it, or ask for shorter answers with --tokens",
-            )
     own = [_our_scores(ours, ids) for ids in sequences]
     spread = math.sqrt(math.fsum(scores.square_spread for scores in own) / sum(map(len, sequences)))
     bounds = tolerance(ours.decoder.configuration, ours.dtype, theirs.identity["dtype"], spread)
     found = Comparison(bounds, Measure(), Measure(), num_probes=len(probes))
+    found.cut = [probe.name for probe, whole in zip(probes, given, strict=True) if probe != whole]
     _compare_tokens(found, ours, theirs, probes, sequences)
     _compare_prompts(found, ours, theirs, probes, sequences, own)
     _compare_answers(found, ours, theirs, probes, sequences, num_tokens)

@@ -42,12 +42,14 @@ class Tolerance(NamedTuple):
         one: of the difference at any one token.
         mean: of the mean absolute difference.
         derivation: where they come from, in a sentence.
+        coarser: the format that errs more.
         decides: whether they are narrow enough to tell one model from another.
     """
 
     one: float
     mean: float
     derivation: str
+    coarser: str
     decides: bool
 
 
@@ -94,4 +96,5 @@ def tolerance(configuration: DecoderConfiguration, ours: str, theirs: str, sprea
         f"{configuration.num_layers} layers, scores spread by {spread:.2g}: standard deviation {deviation:.1e} nats; "
         f"one token may differ by {_BOUND:.0f} of them, the mean by one"
     )
-    return Tolerance(_BOUND * deviation, deviation, sentence, deviation <= _LARGEST_SHARE * spread)
+    coarser = ours if own >= other else known
+    return Tolerance(_BOUND * deviation, deviation, sentence, coarser, deviation <= _LARGEST_SHARE * spread)
