@@ -96,7 +96,7 @@ def test_an_unknown_task_is_answered_with_the_nearest(tasks, fake_model, tmp_pat
         ({"until": ["\n"], "num_beams": 4}, "unknown key of generation_kwargs 'num_beams'"),
         ({"until": ["\n"], "do_sample": False, "temperature": 0.5}, "contradict"),
         ({"until": ["\n"], "do_sample": True}, "without a temperature"),
-        ({"until": ["\n"], "max_gen_toks": 0}, "greater than 0"),
+        ({"until": ["\n"], "max_gen_toks": 0}, "above 0"),
     ],
 )
 def test_settings_of_generation_that_mean_nothing_here_are_refused(

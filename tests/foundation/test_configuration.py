@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -46,8 +46,8 @@ def test_an_unknown_key_names_file_line_and_nearest_key(tmp_path: Path) -> None:
     ("text", "message", "line"),
     [
         ("name: demo\ninner: {steps: 3}\n", "'learning_rate' is missing", 2),
-        ("name: demo\ninner: {learning_rate: -1}\n", "greater than 0", 2),
-        ("name: demo\ninner:\n  learning_rate: fast\n", "valid number", 3),
+        ("name: demo\ninner: {learning_rate: -1}\n", "above 0", 2),
+        ("name: demo\ninner:\n  learning_rate: fast\n", "a number is needed", 3),
     ],
 )
 def test_a_wrong_value_names_its_line(tmp_path: Path, text: str, message: str, line: int) -> None:
@@ -58,6 +58,51 @@ def test_a_wrong_value_names_its_line(tmp_path: Path, text: str, message: str, l
         validate(Outer, document.value, document)
     assert message in str(caught.value)
     assert f"{path}:{line}" in str(caught.value)
+
+
+class Part(Configuration):
+    kind: Literal["text"]
+    text: str
+
+
+class Message(Configuration):
+    role: Literal["user", "assistant"] = "user"
+    content: str | tuple[Part, ...] | None = None
+    best_of: int | None = Field(None, ge=1, le=5)
+
+
+class Conversation(Configuration):
+    messages: tuple[Message, ...] = Field(min_length=1)
+    stop: dict[str, float] = Field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "message"),
+    [
+        ({"messages": 3}, "messages", "a list is needed, not 3"),
+        ({"messages": []}, "messages", "must have at least 1 entry, not 0"),
+        ({"messages": ["जी"]}, "messages.0", "a mapping of keys to values is needed, not 'जी'"),
+        ({"messages": [{"content": 3}]}, "messages.0.content", "a text or a list is needed, not 3"),
+        ({"messages": [{"content": [{"kind": "text"}]}]}, "messages.0.content.0.text", "the key 'text' is missing"),
+        (
+            {"messages": [{"content": [{"kind": "image", "text": "x"}]}]},
+            "messages.0.content.0.kind",
+            "must be 'text', not 'image'",
+        ),
+        ({"messages": [{"content": [{"kind": "text", "text": None}]}]}, "messages.0.content.0.text", "not null"),
+        ({"messages": [{"role": "robot"}]}, "messages.0.role", "must be 'user' or 'assistant', not 'robot'"),
+        ({"messages": [{"best_of": 0}]}, "messages.0.best_of", "must be at least 1, not 0"),
+        ({"messages": [{"best_of": 6}]}, "messages.0.best_of", "must be at most 5, not 6"),
+        ({"messages": [{"best_of": [True]}]}, "messages.0.best_of", "a whole number is needed, not [True]"),
+        ({"messages": [{}], "stop": {"str": "wiele"}}, "stop.str", "a number is needed, not 'wiele'"),
+        ({"messages": [{}], "stop": {"int": None}}, "stop.int", "a number is needed, not null"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words_at_its_key(value: Any, where: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Conversation, value)
+    assert caught.value.where == where
+    assert message in caught.value.message
 
 
 @pytest.mark.parametrize(

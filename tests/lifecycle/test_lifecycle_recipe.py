@@ -33,10 +33,10 @@ def edit(recipe: Path, old: str, new: str) -> int:
     [
         ("vocab_size:", "vocab_sise:", "did you mean 'vocab_size'"),
         ("learning_rate:", "learning_rat:", "did you mean 'learning_rate'"),
-        ("hidden_size: 32", "hidden_size: wide", "valid integer"),
+        ("hidden_size: 32", "hidden_size: wide", "a whole number is needed"),
         ("do: pretrain", "do: pretraine", "did you mean 'pretrain'"),
         ("documents: corpus", "documents: corpse", "neither a stage of this recipe nor a path"),
-        ("steps: 12", "steps: 0", "greater than 0"),
+        ("steps: 12", "steps: 0", "above 0"),
         ("tokens: tokens", "tokens: base", "a stage cannot read itself"),
     ],
 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vernacular.foundation.errors import UserError, nearest
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.explanation import KeyPath, explain
 from vernacular.foundation.files import read_text
 
 
@@ -20,7 +20,6 @@ class Configuration(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
-KeyPath = tuple[str | int, ...]
 
 
 class Document:
@@ -118,48 +117,9 @@ def validate(model: type[Model], value: Any, document: Document | None = None, a
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _explain(model, error, document, at) from error
 
+        def where(location: KeyPath) -> str:
+            key_path = (*at, *location)
+            return document.where(key_path) if document else ".".join(str(part) for part in key_path)
 
-def _explain(model: type[BaseModel], error: ValidationError, document: Document | None, at: KeyPath) -> UserError:
-    problems = error.errors()
-    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
-    location: KeyPath = tuple(part for part in first["loc"] if isinstance(part, str | int))
-    key_path = (*at, *location)
-    where = document.where(key_path) if document else ".".join(str(part) for part in key_path)
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
-        name = str(location[-1])
-        close = nearest(name, known)
-        listed = f"known keys: {', '.join(sorted(known))}" if known else None
-        fix = f"did you mean '{close}'? {listed}" if close else listed
-        return UserError(f"unknown key '{name}'", where=where, fix=fix)
-    if first["type"] == "missing":
-        return UserError(f"the key '{location[-1]}' is missing", where=where, fix=f"add `{location[-1]}: …`")
-    if first["type"] == "value_error":
-        cause = first.get("ctx", {}).get("error")
-        if isinstance(cause, Exception) and cause.args:
-            return UserError(str(cause.args[0]), where=where)
-    given = repr(first.get("input"))
-    shown = given if len(given) < 80 else given[:77] + "…"
-    return UserError(f"{first['msg']} (given: {shown})", where=where)
-
-
-def _known_keys(model: type[BaseModel], location: KeyPath) -> set[str]:
-    """Field names of the (possibly nested) model at `location`; tags of unions in the path are stepped over."""
-    here: list[Any] = [model]
-    for part in location:
-        following: list[Any] = []
-        for candidate in here:
-            fields = getattr(candidate, "model_fields", {})
-            if part in fields:
-                following.extend(_models_in(fields[part].annotation))
-        here = following or here
-    return {name for candidate in here for name in getattr(candidate, "model_fields", {})}
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    arguments: Iterable[Any] = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _models_in(argument)]
+        raise explain(model, error, value, where) from error

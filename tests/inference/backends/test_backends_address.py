@@ -49,7 +49,7 @@ def test_an_address_is_read(text: str, expected: Address) -> None:
         ("openai:http://user:password@h/v1?model=a", "holds a password"),
         ("openai:ftp://h/v1?model=a", "not a URL of a server"),
         ("llama.cpp:x.gguf", "'weights' is missing"),
-        ("vllm:x?tensor_parallel=0", "greater than 0"),
+        ("vllm:x?tensor_parallel=0", "above 0"),
         ("vernacular:x?dtyp=int8", "did you mean 'dtype'"),
         ("does/not/exist", "does not exist"),
     ],
