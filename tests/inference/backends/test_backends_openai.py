@@ -268,10 +268,14 @@ def test_a_stream_keeps_clusters_whole_and_its_end_is_checked(fake: FakeServer) 
         list(faked(fake).stream("x", GREEDY))
 
 
-def test_an_unreachable_server_is_the_machines_error(fake: FakeServer) -> None:
+def test_a_server_that_does_not_run_is_the_machines_error_at_once(fake: FakeServer) -> None:
     fake.stop()
-    with pytest.raises(MachineError, match=r"ConnectError.*tried 1 times"):
-        faked(fake, retries=0).complete(["क्षण"], [GREEDY])
+    waits: list[float] = []
+    with pytest.raises(MachineError) as caught:
+        faked(fake, waits=waits).complete(["क्षण"], [GREEDY])
+    assert f"nothing listens at {fake.url}" in str(caught.value)
+    assert "timeout" not in str(caught.value)
+    assert waits == []
 
 
 def test_the_longest_sequence_is_to_be_known(fake: FakeServer, checked_weights: Path) -> None:

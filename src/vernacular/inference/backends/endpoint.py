@@ -144,6 +144,10 @@ class Endpoint:
             except _Passing as failed:
                 reason, asked_wait = str(failed), failed.retry_after
             except self._httpx.TransportError as error:
+                if _is_refused(error):
+                    raise MachineError(
+                        f"nothing listens at {self.url}", where=self.url, fix="start the server, or correct the address"
+                    ) from error
                 reason = _reason(error)
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 reason = f"its answer is not whole JSON: {error}"
@@ -195,6 +199,13 @@ def _wait(number: int, asked: float | None) -> float:
     if asked is not None:
         return min(asked, _LONGEST_WAIT)
     return min(_FIRST_WAIT * 2.0**number, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
+
+
+def _is_refused(error: BaseException | None) -> bool:
+    """Whether the machine was reached and has no server at that port: then no further try helps."""
+    while error is not None and not isinstance(error, ConnectionRefusedError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _reason(error: Exception) -> str:
