@@ -81,6 +81,7 @@ def test_generate_follows_a_schema_from_a_file(run_cli, weights: Path, tmp_path:
         (("--temprature", "1"), "did you mean '--temperature'?"),
         (("--window", "0"), "'0' is no window: give a number of keys, or none for all before it"),
         (("--window", "-3"), "no window"),
+        (("-", "-"), "can be read only once"),
         (("--json", "--stream"), "--stream"),
         (("--log-probabilities", "1"), "add --json"),
     ],
@@ -90,6 +91,49 @@ def test_generate_refuses_what_it_cannot_do(run_cli, words: tuple[str, ...], sai
     assert said in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_answers_to_several_prompts_stand_apart(run_cli, weights: Path, lm: LocalModel) -> None:
+    first, second = lm.generate(["क्षण", "The ferry"], max_new_tokens=12)
+    for flag in ("--stream", "--no-stream"):
+        done = run_cli("generate", weights, "क्षण", "The ferry", *SHORT, flag)
+        assert done.stdout == f"{first}\n\n{second}\n"
+
+
+def test_an_answer_that_is_cut_off_is_noted(run_cli, weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"const": "nigdy w całości"}', encoding="utf-8")
+    words = ("--max-new-tokens", "2", "--json-schema", schema)
+    for verb, flags in (("generate", ("x",)), ("generate", ("x", "--json")), ("chat", ())):
+        done = run_cli(verb, weights, *flags, *words, stdin="x")
+        assert "stopped by length: not whole JSON" in done.stderr
+    whole = run_cli("generate", weights, "x", "--json-schema", schema)
+    assert json.loads(whole.stdout) == "nigdy w całości"
+    assert whole.stderr == ""
+
+
+def test_a_wrong_schema_is_named_by_its_file(run_cli, weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    (tmp_path / "bad.json").write_text('{"type":\n}', encoding="utf-8")
+    (tmp_path / "odd.json").write_text('{"type": "objekt"}', encoding="utf-8")
+    early = run_cli("generate", "nowhere", "x", "--json-schema", "bad.json", cwd=tmp_path, code=2)
+    assert "where: bad.json:2:1" in early.stderr
+    for verb in ("generate", "chat"):
+        words = ("x",) if verb == "generate" else ()
+        late = run_cli(verb, weights, *words, "--json-schema", "odd.json", cwd=tmp_path, code=2, stdin="x")
+        assert "where: odd.json" in late.stderr
+        assert "objekt" in late.stderr
+
+
+def test_a_piped_chat_that_outgrows_the_context_says_what_helps(run_cli, weights: Path) -> None:
+    long = "Żółta łódka kołysze się na wodzie. " * 2
+    done = run_cli("chat", weights, *SHORT, stdin=f"{long}\n" * 40, code=2)
+    assert "too many" in done.stderr
+    assert "put a line /reset before it" in done.stderr
+    alone = run_cli("chat", weights, *SHORT, stdin=long * 40, code=2)
+    assert "standard input:1" in alone.stderr
+    assert "shorten the prompt" in alone.stderr
 
 
 def test_generate_refuses_a_folder_without_weights(run_cli, tmp_path: Path) -> None:

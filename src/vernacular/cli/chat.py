@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vernacular.cli.generate import add_model_arguments, decode_input, load_model, read_sampling, write_pieces
+from vernacular.cli.generate import (
+    add_model_arguments,
+    decode_input,
+    load_model,
+    naming_files,
+    read_sampling,
+    warn_unless_whole,
+    write_pieces,
+)
 
 if TYPE_CHECKING:
-    from vernacular.inference.conversation import Conversation
+    from vernacular.inference.conversation import Conversation, Question
+    from vernacular.models.language_model import Sampling
 
 EXAMPLES = """\
   vernacular chat runs/demo/instruct
@@ -48,21 +58,43 @@ def run(arguments: argparse.Namespace) -> None:
     questions = read_questions(arguments.questions) if arguments.questions else None
     lm = load_model(arguments)
     conversation = Conversation(lm, sampling, arguments.system)
-    if questions is not None:
-        for question in questions:
-            conversation.reset()
-            print(f"[{question.language}] {question.question}")
-            print("  model: ", end="")
-            write_pieces(conversation.ask(question.question))
-            print(f"  known: {question.answer}")
-    elif sys.stdin.isatty():
-        _talk(conversation)
-    else:
-        for number, line in enumerate(sys.stdin.buffer, start=1):
-            _take(conversation, decode_input(line, f"standard input:{number}"))
+    with naming_files(arguments):
+        if questions is not None:
+            _ask(conversation, questions, sampling)
+        elif sys.stdin.isatty():
+            _talk(conversation, sampling)
+        else:
+            _take_lines(conversation, sampling)
 
 
-def _talk(conversation: Conversation) -> None:
+def _ask(conversation: Conversation, questions: Sequence[Question], sampling: Sampling) -> None:
+    """Each question by itself, its known answer beside the model's."""
+    for question in questions:
+        conversation.reset()
+        print(f"[{question.language}] {question.question}")
+        print("  model: ", end="")
+        warn_unless_whole(write_pieces(conversation.ask(question.question)), sampling)
+        print(f"  known: {question.answer}")
+
+
+def _take_lines(conversation: Conversation, sampling: Sampling) -> None:
+    """A turn for each line of standard input."""
+    from vernacular.foundation.errors import UserError
+
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        where = f"standard input:{number}"
+        text = decode_input(line, where)
+        try:
+            _take(conversation, text, sampling)
+        except UserError as error:
+            if error.where != "prompt":
+                raise
+            # The whole conversation is the prompt; only a turn by itself can be shortened.
+            fix = f"put a line {RESET} before it: it forgets the turns so far" if conversation.has_turns else error.fix
+            raise UserError(error.message, where=where, fix=fix) from error
+
+
+def _talk(conversation: Conversation, sampling: Sampling) -> None:
     """Turns at a terminal, until Ctrl-D or Ctrl-C at the prompt."""
     import readline  # noqa: F401 (gives `input` its line editing)
 
@@ -76,15 +108,15 @@ def _talk(conversation: Conversation) -> None:
             print()
             return
         try:
-            _take(conversation, line)
+            _take(conversation, line, sampling)
         except KeyboardInterrupt:
             print(" …")
         except UserError as error:
             print(f"{error}\n  {RESET} forgets the conversation so far", file=sys.stderr)
 
 
-def _take(conversation: Conversation, line: str) -> None:
+def _take(conversation: Conversation, line: str, sampling: Sampling) -> None:
     if line.strip() == RESET:
         conversation.reset()
     elif line.strip():
-        write_pieces(conversation.ask(line))
+        warn_unless_whole(write_pieces(conversation.ask(line)), sampling)

@@ -1,6 +1,7 @@
 """Continue a prompt with a model.
 
 Prints the continuation; the prompt is not repeated. Without other settings the most probable token is taken each time.
+Between the answers to several prompts stands a blank line; --json gives a line for each instead.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +112,6 @@ def load_model(arguments: argparse.Namespace) -> AnyModel:
 def read_sampling(arguments: argparse.Namespace) -> Sampling:
     """The settings that stand on the command line, checked."""
     from vernacular.foundation.configuration import validate
-    from vernacular.foundation.files import read_text
     from vernacular.models.language_model import Sampling
 
     given = {name: getattr(arguments, name) for name in Sampling.model_fields if hasattr(arguments, name)}
@@ -118,8 +119,50 @@ def read_sampling(arguments: argparse.Namespace) -> Sampling:
         given[name] = _number(given[name])
     for name in FILES:
         if name in given:
-            given[name] = read_text(given[name])
+            given[name] = _read_form(name, given[name])
     return validate(Sampling, given)
+
+
+def _read_form(name: str, path: Path) -> str:
+    """A schema or grammar from its file; a schema is to be JSON."""
+    from vernacular.foundation.errors import UserError
+    from vernacular.foundation.files import read_text
+
+    text = read_text(path)
+    if name == "json_schema":
+        try:
+            json.loads(text)
+        except json.JSONDecodeError as error:
+            place = f"{path}:{error.lineno}:{error.colno}"
+            raise UserError(f"not valid JSON: {error.msg}", where=place, fix="give a JSON object") from error
+        except RecursionError as error:
+            raise UserError("the JSON is nested too deeply", where=path) from error
+    return text
+
+
+@contextmanager
+def naming_files(arguments: argparse.Namespace) -> Iterator[None]:
+    """What is wrong with a schema or a grammar is said of the file that it stands in."""
+    from vernacular.foundation.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        path = getattr(arguments, error.where or "", None) if error.where in FILES else None
+        if path is None:
+            raise
+        raise UserError(error.message, where=path, fix=error.fix) from error
+
+
+def warn_unless_whole(text: str, sampling: Sampling) -> None:
+    """Say on standard error that an answer bound to a schema was cut off."""
+    if sampling.json_schema is None:
+        return
+    try:
+        json.loads(text)
+    except ValueError:
+        reason = "length or a stop string" if sampling.stop else "length"
+        print(f"note: stopped by {reason}: not whole JSON; --max-new-tokens gives it more room", file=sys.stderr)
 
 
 def _number(text: Any) -> Any:
@@ -170,34 +213,44 @@ def run(arguments: argparse.Namespace) -> None:
     sampling = read_sampling(arguments)
     if sampling.log_probabilities is not None and not arguments.json:
         raise UserError("log-probabilities are printed with --json", where="--log-probabilities", fix="add --json")
+    if arguments.prompts.count("-") > 1:
+        raise UserError("standard input can be read only once", where="PROMPT -", fix="give - once")
     prompts = [
         decode_input(sys.stdin.buffer.read(), "standard input") if prompt == "-" else prompt
         for prompt in arguments.prompts
     ]
     # Only now: loading torch takes seconds, and a mistyped flag is to be refused at once.
     lm = load_model(arguments)
-    if arguments.stream or (arguments.stream is None and len(prompts) == 1 and not arguments.json):
-        for prompt in prompts:
-            write_pieces(lm.stream(prompt, sampling))
-    else:
-        _print_whole(lm, prompts, sampling, as_json=arguments.json)
+    with naming_files(arguments):
+        if arguments.stream or (arguments.stream is None and len(prompts) == 1 and not arguments.json):
+            for number, prompt in enumerate(prompts):
+                print(end="\n" if number else "")
+                warn_unless_whole(write_pieces(lm.stream(prompt, sampling)), sampling)
+        else:
+            _print_whole(lm, prompts, sampling, as_json=arguments.json)
 
 
-def write_pieces(pieces: Iterable[str]) -> None:
-    """Write text as it comes, then end the line."""
+def write_pieces(pieces: Iterable[str]) -> str:
+    """Write text as it comes, then end the line; return the text."""
+    written: list[str] = []
     for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
+        written.append(piece)
     sys.stdout.write("\n")
     sys.stdout.flush()
+    return "".join(written)
 
 
 def _print_whole(lm: AnyModel, prompts: list[str], sampling: Sampling, *, as_json: bool) -> None:
-    for prompt, answer in zip(prompts, lm.complete(prompts, [sampling] * len(prompts)), strict=True):
+    answers = lm.complete(prompts, [sampling] * len(prompts))
+    for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
         if as_json:
             line: dict[str, Any] = {"prompt": prompt, "text": answer.text, "stopped_by": answer.stopped_by}
             if answer.log_probabilities is not None:
                 line["log_probabilities"] = [of_token._asdict() for of_token in answer.log_probabilities]
             print(json.dumps(line, ensure_ascii=False))
         else:
+            print(end="\n" if number else "")
             print(answer.text)
+        warn_unless_whole(answer.text, sampling)

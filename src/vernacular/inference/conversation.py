@@ -36,6 +36,11 @@ class Conversation:
         """Forget everything but the system's message."""
         self.messages = list(self._opening)
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether there is anything to forget."""
+        return len(self.messages) > len(self._opening)
+
     def ask(self, text: str) -> Iterator[str]:
         """The answer, in pieces. An answer that is broken off is kept as far as it came; a turn without one is not."""
         asked = [*self.messages, {"role": "user", "content": text}]
