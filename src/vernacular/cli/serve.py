@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vernacular.cli.generate import add_load_arguments
 
 if TYPE_CHECKING:
-    from vernacular.inference.engine import EngineSettings
+    from vernacular.inference.engine_settings import EngineSettings
 
 EXAMPLES = """\
   vernacular serve runs/demo/instruct
@@ -57,22 +57,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """How much is answered at once: the fields of `EngineSettings`, whose module is too heavy to be read for --help."""
-    for flag, what in (
-        (
-            "--cache-bytes",
-            "memory for keys and values, e.g. 4GiB (default: half of what is free; on a CPU 2 GiB at most)",
-        ),
-        ("--tokens-per-step", "most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"),
-        ("--most-rows", "most answers that are written at once (default: 256); others wait"),
-    ):
-        parser.add_argument(flag, default=argparse.SUPPRESS, metavar="NUMBER", help=what)
+    """How much is answered at once: the fields of `EngineSettings`."""
+    from vernacular.inference.engine_settings import EngineSettings
+
+    for name, field in EngineSettings.model_fields.items():
+        shown = "" if field.default is None else f" (default: {field.default})"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            default=argparse.SUPPRESS,
+            metavar="NUMBER",
+            help=f"{field.description}{shown}",
+        )
 
 
 def read_engine_settings(arguments: argparse.Namespace) -> EngineSettings:
     """What stands on the command line, checked."""
     from vernacular.foundation.configuration import validate
-    from vernacular.inference.engine import EngineSettings
+    from vernacular.inference.engine_settings import EngineSettings
 
     given = {name: getattr(arguments, name) for name in EngineSettings.model_fields if hasattr(arguments, name)}
     return validate(EngineSettings, given)
@@ -87,6 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     given = {name: getattr(arguments, name) for name in ServingSettings.model_fields if hasattr(arguments, name)}
     settings = validate(ServingSettings, given)
+    of_engine = read_engine_settings(arguments)
     keys = ApiKeys.read(arguments.api_key_file, os.environ)
     try:
         import prometheus_client  # noqa: F401
@@ -104,6 +106,6 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         kernels=arguments.kernels,
         window=arguments.window,
-        engine=read_engine_settings(arguments),
+        engine=of_engine,
     )
     serve(lm, listener, settings, keys)

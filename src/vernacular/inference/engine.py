@@ -7,17 +7,15 @@ answers their tokens.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import Field, field_validator
 
-from vernacular.foundation.configuration import Configuration
 from vernacular.foundation.errors import UserError
 from vernacular.inference.answer import Answer
+from vernacular.inference.engine_settings import EngineSettings as EngineSettings
 from vernacular.inference.paged_memory import PagedMemory
 from vernacular.inference.pages import PAGE_TOKENS, Pages, pages_for
 from vernacular.inference.runner import Runner
@@ -29,28 +27,6 @@ TOKENS_PER_STEP = {"cpu": 512}
 TOKENS_PER_STEP_OF_A_GPU = 8192
 MEMORY_OF_LINUX = Path("/proc/meminfo")
 LEAST_PAGES = 2
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-
-class EngineSettings(Configuration):
-    """How much an engine takes on at once."""
-
-    cache_bytes: int | None = Field(
-        None,
-        gt=0,
-        description="memory for keys and values, e.g. 500MiB or 4GiB (default: half of what is free; on a CPU 2 GiB "
-        "at most)",
-    )
-    tokens_per_step: int | None = Field(
-        None, gt=0, description="most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"
-    )
-    most_rows: int = Field(256, gt=0, description="most requests that are answered at once; others wait")
-
-    @field_validator("cache_bytes", mode="before")
-    @classmethod
-    def _with_unit(cls, value: object) -> object:
-        written = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(KiB|MiB|GiB)", value) if isinstance(value, str) else None
-        return value if written is None else int(float(written[1]) * _UNITS[written[2]])
 
 
 @dataclass(frozen=True)

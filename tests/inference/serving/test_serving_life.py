@@ -18,6 +18,7 @@ import pytest
 
 from served import ServerProcess, wait_until
 from vernacular.inference.answer import Answer
+from vernacular.inference.engine_settings import EngineSettings
 from vernacular.inference.model import LocalModel
 from vernacular.inference.serving.api import Api
 from vernacular.inference.serving.keys import ApiKeys
@@ -139,6 +140,14 @@ def test_it_does_not_start_with_wrong_settings(
     done = run_cli("serve", served_weights, *words, code=2, env=env)
     assert said in done.stderr
     assert "two words" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["serve", "batch"])
+def test_help_shows_what_the_engine_may_be_told(run_cli: Callable[..., Any], verb: str) -> None:
+    shown = " ".join(run_cli(verb, "--help").stdout.split())
+    for name, field in EngineSettings.model_fields.items():
+        default = "" if field.default is None else f" (default: {field.default})"
+        assert f"--{name.replace('_', '-')} NUMBER {field.description}{default}" in shown
 
 
 def test_an_address_in_use_is_said(run_cli: Callable[..., Any], served_weights: Path, server: ServerProcess) -> None:
