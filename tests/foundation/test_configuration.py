@@ -18,7 +18,7 @@ from vernacular.foundation.configuration import (
     read_yaml,
     validate,
 )
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, nearest
 
 
 class Inner(Configuration):
@@ -127,6 +127,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"name: za\xbf")
     with pytest.raises(UserError, match="not valid UTF-8 at byte 8"):
         read_yaml(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("--temp", ("--stream", "--temperature", "--seed"), "--temperature"),
+        ("--temp", ("--stream", "--seed"), None),
+        ("--temp", ("--stream", "--template", "--temperature"), "--template"),
+        ("gpt2", ("mpt", "llama", "granite"), None),
+        ("lama", ("llama", "granite"), "llama"),
+        ("--oot", ("--out", "--help"), "--out"),
+        ("--", ("--out", "--help"), None),
+        ("języki", ("język", "model"), "język"),
+    ],
+)
+def test_the_nearest_name_is_begun_or_nearly_spelt(name: str, known: tuple[str, ...], meant: str | None) -> None:
+    assert nearest(name, known) == meant
 
 
 def test_an_override_reaches_into_mappings_and_lists() -> None:

@@ -54,6 +54,8 @@ def change_tensors(folder: Path, **changes: torch.Tensor | None) -> None:
         ({"hidden_act": "quick_gelu"}, "silu"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4}}, "scaled rotary positions"),
         ({"rope_theta": 7.0}, "rope_parameters says 10000"),
+        ({"model_type": "gone"}, "the key 'model_type' is missing"),
+        ({"model_type": ["llama"]}, "unknown model_type"),
         ({"hidden_size": "gone"}, "'hidden_size' is missing"),
         ({"num_key_value_heads": 3}, "does not divide"),
     ],

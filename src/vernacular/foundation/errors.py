@@ -65,10 +65,17 @@ def _rebuild(kind: type[VernacularError], message: str, where: str | None, fix: 
     return kind(message, where=where, fix=fix)
 
 
+# Below it, two names share letters by chance: "gpt2" and "mpt".
+_CLOSE = 0.65
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like `name`, or None if nothing is close."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    """The known name that `name` begins, else the one most like it; None if nothing is close."""
+    bare = name.lstrip("-")
+    names = {one.lstrip("-"): one for one in known}
+    begun = [one for one in names if bare and one.startswith(bare)]
+    matches = difflib.get_close_matches(bare, begun or names, n=1, cutoff=0 if begun else _CLOSE)
+    return names[matches[0]] if matches else None
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str | Path | None = None) -> UserError:
@@ -88,9 +95,9 @@ def missing_extra(package: str, extra: str, purpose: str) -> MachineError:
 
 
 _MACHINE_ERRNOS = {
-    errno.ENOSPC: ("the disk is full", "free some space, or write elsewhere with --out"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, or write elsewhere with --out"),
-    errno.EROFS: ("the file system is read-only", "write elsewhere with --out"),
+    errno.ENOSPC: ("the disk is full", "free some space, or write to another disk"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or write to another disk"),
+    errno.EROFS: ("the file system is read-only", "write to another place"),
     errno.EACCES: ("permission denied", "make the path readable and writable, or choose another"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`"),
 }

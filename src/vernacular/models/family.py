@@ -89,7 +89,10 @@ def family_of(config: Mapping[str, Any], where: Path) -> str:
     """The name of the family whose `model_type` a published config states."""
     by_type = {load_family(name).model_type: name for name in family_names()}
     model_type = config.get("model_type")
-    if model_type not in by_type:
+    if model_type is None:
+        known = ", ".join(sorted(by_type))
+        raise UserError("the key 'model_type' is missing", where=where, fix=f"take config.json whole; known: {known}")
+    if not isinstance(model_type, str) or model_type not in by_type:
         raise unknown_name("model_type", str(model_type), by_type, where=where)
     return by_type[model_type]
 
