@@ -84,6 +84,18 @@ def test_a_line_that_fails_leaves_the_others_alone(lm: LocalModel, tmp_path: Pat
         ({"prompt": "x", "stop": ""}, "a stop string is empty"),
         ({"prompt": "x", "tools": [{"name": "f"}]}, "go with messages"),
         ([1], "no JSON object"),
+        ({"messages": []}, "no messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "not text"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 3}]}]}, "not text"),
+        ({"prompt": "x", "temperature": "0.5"}, "number"),
+        ({"prompt": "x", "temperature": True}, "number"),
+        ({"prompt": "x", "temperature": 1e308}, "100"),
+        ({"prompt": "x", "max_new_tokens": "3"}, "number"),
+        ({"prompt": "x", "seed": -1}, "0"),
+        ({"prompt": "x", "json_schema": 5}, "text"),
+        ({"prompt": "x", "id": True}, "true"),
+        (b'{"prompt": "x", "prompt": "y"}', "'prompt' stands twice"),
+        (b'{"messages": [{"role": "user", "content": "x", "role": "user"}]}', "'role' stands twice"),
     ]
     mixed = [part for line, _ in lines for part in (line, {"prompt": "a"})]
     prompts = write(tmp_path / "p.jsonl", [b"", *mixed])
@@ -95,6 +107,21 @@ def test_a_line_that_fails_leaves_the_others_alone(lm: LocalModel, tmp_path: Pat
         assert said in answer["error"]["message"]
     assert answers[6]["id"] == "typo"
     assert "did you mean 'temperature'" in answers[6]["error"]["fix"]
+
+
+def test_lines_are_read_as_the_server_reads_them(lm: LocalModel, tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Co "}, {"type": "text", "text": "słychać?"}]
+    lines = [
+        {"messages": [{"role": "user", "content": parts, "name": None}]},
+        {"messages": [{"role": "developer", "content": "क"}, {"role": "user", "content": "x"}]},
+        {"prompt": "k", "json_schema": {"enum": ["Łódź", "पुणे"]}},
+    ]
+    answer_file(lm, write(tmp_path / "p.jsonl", lines), tmp_path / "a.jsonl", SHORT)
+    joined, developed, bound = read(tmp_path / "a.jsonl")
+    assert joined["text"] == lm.chat([{"role": "user", "content": "Co słychać?"}], max_new_tokens=10)
+    turns = [{"role": "system", "content": "क"}, {"role": "user", "content": "x"}]
+    assert developed["text"] == lm.chat(turns, max_new_tokens=10)
+    assert json.loads(bound["text"]) in {"Łódź", "पुणे"}
 
 
 def test_line_ends_and_byte_order_marks(lm: LocalModel, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, StrictInt, StrictStr
 
 from vernacular.foundation.configuration import Configuration, validate
 from vernacular.foundation.errors import UserError, unknown_name
@@ -38,7 +38,7 @@ class Task(Configuration):
     messages: tuple[dict[str, Any], ...] | None = Field(None, description="a conversation to answer")
     tools: tuple[dict[str, Any], ...] | None = Field(None, description="tools that may be called, with messages")
     documents: tuple[dict[str, Any], ...] | None = Field(None, description="documents to rest on, with messages")
-    id: str | int | None = Field(None, description="repeated in the answer")
+    id: StrictStr | StrictInt | None = Field(None, description="repeated in the answer")
 
 
 class LineError(Exception):
@@ -83,12 +83,13 @@ def prepare(lm: LocalModel, line: Line, default: Sampling) -> Pending:
         value = parse_json(line.content)
         if not isinstance(value, dict):
             raise UserError("the line is no JSON object", fix='write {"prompt": …} or {"messages": […]}')
-        given = value.get("id") if isinstance(value.get("id"), str | int) else None
+        given = value["id"] if type(value.get("id")) in (str, int) else None
         task, sampling = _read(value, default)
         if task.prompt is not None:
             ids = lm.encode_prompt(task.prompt)
         else:
-            ids = lm.encode_chat(task.messages or (), tools=task.tools, documents=task.documents)
+            messages = [_message(message, number) for number, message in enumerate(task.messages or ())]
+            ids = lm.encode_chat(messages, tools=task.tools, documents=task.documents)
         return Pending(line, task, lm.answer(ids, sampling))
     except UserError as error:
         raise LineError(error, given) from error
@@ -102,12 +103,35 @@ def _read(value: Mapping[str, Any], default: Sampling) -> tuple[Task, Sampling]:
     task = validate(Task, {name: value[name] for name in Task.model_fields if name in value})
     if (task.prompt is None) == (task.messages is None):
         raise UserError("a line has either prompt or messages", fix="give it one of them")
+    if task.messages is not None and not task.messages:
+        raise UserError("the conversation has no messages", where="messages", fix="give it one at least")
     if task.messages is None and (task.tools or task.documents):
         raise UserError("tools and documents go with messages, not with a prompt", fix="leave them out")
     own = {name: value[name] for name in Sampling.model_fields if name in value}
     if isinstance(own.get("stop"), str):
         own["stop"] = (own["stop"],)
+    if isinstance(own.get("json_schema"), dict):
+        own["json_schema"] = json.dumps(own["json_schema"], ensure_ascii=False)
     return task, validate(Sampling, {**default.model_dump(), **own}) if own else default
+
+
+def _message(message: dict[str, Any], number: int) -> dict[str, Any]:
+    """A message as the template takes it, read as the server reads it: parts of text joined, developer as system."""
+    plain = {name: value for name, value in message.items() if value is not None}
+    if plain.get("role") == "developer":
+        plain["role"] = "system"
+    content = plain.get("content")
+    if isinstance(content, list):
+        for part in content:
+            is_text = isinstance(part, dict) and part.keys() == {"type", "text"} and part["type"] == "text"
+            if not is_text or not isinstance(part["text"], str):
+                raise UserError(
+                    "a part of the message is not text",
+                    where=f"messages.{number}.content",
+                    fix='write {"type": "text", "text": …}',
+                )
+        plain["content"] = "".join(part["text"] for part in content)
+    return plain
 
 
 def answered(lm: LocalModel, pending: Pending) -> tuple[bytes, bool]:

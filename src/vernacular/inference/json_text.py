@@ -15,10 +15,11 @@ def parse_json(content: bytes) -> Any:
     """The value that `content` is the JSON text of.
 
     Raises:
-        UserError: it is not UTF-8, not JSON, nested too deeply, or holds NaN, infinity or half a surrogate pair.
+        UserError: it is not UTF-8, not JSON, nested too deeply, names a key twice, or holds NaN, infinity or half a
+            surrogate pair.
     """
     try:
-        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(content.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_object)
         if _MAYBE_HALF_PAIR.search(content):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
@@ -31,6 +32,15 @@ def parse_json(content: bytes) -> Any:
         raise UserError(f"not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except RecursionError as error:
         raise UserError("the JSON is nested too deeply") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"the key '{twice}' stands twice", fix="keep one of them")
     return value
 
 
