@@ -125,9 +125,42 @@ def test_traceback_on_request(run_cli) -> None:
     assert "error: unknown argument '--nothing-like-it'" in done.stderr
 
 
-def test_an_interruption_says_how_to_continue(run_action, capsys) -> None:
+def test_an_interruption_says_how_to_continue_where_the_verb_does(run_action, capsys, monkeypatch) -> None:
     assert run_action(raising(KeyboardInterrupt())) == 130
-    assert "run the same command again to continue" in capsys.readouterr().err
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("run", "run the same command again to continue"),
+        ("batch", "run the same command again to continue"),
+        ("evaluate", "--resume"),
+        ("chat", None),
+        ("export", None),
+    ],
+)
+def test_each_verb_says_whether_it_continues(verb: str, said: str | None, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(command_line, "_run", lambda *_: raising(KeyboardInterrupt())(None))
+    assert command_line.main([verb]) == 130
+    shown = capsys.readouterr().err
+    assert shown == "\ninterrupted\n" if said is None else said in shown
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_under_standard_output_is_one_error(repository) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vernacular.cli.main", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(repository / "src")},
+            check=False,
+            text=True,
+        )
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: the disk is full, while ")
+    assert "--out" not in done.stderr and "Exception ignored" not in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("word", ["--help", "schema"])

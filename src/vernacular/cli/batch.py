@@ -19,6 +19,7 @@ EXAMPLES = """\
   vernacular batch runs/demo/instruct prompts.jsonl -o answers.jsonl
   vernacular batch runs/demo/instruct prompts.jsonl -o answers.jsonl --temperature 0.7 --seed 3 --max-new-tokens 256
 """
+CONTINUES = "run the same command again to continue"
 _SHOWN_FAILURES = 10
 
 

@@ -16,6 +16,7 @@ EXAMPLES = """\
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
 """
+CONTINUES = "run the same command again with --resume to continue"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,8 @@ A verb is a module of this package with four names (`schema.py` is the smallest 
 - `add_arguments(parser)`: declares its arguments;
 - `run(arguments)`: does it by calling one function of a room; returns the exit code, or None for 0.
 
+One that goes on where it was interrupted says how in a fifth, `CONTINUES`.
+
 A verb's module imports nothing heavy at its top: every verb is imported for `--help`, which is to answer at once.
 What a room needs is imported inside `run`. A new verb's name is added to `VERBS`, in the order a newcomer meets them.
 """
@@ -92,7 +94,8 @@ class _Parser(argparse.ArgumentParser):
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Leave after `--help` or `--version`, once what was printed has been read."""
-        sys.stdout.flush()
+        with machine_errors("writing to standard output"):
+            sys.stdout.flush()
         super().exit(status, message)
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
@@ -111,20 +114,31 @@ def main(words: Sequence[str] | None = None) -> int:
     show_traceback = "--traceback" in before
     try:
         code = _run(before, verb, after)
-        sys.stdout.flush()
+        with machine_errors("writing to standard output"):
+            sys.stdout.flush()
         return code
     except VernacularError as error:
         if show_traceback:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, MachineError):
+            _drop_unwritten_output()
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted: run the same command again to continue", file=sys.stderr)
+        how = getattr(_load(verb), "CONTINUES", None) if verb in VERBS else None
+        print(f"\ninterrupted: {how}" if how else "\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has left. Python flushes standard output once more at exit: give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten_output()  # The reader (`| head`) has left.
         return BROKEN_PIPE
+
+
+def _drop_unwritten_output() -> None:
+    """Python flushes standard output once more at exit: where that cannot be written, give it somewhere to go."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], str | None, list[str]]:

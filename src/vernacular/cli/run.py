@@ -15,6 +15,7 @@ EXAMPLES = """\
   vernacular run recipes/own-text.yaml corpus=my-texts languages=[hi,en]
   vernacular run recipes/demo.yaml --until tokens
 """
+CONTINUES = "run the same command again to continue"
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
