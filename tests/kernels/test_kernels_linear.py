@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.kernels.experts import PackedExperts
-from vernacular.kernels.linear import ACTIVATIONS, FORMATS, PackedLinear, group_size, quantise
+from vernacular.kernels.linear import ACTIVATIONS, FORMATS, PackedFanOut, PackedLinear, Quantised, group_size, quantise
 
 BFLOAT16_STEP = 2.0**-8
 
@@ -23,10 +23,17 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def dequantised(quantised: Quantised) -> Tensor:
+    """The weights that the integers stand for, float32 [N, K]."""
+    rows, width = quantised.integers_NK.shape
+    scales = quantised.scales.view(rows, -1, 1)
+    return (quantised.integers_NK.view(rows, scales.shape[1], -1).float() * scales).view(rows, width)
+
+
 def as_stored(weight_NK: Tensor, format: str) -> Tensor:
     """The numbers that a format keeps, float64."""
     if format in ("int8", "int4"):
-        return quantise(weight_NK, format).dequantised()[:, : weight_NK.shape[1]].double()
+        return dequantised(quantise(weight_NK, format))[:, : weight_NK.shape[1]].double()
     return weight_NK.to(ACTIVATIONS[format]).double()
 
 
@@ -87,7 +94,7 @@ def test_a_row_is_the_same_bits_in_any_company_and_on_any_threads(format: str) -
 def test_several_weights_share_a_product(format: str) -> None:
     weights = [drawn(70, 96), drawn(24, 96, seed=1), drawn(1, 96, seed=2)]
     x = drawn(2, 3, 96, seed=3).to(ACTIVATIONS[format])
-    outputs = PackedLinear.of(weights, format)(x)
+    outputs = PackedFanOut(weights, format)(x)
     assert [y.shape for y in outputs] == [(2, 3, 70), (2, 3, 24), (2, 3, 1)]
     for y, weight in zip(outputs, weights, strict=True):
         assert torch.equal(y, PackedLinear(weight, format)(x))
@@ -125,13 +132,13 @@ def test_activations_of_very_unequal_size_keep_their_products() -> None:
 def test_quantised_weights_are_the_nearest_under_their_scale() -> None:
     weight = drawn(50, 256)
     eight, four = quantise(weight, "int8"), quantise(weight, "int4")
-    assert (eight.dequantised() - weight).abs().max() <= 0.5001 * eight.scales.max()
+    assert (dequantised(eight) - weight).abs().max() <= 0.5001 * eight.scales.max()
     assert eight.integers_NK.abs().amax(1).eq(127).all()
     assert four.scales.shape == (50, 2) and four.integers_NK.min() == -8 and four.integers_NK.max() <= 7
     # Half a step everywhere, a whole one where the far end of the scale has no eighth step.
-    assert ((four.dequantised() - weight).abs() <= 1.0001 * four.scales.abs().repeat_interleave(128, 1)).all()
+    assert ((dequantised(four) - weight).abs() <= 1.0001 * four.scales.abs().repeat_interleave(128, 1)).all()
     zeros = torch.zeros(3, 64)
-    assert not quantise(zeros, "int8").dequantised().any() and not quantise(zeros, "int4").dequantised().any()
+    assert not any(dequantised(quantise(zeros, format)).any() for format in ("int8", "int4"))
     assert [group_size(width) for width in (1024, 192, 96, 50)] == [128, 64, 32, 32]
 
 

@@ -19,16 +19,15 @@ from vernacular.inference.constraint import make_constraint
 from vernacular.inference.encoding import TokenPair
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
-from vernacular.inference.packing import pack
+from vernacular.inference.packing import arithmetic_of, pack
 from vernacular.inference.paged_memory import KERNELS, Kernels
 from vernacular.inference.reader import Reader
+from vernacular.kernels.linear import FORMATS, QUANTISED
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
 from vernacular.models.weights import load_decoder, read_config, weights_hash
 
 BACKEND = "vernacular"
-FORMATS = ("float32", "bfloat16", "int8", "int4")
-QUANTISED = ("int8", "int4")
 
 
 def load(
@@ -69,7 +68,7 @@ def load(
             fix="put the tokenizer the weights were trained with into the folder",
         )
     keep_freed_memory()
-    decoder = load_decoder(folder, "float32" if dtype == "float32" else "bfloat16", device)
+    decoder = load_decoder(folder, arithmetic_of(dtype), device)
     if window is not None:
         _set_window(decoder, window)
     if kernels == "native":

@@ -8,14 +8,16 @@ from vernacular.foundation.errors import UserError
 from vernacular.inference.packed_attention import PackedAttention
 from vernacular.kernels import rows
 from vernacular.kernels.experts import PackedExperts
-from vernacular.kernels.linear import PackedFanOut, PackedLinear
+from vernacular.kernels.linear import QUANTISED, PackedFanOut, PackedLinear
 from vernacular.models.attention import Attention, FanOut
 from vernacular.models.decoder import Decoder
 from vernacular.models.feed_forward import ACTIVATIONS, Experts, Gate
 from vernacular.models.norm import LayerNorm, RmsNorm
 
-# The format of a layer that stays as precise as the arithmetic around it.
-_ACTIVATIONS = {"float32": "float32", "bfloat16": "bfloat16", "int8": "bfloat16", "int4": "bfloat16"}
+
+def arithmetic_of(format: str) -> str:
+    """The format of a layer that stays as precise as the arithmetic around it."""
+    return "bfloat16" if format in QUANTISED else format
 
 
 def pack(decoder: Decoder, format: str) -> None:
@@ -36,7 +38,7 @@ def pack(decoder: Decoder, format: str) -> None:
 
 def _pack_below(module: nn.Module, format: str) -> None:
     for name, child in list(module.named_children()):
-        if not _pack_child(module, name, _ACTIVATIONS[format] if name == "router" else format):
+        if not _pack_child(module, name, arithmetic_of(format) if name == "router" else format):
             _pack_below(child, format)
 
 

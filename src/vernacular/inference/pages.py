@@ -13,7 +13,9 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
-PAGE_TOKENS = 32
+from vernacular.kernels.page import PAGE_SIZE
+
+PAGE_TOKENS = PAGE_SIZE
 
 
 def page_digest(before: bytes, tokens: Sequence[int]) -> bytes:

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.kernels import build, memory
+from vernacular.kernels.page import PAGE_SIZE
 
-PAGE_SIZE = 32
-"""Tokens in a page."""
 MAX_WIDTH = 256
 """The widest head."""
 _LANES = 16

@@ -19,6 +19,7 @@ from vernacular.kernels import build, memory
 PANEL = 64
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
 ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16, "int4": torch.bfloat16}
+QUANTISED = ("int8", "int4")
 _PACKING = {"float32": 1, "bfloat16": 1, "int8": 2, "int4": 4}
 
 
@@ -38,12 +39,6 @@ class Quantised:
 
     integers_NK: Tensor
     scales: Tensor
-
-    def dequantised(self) -> Tensor:
-        """The weights that the integers stand for, float32 [N, K]."""
-        rows, width = self.integers_NK.shape
-        scales = self.scales.view(rows, -1, 1)
-        return (self.integers_NK.view(rows, scales.shape[1], -1).float() * scales).view(rows, width)
 
 
 def quantise(weight_NK: Tensor, format: str) -> Quantised:
@@ -95,7 +90,7 @@ class Matrix:
         columns, width = weight_NK.shape
         num_panels = -(-columns // PANEL)
         scales, group = None, 0
-        if format in ("int8", "int4"):
+        if format in QUANTISED:
             quantised = quantise(weight_NK, format)
             rows = quantised.integers_NK
             scales, group = _panel_scales(quantised.scales, num_panels), group_size(width) // 2
@@ -143,11 +138,6 @@ class PackedLinear(nn.Module):
         self._padding = matrix.width % 2 if format == "bfloat16" else 0
         self.register_buffer("panels", matrix.panels, persistent=False)
         self.register_buffer("scales", matrix.scales, persistent=False)
-
-    @staticmethod
-    def of(weights: Sequence[Tensor], format: str) -> PackedFanOut:
-        """One product for several weights that read the same input; gives their outputs as a tuple."""
-        return PackedFanOut(weights, format)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x · weightᵀ`; x: [..., K], its last dimension without gaps."""

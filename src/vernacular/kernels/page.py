@@ -1,0 +1,6 @@
+"""The size of a page of keys and values, which attention.c knows by the name PAGE. No tensors here."""
+
+from __future__ import annotations
+
+PAGE_SIZE = 32
+"""Tokens in a page."""
