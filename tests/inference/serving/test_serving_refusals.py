@@ -121,9 +121,10 @@ def test_what_cannot_be_honoured_is_refused_by_name(
         ('{"model": "tiny", "prompt": "zażółć"}'.encode("utf-16"), "not valid UTF-8"),
         (b'{"model": "tiny", "prompt": "half a pair: \\ud83d"}', "surrogate"),
         (b'{"model": "tiny", "prompt": "x", "temperature": NaN}', "NaN is not JSON"),
+        (b'{"model": "tiny", "prompt": "x", "prompt": "y"}', "'prompt' stands twice"),
         (b"[" * 200_000, "nested too deeply"),
     ],
-    ids=["cut", "empty", "list", "bytes", "utf-16", "surrogate", "nan", "deep"],
+    ids=["cut", "empty", "list", "bytes", "utf-16", "surrogate", "nan", "twice", "deep"],
 )
 def test_a_broken_body_is_refused(server: ServerProcess, body: bytes, said: str) -> None:
     for path in PATHS:
