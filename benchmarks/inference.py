@@ -2,7 +2,8 @@
 
 Random weights of three sizes (70 and 350 million parameters, and a mixture of experts of 85); prompts of 128 tokens;
 greedy; two threads. Each program runs in a process of its own and they take turns; a figure is the median of five
-turns. Decoding is what the tokens after the first take. Before anything is timed, float32 answers of ours and of transformers are compared token by token.
+turns. Decoding is what the tokens after the first take. Before anything is timed, float32 answers of ours and of
+transformers are compared token by token.
 
     python benchmarks/inference.py --llama-cpp PYTHON
 

@@ -58,9 +58,7 @@ _SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[Any]], ...]] = {
     "training_norm_gradient": (
         *(_INT, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
-    "training_rotate": (
-        *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _REAL, _WORD, _WORD, _WORD, _INT),
-    ),
+    "training_rotate": (*(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _REAL, _WORD, _WORD, _WORD, _INT),),
     "training_gate": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _INT),
     "training_gate_gradient": (
         *(_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),

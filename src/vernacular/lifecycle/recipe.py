@@ -19,13 +19,13 @@ from pydantic import Field, model_validator
 from vernacular.foundation.configuration import (
     Configuration,
     Document,
-    KeyPath,
     apply_override,
     parse_override,
     read_yaml,
     validate,
 )
 from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.explanation import KeyPath
 from vernacular.lifecycle.stage import Stage
 from vernacular.lifecycle.stages.curate import Curate
 from vernacular.lifecycle.stages.evaluate import Evaluate

@@ -68,9 +68,7 @@ class NextToken:
 
 def next_token_loss(decoder: Decoder, batch: TensorBatch, *, chunk_tokens: int, z_weight: float = 0.0) -> Loss:
     """Weighted cross-entropy of each token's successor."""
-    hidden_BTD = decoder(
-        batch.ids_BT, positions_BT=batch.positions_BT, mask_B1TS=batch.mask_B1TT, attend=batch.attend
-    )
+    hidden_BTD = decoder(batch.ids_BT, positions_BT=batch.positions_BT, mask_B1TS=batch.mask_B1TT, attend=batch.attend)
     # The scores are `head · hidden / scaling`; dividing the hidden states does the same without a pass over the scores.
     hidden_BTD = hidden_BTD / decoder.configuration.logits_scaling
     sums = chunked_cross_entropy(
