@@ -8,13 +8,14 @@ step, and the process's peak memory.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from protocol import peak_bytes
 
 Step = Callable[[int], tuple[float, int]]
 """Takes the step of that number; gives the mean loss before it and the tokens that are no padding."""
@@ -65,6 +66,6 @@ def serve(step: Step) -> None:
             "processor_seconds": time.process_time() - processor,
             "losses": [loss for loss, _ in taken],
             "tokens": sum(tokens for _, tokens in taken),
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_bytes": peak_bytes(),
         }
         print(json.dumps(answer), file=answers, flush=True)
