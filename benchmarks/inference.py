@@ -16,7 +16,6 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,8 +30,8 @@ import torch
 from random_weights import SIZES, write_weights
 from vernacular.foundation.machine import describe_machine
 from vernacular.models.weights import read_config
+from worker import Worker
 
-WORKERS = Path(__file__).parent / "workers"
 PROMPT_TOKENS = 128
 NEW_TOKENS = 48
 TURNS = 5
@@ -40,36 +39,15 @@ THREADS = 2
 READ_ELEMENTS = 1 << 28
 
 
-class Worker:
-    """A program that decodes, in a process of its own."""
+class Decoding(Worker):
+    """A program that decodes."""
 
     def __init__(self, python: str, script: str, weights: Path, dtype: str, threads: int = THREADS) -> None:
-        words = [python, str(WORKERS / script), str(weights), dtype, str(threads)]
-        started = time.perf_counter()
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._read()
-        self.seconds_to_load = time.perf_counter() - started
+        super().__init__(python, script, str(weights), dtype, str(threads))
 
     def decode(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> dict[str, Any]:
         """Decode, and what it took."""
-        assert self._process.stdin is not None
-        print(json.dumps({"prompts": prompts, "new_tokens": new_tokens}), file=self._process.stdin, flush=True)
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker ended with code {self._process.wait()}: {self._process.args!r}")
-        return dict(json.loads(line))
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        return self.ask({"prompts": prompts, "new_tokens": new_tokens})
 
 
 @dataclass(frozen=True)
@@ -82,7 +60,7 @@ class Figures:
     peak_bytes: int
 
 
-def take_turns(workers: Mapping[str, Worker], prompts: Sequence[Sequence[int]]) -> dict[str, Figures]:
+def take_turns(workers: Mapping[str, Decoding], prompts: Sequence[Sequence[int]]) -> dict[str, Figures]:
     """Every program's figures on the same prompts, measured in turns."""
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in workers}
     peaks = dict.fromkeys(workers, 0)
@@ -131,25 +109,25 @@ def check_answers(weights: Path) -> None:
     """Refuse to measure programs that do not compute the same."""
     prompts = make_prompts(3, read_config(weights).vocab_size)
     with (
-        Worker(sys.executable, "our_worker.py", weights, "float32") as ours,
-        Worker(sys.executable, "transformers_worker.py", weights, "float32") as theirs,
+        Decoding(sys.executable, "our_worker.py", weights, "float32") as ours,
+        Decoding(sys.executable, "transformers_worker.py", weights, "float32") as theirs,
     ):
         if ours.decode(prompts, 16)["tokens"] != theirs.decode(prompts, 16)["tokens"]:
             raise SystemExit(f"the answers differ: {weights}")
 
 
-def programs(weights: Path, llama_cpp: str | None, stack: ExitStack, *, gguf: bool) -> dict[str, Worker]:
+def programs(weights: Path, llama_cpp: str | None, stack: ExitStack, *, gguf: bool) -> dict[str, Decoding]:
     """Ours in three formats and the peers, each loaded."""
     formats = ("bfloat16", "int8", "int4") if gguf else ("bfloat16", "int8")
-    workers = {f"ours {name}": Worker(sys.executable, "our_worker.py", weights, name) for name in formats}
-    workers["transformers bfloat16"] = Worker(sys.executable, "transformers_worker.py", weights, "bfloat16")
+    workers = {f"ours {name}": Decoding(sys.executable, "our_worker.py", weights, name) for name in formats}
+    workers["transformers bfloat16"] = Decoding(sys.executable, "transformers_worker.py", weights, "bfloat16")
     if gguf and llama_cpp:
         from vernacular.models.bridge import export_weights
 
         for name, dtype in (("BF16", "bfloat16"), ("Q8_0", "q8_0")):
             file = weights.parent / f"{name}.gguf"
             export_weights(weights, file, "gguf", dtype=dtype, ids_only=True)
-            workers[f"llama.cpp {name}"] = Worker(llama_cpp, "llama_cpp_worker.py", file, name)
+            workers[f"llama.cpp {name}"] = Decoding(llama_cpp, "llama_cpp_worker.py", file, name)
     for worker in workers.values():
         stack.enter_context(worker)
     return workers
@@ -163,7 +141,7 @@ def first_token(weights: Path) -> Iterator[dict[str, Any]]:
     for _ in range(TURNS):
         for name, script in scripts.items():
             started = time.perf_counter()
-            with Worker(sys.executable, script, weights, "bfloat16") as worker:
+            with Decoding(sys.executable, script, weights, "bfloat16") as worker:
                 worker.decode(prompts, 1)
                 taken[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(seconds) for name, seconds in taken.items()}

@@ -18,7 +18,6 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,8 +32,8 @@ import torch
 
 from random_weights import SIZES, write_weights
 from vernacular.foundation.machine import describe_machine
+from worker import Worker
 
-WORKERS = Path(__file__).parent / "workers"
 TURNS = 5
 STEPS = 2
 ROWS, TOKENS = 8, 512
@@ -86,35 +85,15 @@ class Program:
     shares_weights: bool = True
 
 
-class Worker:
-    """A program that trains, in a process of its own."""
+class Training(Worker):
+    """A program that trains."""
 
     def __init__(self, program: Program, job: Mapping[str, Any]) -> None:
-        words = [program.python, str(WORKERS / program.script), json.dumps({**job, "compiled": program.compiled})]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._read()
+        super().__init__(program.python, program.script, json.dumps({**job, "compiled": program.compiled}))
 
     def take_steps(self, first: int, last: int) -> dict[str, Any]:
         """Train, and what it took."""
-        assert self._process.stdin is not None
-        print(json.dumps({"steps": [first, last]}), file=self._process.stdin, flush=True)
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker ended with code {self._process.wait()}: {self._process.args!r}")
-        return dict(json.loads(line))
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.terminate()
-        self._process.wait()
+        return self.ask({"steps": [first, last]})
 
 
 @dataclass(frozen=True)
@@ -170,7 +149,7 @@ def take_turns(programs: Mapping[str, Program], job: Mapping[str, Any], scale: S
     losses: dict[str, list[float]] = {name: [] for name in programs}
     peaks = dict.fromkeys(programs, 0.0)
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(program, job)) for name, program in programs.items()}
+        workers = {name: stack.enter_context(Training(program, job)) for name, program in programs.items()}
         for turn in range(scale.turns + 1):
             order = list(workers)
             random.Random(turn).shuffle(order)

@@ -111,48 +111,31 @@ def test_a_constant_of_the_family_is_not_idle(name: str) -> None:
                 assert (other.logits(other(ids)) - expected).abs().max() > 1e-3, setting
 
 
-def test_what_transformers_saves_is_read(tmp_path: Path) -> None:
-    from transformers import LlamaConfig, LlamaForCausalLM
+SAVED: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {"intermediate_size": 96, "rope_theta": 5e5}),
+    "granite moe": (
+        "GraniteMoe",
+        {
+            "intermediate_size": 24,
+            "num_local_experts": 6,
+            "num_experts_per_tok": 3,
+            "initializer_range": 0.2,
+            "logits_scaling": 3.0,
+            "residual_multiplier": 0.3,
+        },
+    ),
+}
 
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_transformers_saves_is_read(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    model, settings = SAVED[name]
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = getattr(transformers, f"{model}Config")(**shape, vocab_size=200, max_position_embeddings=64, **settings)
     torch.manual_seed(0)
-    reference = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=200,
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=96,
-            max_position_embeddings=64,
-            rope_theta=5e5,
-        )
-    ).eval()
-    reference.save_pretrained(tmp_path)
-    decoder = load_decoder(tmp_path)
-    ids = torch.randint(0, 200, (1, 40), generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        assert (decoder.logits(decoder(ids)) - reference(ids).logits).abs().max() <= 1e-4
-
-
-def test_experts_that_transformers_saves_are_read(tmp_path: Path) -> None:
-    from transformers import GraniteMoeConfig, GraniteMoeForCausalLM
-
-    torch.manual_seed(0)
-    reference = GraniteMoeForCausalLM(
-        GraniteMoeConfig(
-            vocab_size=200,
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            intermediate_size=24,
-            num_local_experts=6,
-            num_experts_per_tok=3,
-            initializer_range=0.2,
-            logits_scaling=3.0,
-            residual_multiplier=0.3,
-        )
-    ).eval()
+    reference = getattr(transformers, f"{model}ForCausalLM")(config).eval()
     reference.save_pretrained(tmp_path)
     decoder = load_decoder(tmp_path)
     ids = torch.randint(0, 200, (1, 40), generator=torch.Generator().manual_seed(1))

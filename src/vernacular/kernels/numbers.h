@@ -45,14 +45,7 @@ INLINE floats weight_of(floats x) {
     /* As `exponential`, without its comparisons: below -200 the result underflows to 0 by itself. */
     x = (floats)_mm512_max_ps((__m512)all_floats(-200), (__m512)x);
     const floats n = (floats)_mm512_roundscale_ps((__m512)(x * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
-    const floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    floats y = all_floats(1.9875691500e-4f);
-    y = y * r + 1.3981999507e-3f;
-    y = y * r + 8.3334519073e-3f;
-    y = y * r + 4.1665795894e-2f;
-    y = y * r + 1.6666665459e-1f;
-    y = y * r + 5.0000001201e-1f;
-    y = y * (r * r) + r + 1.0f;
+    const floats y = exponential_of_rest(x, n);
     return (floats)_mm512_scalef_ps((__m512)y, (__m512)n);
 #else
     return select_floats(x == x, exponential(x), x);

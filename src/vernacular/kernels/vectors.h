@@ -73,13 +73,8 @@ INLINE uint16_t bfloat_of(float x) {
 }
 INLINE float float_of(uint16_t bfloat) { return as_float((uint32_t)bfloat << 16); }
 
-/* eˣ for x ≤ 0, within 2 units in the last place; 0 below -87. Coefficients: Cephes, expf. */
-INLINE floats exponential(floats x) {
-    const ints normal = x > -87.0f;
-    x = select_floats(normal, x, all_floats(0));
-    const floats magic = all_floats(12582912.0f); /* 1.5 · 2²³ rounds to an integer in the low bits */
-    const floats shifted = x * 1.44269504088896341f + magic;
-    const floats n = shifted - magic;
+/* eˣ / 2ⁿ, n the integer nearest to x / ln 2. Coefficients: Cephes, expf. */
+INLINE floats exponential_of_rest(floats x, floats n) {
     const floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     floats y = all_floats(1.9875691500e-4f);
     y = y * r + 1.3981999507e-3f;
@@ -88,6 +83,17 @@ INLINE floats exponential(floats x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * (r * r) + r + 1.0f;
+    return y;
+}
+
+/* eˣ for x ≤ 0, within 2 units in the last place; 0 below -87. */
+INLINE floats exponential(floats x) {
+    const ints normal = x > -87.0f;
+    x = select_floats(normal, x, all_floats(0));
+    const floats magic = all_floats(12582912.0f); /* 1.5 · 2²³ rounds to an integer in the low bits */
+    const floats shifted = x * 1.44269504088896341f + magic;
+    const floats n = shifted - magic;
+    const floats y = exponential_of_rest(x, n);
     const floats power = (floats)(((ints)shifted + (127 - 0x4b400000)) << 23);
     return select_floats(normal, y * power, all_floats(0));
 }
