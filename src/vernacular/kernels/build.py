@@ -24,7 +24,7 @@ from vernacular.foundation.files import atomic_path
 SOURCES = (
     *("panel.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c"),
     *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
-    *("training_rows.c", "cross_entropy.c"),
+    "cross_entropy.c",
 )
 HEADERS = ("vectors.h", "panel.h", "numbers.h", "training_attention.h")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-fopenmp", "-shared", "-fPIC", "-lm")
@@ -52,25 +52,22 @@ _SIGNATURES: dict[str, tuple[type[ctypes._SimpleCData[Any]], ...]] = {
         *(_INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
         *(_WORD, _WORD, _WORD, _WORD, _WORD, _REAL, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     ),
-    "training_norm": (
-        *(_INT, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _REAL, _INT),
-    ),
-    "training_norm_gradient": (
+    "norm_rows": (*(_INT, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _REAL, _INT),),
+    "norm_rows_gradient": (
         *(_INT, _INT, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
-    "training_rotate": (*(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _REAL, _WORD, _WORD, _WORD, _INT),),
-    "training_gate": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _INT),
-    "training_gate_gradient": (
+    "rotate_rows": (
+        *(_INT, _INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _REAL, _WORD, _WORD, _WORD, _INT),
+    ),
+    "gate_rows": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _INT),
+    "gate_rows_gradient": (
         *(_INT, _POINTER, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
-    "training_add": (_INT, _INT, _POINTER, _POINTER, _REAL, _POINTER, _WORD, _INT),
-    "training_sum_rows": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _INT),
+    "add_rows": (_INT, _INT, _POINTER, _POINTER, _REAL, _POINTER, _WORD, _INT),
+    "sum_rows": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _INT),
     "cross_entropy": (
         *(_INT, _INT, _POINTER, _POINTER, _POINTER, _REAL, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
-    "norm_rows": (_INT, _INT, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _REAL, _INT),
-    "rotate_rows": (_INT, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),
-    "gate_rows": (_INT, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _INT),
     "write_pages": (
         *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),
     ),

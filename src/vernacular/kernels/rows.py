@@ -17,8 +17,10 @@ class PackedNorm(nn.Module):
 
     def __init__(self, weight: Tensor, epsilon: float, *, centred: bool) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.detach().contiguous(), persistent=False)
-        self._arguments = (weight.dtype is torch.bfloat16, centred)
+        # In float32 whatever the rows are in: the same numbers, and the kernel's one form.
+        self.register_buffer("weight", weight.detach().float().contiguous(), persistent=False)
+        is_bfloat = weight.dtype is torch.bfloat16
+        self._arguments = (is_bfloat, is_bfloat, centred)
         self._width, self._epsilon = len(weight), epsilon
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,6 +33,8 @@ class PackedNorm(nn.Module):
             x.data_ptr(),
             weight.data_ptr(),
             y.data_ptr(),
+            None,
+            None,
             x.numel() // self._width,
             self._width,
             self._epsilon,
@@ -48,12 +52,17 @@ def rotate(x_NHC: Tensor, cosine_B1TC: Tensor, sine_B1TC: Tensor) -> None:
         sine_B1TC: alike.
     """
     num_tokens, num_heads, width = x_NHC.shape
+    is_bfloat = x_NHC.dtype is torch.bfloat16
     build.library().rotate_rows(
-        x_NHC.dtype is torch.bfloat16,
+        is_bfloat,
+        is_bfloat,
+        x_NHC.data_ptr(),
+        x_NHC.stride(0),
         x_NHC.data_ptr(),
         x_NHC.stride(0),
         cosine_B1TC.data_ptr(),
         sine_B1TC.data_ptr(),
+        1.0,
         num_tokens,
         num_heads,
         width,
@@ -72,6 +81,7 @@ class PackedGate(nn.Module):
             gate.data_ptr(),
             up.data_ptr(),
             gate.stride(-2),
+            None,
             y.data_ptr(),
             y.numel() // y.shape[-1],
             y.shape[-1],

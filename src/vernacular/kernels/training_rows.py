@@ -74,7 +74,7 @@ class _Norm(torch.autograd.Function):
         y = torch.empty_like(x, dtype=dtype)
         rows, width = x.numel() // x.shape[-1], x.shape[-1]
         means, scales = torch.empty(2, rows)
-        build.library().training_norm(
+        build.library().norm_rows(
             is_bfloat16(x),
             is_bfloat16(y),
             centred,
@@ -95,7 +95,7 @@ class _Norm(torch.autograd.Function):
         dx = torch.empty_like(x)
         rows, width = x.numel() // x.shape[-1], x.shape[-1]
         dweights = torch.empty(-(-rows // _PART_ROWS), width)
-        build.library().training_norm_gradient(
+        build.library().norm_rows_gradient(
             is_bfloat16(x),
             is_bfloat16(dy),
             ctx.centred,
@@ -127,11 +127,13 @@ def _rotated(x_BHTC: Tensor, cosine: Tensor, sine: Tensor, *, sign: int) -> Tens
     if x_BTHC.stride()[2:] != (width, 1) or x_BTHC.stride(0) != tokens * x_BTHC.stride(1):
         x_BTHC = x_BTHC.contiguous()
     y_BTHC = x_BTHC.new_empty(x_BTHC.shape)
-    build.library().training_rotate(
+    build.library().rotate_rows(
         is_bfloat16(x_BTHC),
+        False,
         x_BTHC.data_ptr(),
         x_BTHC.stride(1),
         y_BTHC.data_ptr(),
+        heads * width,
         cosine.data_ptr(),
         sine.data_ptr(),
         sign,
@@ -163,7 +165,7 @@ class _Gate(torch.autograd.Function):
 def open_gate(gate: Tensor, up: Tensor, by: Tensor | None, y: Tensor) -> None:
     """`y = by · silu(gate) · up`, each row by its own number; rows of `gate` and `up` the same distance apart."""
     width = y.shape[-1]
-    build.library().training_gate(
+    build.library().gate_rows(
         is_bfloat16(gate, up, y),
         gate.data_ptr(),
         up.data_ptr(),
@@ -181,7 +183,7 @@ def open_gate_gradient(
 ) -> None:
     """The gradients of `open_gate`; `dgate` and `dup` lie as `gate` and `up` do."""
     width = dy.shape[-1]
-    build.library().training_gate_gradient(
+    build.library().gate_rows_gradient(
         is_bfloat16(gate, up, dy, dgate, dup),
         gate.data_ptr(),
         up.data_ptr(),
@@ -203,7 +205,7 @@ class _Sum(torch.autograd.Function):
         x, update = x.contiguous(), update.contiguous()
         ctx.factor, ctx.update_dtype = factor, update.dtype
         y = torch.empty_like(x)
-        build.library().training_add(
+        build.library().add_rows(
             is_bfloat16(x),
             is_bfloat16(update),
             x.data_ptr(),
@@ -225,7 +227,7 @@ class _Sum(torch.autograd.Function):
 def sum_rows(rows_MD: Tensor, places_NK: Tensor) -> Tensor:
     """`Σ_k rows[places[n, k]]` in float32, k in order; [N, D] in the rows' dtype."""
     y_ND = rows_MD.new_empty(len(places_NK), rows_MD.shape[1])
-    build.library().training_sum_rows(
+    build.library().sum_rows(
         is_bfloat16(rows_MD),
         rows_MD.data_ptr(),
         places_NK.data_ptr(),
