@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from vernacular.foundation.errors import MachineError
-from vernacular.kernels import build
+from vernacular.foundation.native import NativeLibrary, find_compiler
+from vernacular.kernels.build import LIBRARY
 
 USE = """
 import torch
 from vernacular.kernels import build
 from vernacular.kernels.linear import PackedLinear
-library = build.load(build.compiled(tuple("-O0" if flag == "-O3" else flag for flag in build.FLAGS)))  # -O0: sooner
+flags = tuple("-O0" if flag == "-O3" else flag for flag in build.LIBRARY.flags)  # sooner
+library = build.LIBRARY.load(build.LIBRARY.compiled(flags))
 build.library = lambda: library
 print(PackedLinear(torch.ones(2, 4), "float32")(torch.ones(1, 4)).tolist())
 """
@@ -27,7 +29,7 @@ print(PackedLinear(torch.ones(2, 4), "float32")(torch.ones(1, 4)).tolist())
 def counting_compiler(folder: Path) -> Path:
     """A compiler that notes each call and lets the real one do the work."""
     compiler = folder / "counting-cc"
-    compiler.write_text(f'#!/bin/sh\necho called >> "{folder}/calls"\nexec "{build.find_compiler()}" "$@"\n')
+    compiler.write_text(f'#!/bin/sh\necho called >> "{folder}/calls"\nexec "{find_compiler()}" "$@"\n')
     compiler.chmod(0o755)
     return compiler
 
@@ -59,13 +61,13 @@ def test_two_processes_at_once_then_a_third_that_finds_it(tmp_path: Path) -> Non
 
 def test_other_flags_or_another_compiler_make_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "_compile", lambda compiler, flags, out: out.write_bytes(b"library"))
-    first = build.compiled()
+    monkeypatch.setattr(NativeLibrary, "_compile", lambda self, compiler, flags, out: out.write_bytes(b"library"))
+    first = LIBRARY.compiled()
     assert first.parent == tmp_path / "cache" / "vernacular" / "kernels"
-    assert build.compiled() == first
-    assert build.compiled((*build.FLAGS, "-g")) != first
+    assert LIBRARY.compiled() == first
+    assert LIBRARY.compiled((*LIBRARY.flags, "-g")) != first
     monkeypatch.setenv("CC", str(counting_compiler(tmp_path)))
-    assert build.compiled() != first
+    assert LIBRARY.compiled() != first
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(MachineError) as caught:
-        build.compiled()
+        LIBRARY.compiled()
     assert "no C compiler" in caught.value.message
     assert "install gcc or clang" in str(caught.value.fix) and "--kernels torch" in str(caught.value.fix)
 
@@ -85,7 +87,7 @@ def test_with_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(MachineError, match="unrecognized option") as caught:
-        build.compiled()
+        LIBRARY.compiled()
     assert caught.value.where == str(compiler) and "--kernels torch" in str(caught.value.fix)
     assert not list((tmp_path / "cache").rglob("*.so*"))
 
@@ -95,7 +97,7 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     folder.write_text("a file where the folder should be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     with pytest.raises(MachineError) as caught:
-        build.compiled()
+        LIBRARY.compiled()
     assert "cannot be kept: not a directory" in caught.value.message
     assert "XDG_CACHE_HOME" in str(caught.value.fix) and "--kernels torch" in str(caught.value.fix)
 
@@ -104,20 +106,20 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
         folder.mkdir()
         folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
         with pytest.raises(MachineError, match="cannot be kept: permission denied"):
-            build.compiled()
+            LIBRARY.compiled()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="names instruction sets of x86-64")
 @pytest.mark.parametrize("march", ["x86-64", "x86-64-v3"])
 def test_the_tests_hold_on_lesser_processors(march: str, tmp_path: Path) -> None:
-    flags = tuple(f"-march={march}" if flag.startswith("-march") else flag for flag in build.FLAGS)
+    flags = tuple(f"-march={march}" if flag.startswith("-march") else flag for flag in LIBRARY.flags)
     script = f"""
 import pytest, sys
 from pathlib import Path
 from vernacular.kernels import build
 flags = {flags!r}
-library = build.load(build.compiled(flags))
+library = build.LIBRARY.load(build.LIBRARY.compiled(flags))
 build.library = lambda: library
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
