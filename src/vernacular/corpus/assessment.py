@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 from vernacular.corpus.configuration import CurateConfiguration
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_id
 from vernacular.corpus.engine import daft, operating_system_error
-from vernacular.corpus.filters import judge
+from vernacular.corpus.filters import verdicts
 from vernacular.corpus.identification import Identified, identify
 from vernacular.corpus.languages import canonical_language, scripts_of
-from vernacular.corpus.measures import measure
 from vernacular.corpus.normalisation import normalise
 from vernacular.corpus.reading import Records, Tally
 from vernacular.corpus.shingles import shingle_texts
@@ -97,9 +96,7 @@ def assess(
     texts, num_controls = normalise(pc.fill_null(texts.cast(pa.large_string()), ""), configuration.normalisation)
     said = [canonical_language(language) if language else None for language in stated]
     found = identify(texts, said, configuration.identification, wanted)
-    reasons, details = judge(
-        measure(texts, num_controls, found.languages), found.languages, found.scripts, configuration.filters
-    )
+    reasons, details = verdicts(texts, num_controls, found.languages, found.scripts, configuration.filters)
     values = texts.to_pylist()
     for index, value in enumerate(values):
         if not value:

@@ -41,7 +41,7 @@ _SURROGATES = range(0xD800, 0xE000)
 def class_table() -> np.ndarray:
     """uint8 [0x110000]: the class of each code point, by the Unicode version of the package `regex`."""
     table = np.zeros(_ALL, dtype=np.uint8)
-    everything = _every_character()
+    everything = every_character()
     for kind, pattern in _CLASS_PATTERNS.items():
         _mark(table, regex.finditer(pattern, everything), kind)
     return table
@@ -57,7 +57,7 @@ def script_codes() -> tuple[str, ...]:
 def script_table() -> np.ndarray:
     """uint8 [0x110000]: index into `script_codes()` of each letter's script, 0 for what is not a letter or mark."""
     table = np.zeros(_ALL, dtype=np.uint8)
-    everything = _every_character()
+    everything = every_character()
     for index, code in enumerate(script_codes()[1:], start=1):
         _mark(table, regex.finditer(rf"\p{{Script={code}}}+", everything), index)
     table[(class_table() != LETTER) & (class_table() != MARK)] = 0
@@ -72,12 +72,14 @@ def unspaced_table() -> np.ndarray:
 
 
 @cache
-def _viramas() -> np.ndarray:
+def viramas() -> np.ndarray:
+    """uint32: the code points that tie two consonants into one grapheme."""
     return np.array([ord(script.virama) for script in scripts().values() if script.virama], dtype=np.uint32)
 
 
 @cache
-def _every_character() -> str:
+def every_character() -> str:
+    """All of Unicode in order, a space in place of each surrogate."""
     # A surrogate cannot stand in text; a space in its place keeps positions equal to code points.
     return "".join(" " if code in _SURROGATES else chr(code) for code in range(_ALL))
 
@@ -159,7 +161,7 @@ class CodePoints:
 
         Follows Unicode Standard Annex 29 but for emoji sequences and Hangul jamo.
         """
-        linker = np.isin(self.values, _viramas())
+        linker = np.isin(self.values, viramas())
         joined_linker = self.before(linker, steps=2) & (self.before(self.values) == 0x200D)
         tied = (self.classes == LETTER) & (self.before(linker) | joined_linker)
         extends = (self.classes == MARK) | (self.classes == JOINER)

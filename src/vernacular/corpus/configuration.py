@@ -83,6 +83,14 @@ class Filters(Configuration):
     (`corpus/data/thresholds.yaml`, `corpus/data/languages/`).
     """
 
+    families: tuple[str, ...] = Field(
+        ("general",),
+        description="families of rules: general (ours), gopher_repetition, gopher_quality, c4, mc4, fineweb, granite",
+    )
+    thresholds: dict[str, float] = Field(
+        {}, description="bounds of the published families' rules, as {gopher_quality.too_few_words: 30}"
+    )
+    fitted: str | None = Field(None, description="thresholds per language that `vernacular fit-thresholds` wrote")
     disable: tuple[str, ...] = Field((), description="names of rules not to apply, as in the report's reasons")
     minimum_characters: int | None = Field(None, ge=1, description="too_short: graphemes")
     maximum_characters: int | None = Field(None, ge=1, description="too_long: graphemes")
@@ -114,6 +122,11 @@ class Filters(Configuration):
     minimum_stop_words: float | None = Field(
         None, ge=0, le=1, description="no_prose: share of words that are the language's stop words (longer documents)"
     )
+
+    def bounds(self) -> dict[str, float]:
+        """The thresholds of the general rules that are given."""
+        named = (name for name in type(self).model_fields if name.startswith(("minimum_", "maximum_")))
+        return {name: getattr(self, name) for name in named if getattr(self, name) is not None}
 
 
 class NearDuplicates(Configuration):

@@ -1,17 +1,34 @@
-"""The rules that remove documents, each a measure with bounds; the first that is broken gives the reason."""
+"""The rules that remove documents, each a measure with bounds; the first that is broken gives the reason.
+
+Our own rules (family `general`) come first, then the published families that the recipe names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
+import pyarrow as pa
 
 from vernacular.corpus.configuration import Filters
+from vernacular.corpus.counting.counts import Counts, count
+from vernacular.corpus.families import (
+    FamilyRule,
+    Thresholds,
+    check_rules,
+    every_rule,
+    family_names,
+    published_thresholds,
+    read_thresholds,
+    rules_of,
+    values_of,
+)
 from vernacular.corpus.languages import thresholds
-from vernacular.corpus.measures import Measures
+from vernacular.corpus.measures import Measures, measure
 from vernacular.foundation.errors import unknown_name
+
+GENERAL = "general"
 
 
 @dataclass(frozen=True)
@@ -58,51 +75,89 @@ RULE_NAMES = tuple(dict.fromkeys(rule.name for rule in RULES))
 
 
 def check_names(settings: Filters) -> None:
-    """Refuse a recipe that disables a rule there is not.
+    """Refuse a recipe that names a rule or a family there is not.
 
     Raises:
-        UserError: naming the nearest rule.
+        UserError: naming the nearest; or the file of fitted thresholds is none.
     """
+    known = (*RULE_NAMES, *(rule.key for rule in every_rule()))
     for name in settings.disable:
-        if name not in RULE_NAMES:
-            raise unknown_name("filter rule", name, RULE_NAMES, where="filters.disable")
+        if name not in known:
+            raise unknown_name("filter rule", name, known, where="filters.disable")
+    families = (GENERAL, *family_names())
+    for name in settings.families:
+        if name not in families:
+            raise unknown_name("family of rules", name, families, where="filters.families")
+    check_rules(settings.thresholds, where="filters.thresholds")
+    if settings.fitted is not None:
+        read_thresholds(settings.fitted)
 
 
-def judge(
-    measures: Measures, languages: list[str], scripts: list[str], settings: Filters
+def verdicts(
+    texts: pa.Array, num_controls: np.ndarray, languages: list[str], scripts: list[str], settings: Filters
 ) -> tuple[list[str | None], list[str | None]]:
-    """Decide a batch.
+    """Measure and judge a batch.
 
     Args:
-        measures: of D documents.
+        texts: large_string [D], normalised.
+        num_controls: int64 [D], control characters that normalisation dropped.
         languages: identified language of each.
         scripts: script of each.
-        settings: the recipe's thresholds and disabled rules.
+        settings: families, thresholds and disabled rules of the recipe.
 
     Returns:
         Per document the reason (name of the first broken rule) and the detail ("digits 0.52 > 0.4"), or None twice.
     """
-    num_documents = len(languages)
-    reasons: list[str | None] = [None] * num_documents
-    details: list[str | None] = [None] * num_documents
-    bounds = [_bounds(language, script, settings) for language, script in zip(languages, scripts, strict=True)]
+    broken = _Broken(len(languages))
+    if GENERAL in settings.families:
+        _judge_generally(measure(texts, num_controls, languages), languages, scripts, settings, broken)
+    named = [family for family in settings.families if family != GENERAL]
+    if named:
+        bounds = read_thresholds(settings.fitted) if settings.fitted else published_thresholds()
+        bounds = Thresholds(bounds.scripts, bounds.languages, dict(settings.thresholds))
+        counts = count(texts, languages)
+        for family in named:
+            for rule in rules_of(family):
+                if rule.key not in settings.disable:
+                    _judge_by(rule, counts, bounds, languages, scripts, broken)
+    return broken.reasons, broken.details
+
+
+class _Broken:
+    """The first rule that each of D documents broke."""
+
+    def __init__(self, num_documents: int) -> None:
+        self.reasons: list[str | None] = [None] * num_documents
+        self.details: list[str | None] = [None] * num_documents
+
+    def note(self, values: np.ndarray, limits: np.ndarray, is_minimum: bool, reason: str, measured: str) -> None:
+        """Note the documents that break a rule; a measure that does not apply is NaN, and NaN breaks no bound."""
+        sign = "<" if is_minimum else ">"
+        for index in np.flatnonzero(values < limits if is_minimum else values > limits):
+            if self.reasons[index] is None:
+                self.reasons[index] = reason
+                self.details[index] = f"{measured} {values[index]:.4g} {sign} {limits[index]:.4g}"
+
+
+def _judge_by(
+    rule: FamilyRule, counts: Counts, bounds: Thresholds, languages: list[str], scripts: list[str], broken: _Broken
+) -> None:
+    values = values_of(rule, counts, languages)
+    limits = bounds.limits(rule, languages, scripts)
+    broken.note(values, limits, rule.is_minimum, rule.key, rule.measure.replace("_", " "))
+
+
+def _judge_generally(
+    measures: Measures, languages: list[str], scripts: list[str], settings: Filters, broken: _Broken
+) -> None:
+    places = list(zip(languages, scripts, strict=True))
+    known = {place: _bounds(*place, settings) for place in set(places)}
     for rule in RULES:
-        if rule.name in settings.disable:
-            continue
-        values = rule.measure(measures).astype(np.float64)
-        limits = np.array([bound[rule.bound] for bound in bounds])
-        # A measure that does not apply is NaN, and NaN breaks no bound.
-        broken = values < limits if rule.is_minimum else values > limits
-        for index in np.flatnonzero(broken):
-            if reasons[index] is None:
-                reasons[index] = rule.name
-                sign = "<" if rule.is_minimum else ">"
-                measured = rule.bound.split("_", 1)[1].replace("_", " ")
-                details[index] = f"{measured} {values[index]:.4g} {sign} {limits[index]:.4g}"
-    return reasons, details
+        if rule.name not in settings.disable:
+            limits = np.array([known[place][rule.bound] for place in places])
+            measured = rule.bound.split("_", 1)[1].replace("_", " ")
+            broken.note(rule.measure(measures).astype(np.float64), limits, rule.is_minimum, rule.name, measured)
 
 
-@cache
 def _bounds(language: str, script: str, settings: Filters) -> dict[str, float]:
-    own = {key: value for key, value in settings.model_dump(exclude={"disable"}).items() if value is not None}
-    return {**thresholds(language, script), **own}
+    return {**thresholds(language, script), **settings.bounds()}

@@ -43,6 +43,8 @@ class LanguageData:
     stop_words: tuple[str, ...] = ()
     boilerplate: tuple[str, ...] = ()
     spam: tuple[str, ...] = ()
+    policy: tuple[str, ...] = ()
+    profanity: tuple[str, ...] = ()
     thresholds: dict[str, float] = field(default_factory=dict)
 
 
@@ -94,6 +96,8 @@ def language_data() -> dict[str, LanguageData]:
                 stop_words=_words(value, "stop_words", code),
                 boilerplate=_words(value, "boilerplate", code),
                 spam=_words(value, "spam", code),
+                policy=_words(value, "policy", code),
+                profanity=_words(value, "profanity", code),
                 thresholds=dict(value.get("thresholds") or {}),
             )
     return known

@@ -1,0 +1,92 @@
+"""The counts of a batch of texts, and of its lines, as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vernacular.corpus.counting.code import FIELDS, SETS, call, language_numbers, tables
+from vernacular.foundation.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What counting/fields.h lists, of D texts.
+
+    Attributes:
+        values: int64 [D, len(FIELDS)].
+    """
+
+    values: np.ndarray
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """int64 [D]: one of `FIELDS`."""
+        if name not in FIELDS:
+            raise unknown_name("count", name, FIELDS, where="counting/fields.h")
+        return self.values[:, FIELDS.index(name)]
+
+    def share(self, part: str, whole: str) -> np.ndarray:
+        """float64 [D]: one count over another; 0 where the other is 0."""
+        return self[part] / np.maximum(self[whole], 1)
+
+
+def count(texts: pa.Array, languages: list[str]) -> Counts:
+    """Count everything in a batch.
+
+    Args:
+        texts: large_string [D] without nulls, normalised.
+        languages: of each text; stop words and profanities are those of the language, if there is a list.
+    """
+    values = np.empty((len(texts), len(FIELDS)), dtype=np.int64)
+    call("scan", texts, _numbers(languages), tables(), values.ctypes.data)
+    return Counts(values)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of D texts that are not blank, L in all, in their order.
+
+    Attributes:
+        documents: int64 [L].
+        starts: int64 [L], first byte of the line in its text.
+        ends: int64 [L], the byte after its last one (its line end not included).
+        words: int64 [L].
+        characters: int64 [L], white space at its ends not counted.
+        sets: int64 [L], bits of `SETS` of the phrases in it.
+        menus: bool [L], short items between separators.
+        hashes: uint64 [L], equal for lines that are equal up to white space at their ends.
+    """
+
+    documents: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    words: np.ndarray
+    characters: np.ndarray
+    sets: np.ndarray
+    menus: np.ndarray
+    hashes: np.ndarray
+
+    def have(self, name: str) -> np.ndarray:
+        """bool [L]: whether a phrase of the set `name` stands in the line."""
+        return (self.sets & SETS[name]) != 0
+
+
+def lines_of(texts: pa.Array, languages: list[str]) -> Lines:
+    """Find the lines of a batch and what stands in them. Arguments as those of `count`."""
+    ends = int(pc.sum(pc.count_substring(texts, "\n")).as_py() or 0)
+    capacity = ends + len(texts)
+    rows = np.empty((capacity, 8), dtype=np.int64)
+    found = np.zeros(1, dtype=np.int64)
+    call("scan_lines", texts, _numbers(languages), tables(), capacity, rows.ctypes.data, found.ctypes.data)
+    columns = rows[: int(found[0])].T
+    documents, starts, ends, words, characters, sets, menus, hashes = columns
+    hashes = hashes.copy().view(np.uint64)
+    return Lines(documents, starts, ends, words, characters, sets, menus.astype(bool), hashes)
+
+
+def _numbers(languages: list[str]) -> np.ndarray:
+    known = language_numbers()
+    return np.array([known.get(language, 0) for language in languages], dtype=np.int64)
