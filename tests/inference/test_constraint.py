@@ -13,8 +13,8 @@ import pytest
 from vernacular.foundation.errors import UserError
 from vernacular.inference.constraint import make_constraint
 from vernacular.inference.model import LocalModel
-from vernacular.inference.token_bytes import token_bytes
 from vernacular.models.language_model import Sampling
+from vernacular.tokens.token_bytes import token_bytes
 
 PLACE = {
     "type": "object",

@@ -109,7 +109,10 @@ def test_the_schema_knows_every_verb_and_describes_every_key() -> None:
         for definition in schema["$defs"].values()
         if "const" in definition.get("properties", {}).get("do", {})
     }
-    assert verbs == {"curate", "train-tokenizer", "tokenize", "pretrain", "sft", "evaluate", "publish"}
+    assert verbs == {
+        "curate", "train-tokenizer", "extend-tokenizer", "trim-tokenizer", "tokenize", "pretrain", "sft", "evaluate",
+        "publish",
+    }  # fmt: skip
     for name, definition in schema["$defs"].items():
         for key, property_ in definition.get("properties", {}).items():
             assert key == "do" or "description" in property_ or "$ref" in property_, f"{name}.{key}"

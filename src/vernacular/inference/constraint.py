@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vernacular.foundation.errors import UserError, missing_extra
-from vernacular.inference.token_bytes import token_bytes
 from vernacular.models.language_model import Sampling
+from vernacular.tokens.token_bytes import token_bytes
 from vernacular.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

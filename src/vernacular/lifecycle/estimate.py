@@ -13,12 +13,18 @@ from vernacular.foundation.artifact import is_finished, read_artifact
 from vernacular.lifecycle.memory import training_memory
 from vernacular.lifecycle.recipe import Recipe
 from vernacular.lifecycle.runner import resolve_inputs
+from vernacular.lifecycle.stages.extend_tokenizer import ExtendTokenizer
 from vernacular.lifecycle.stages.pretrain import Pretrain
 from vernacular.lifecycle.stages.sft import Sft
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
+from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import configure
 from vernacular.parallel.configuration import ParallelConfiguration
+from vernacular.tokens.shards import INDEX as SHARD_INDEX
+from vernacular.tokens.shards import read_index
+from vernacular.tokens.tokenizer import Tokenizer
+from vernacular.tokens.tokenizer_files import TOKENIZER_FILE
 
 # Share of this machine's fp32 matrix-product speed that a whole training step reaches. The demo in bfloat16 reached
 # about 0.37 on a busy machine and 0.55 on a quiet one; the lower figure is the safer promise.
@@ -70,8 +76,8 @@ def decoder_shape(recipe: Recipe, name: str, folder: Path) -> DecoderConfigurati
     stage = recipe.stages[name]
     paths = resolve_inputs(recipe, name, folder)
     if isinstance(stage, Pretrain) and stage.model is not None:
-        vocab_size = _vocab_size(recipe, name, folder)
-        return None if vocab_size is None else configure(stage.model, vocab_size, stage.sequence_length)
+        size = vocab_size(recipe, name, folder)
+        return None if size is None else configure(stage.model, size, stage.sequence_length)
     weights = paths.get("weights")
     if weights is not None and (weights / "config.json").is_file():
         from vernacular.models.weights import read_config
@@ -81,17 +87,26 @@ def decoder_shape(recipe: Recipe, name: str, folder: Path) -> DecoderConfigurati
     return decoder_shape(recipe, source, folder) if source in recipe.stages else None
 
 
-def _vocab_size(recipe: Recipe, name: str, folder: Path) -> int | None:
-    """The vocabulary of the tokenizer among a stage's ancestors; of a finished tokens artifact outside the recipe."""
-    for ancestor in recipe.ancestors(name):
-        stage = recipe.stages[ancestor]
-        if isinstance(stage, TrainTokenizer):
-            return stage.vocab_size
-    tokens = resolve_inputs(recipe, name, folder).get("tokens")
-    if tokens is not None and is_finished(tokens):
-        size = read_artifact(tokens).summary.get("vocab_size")
-        return int(size) if size is not None else None
-    return None
+def vocab_size(recipe: Recipe, name: str, folder: Path) -> int | None:
+    """The vocabulary of the tokenizer that a stage makes or is given; None where only making it will tell."""
+    stage, paths = recipe.stages[name], resolve_inputs(recipe, name, folder)
+    if isinstance(stage, TrainTokenizer):
+        return stage.vocab_size
+    if isinstance(stage, TrimTokenizer):
+        return int(read_artifact(folder / name).summary["vocab_size"]) if is_finished(folder / name) else None
+    key = next((key for key in ("tokens", "tokenizer") if key in paths), None)
+    if key is None:
+        return None
+    source = stage.references()[key]
+    found = vocab_size(recipe, source, folder) if source in recipe.stages else _stated_vocab_size(paths[key])
+    return found + stage.new_pieces if found is not None and isinstance(stage, ExtendTokenizer) else found
+
+
+def _stated_vocab_size(path: Path) -> int | None:
+    """The vocabulary of token shards, or of a tokenizer, outside the recipe."""
+    if (path / SHARD_INDEX).is_file():
+        return int(read_index(path)["vocab_size"])
+    return Tokenizer.load(path).vocab_size if (path / TOKENIZER_FILE).is_file() else None
 
 
 @cache

@@ -29,18 +29,23 @@ from vernacular.foundation.explanation import KeyPath
 from vernacular.lifecycle.stage import Stage
 from vernacular.lifecycle.stages.curate import Curate
 from vernacular.lifecycle.stages.evaluate import Evaluate
+from vernacular.lifecycle.stages.extend_tokenizer import ExtendTokenizer
 from vernacular.lifecycle.stages.pretrain import Pretrain
 from vernacular.lifecycle.stages.publish import Publish
 from vernacular.lifecycle.stages.sft import Sft
 from vernacular.lifecycle.stages.tokenize import Tokenize
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
+from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
 
 AnyStage = Annotated[
-    Curate | TrainTokenizer | Tokenize | Pretrain | Sft | Evaluate | Publish, Field(discriminator="do")
+    Curate | TrainTokenizer | ExtendTokenizer | TrimTokenizer | Tokenize | Pretrain | Sft | Evaluate | Publish,
+    Field(discriminator="do"),
 ]
 STAGES: Mapping[str, type[Stage]] = {
     "curate": Curate,
     "train-tokenizer": TrainTokenizer,
+    "extend-tokenizer": ExtendTokenizer,
+    "trim-tokenizer": TrimTokenizer,
     "tokenize": Tokenize,
     "pretrain": Pretrain,
     "sft": Sft,

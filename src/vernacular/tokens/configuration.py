@@ -12,17 +12,9 @@ CONTROL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "
 NUM_BYTES = 256
 
 
-class TokenizerConfiguration(Configuration):
-    """A byte-level BPE trained on a curated artifact."""
+class SampleConfiguration(Configuration):
+    """Which text of a curated artifact a tokenizer learns from."""
 
-    vocab_size: int = Field(
-        32768, gt=0, description="size of the vocabulary, the 256 bytes and all special tokens included"
-    )
-    digits: Literal["individual", "groups"] = Field(
-        "individual", description="a number is cut into single digits, or into groups of up to three from the left"
-    )
-    reserved_tokens: int = Field(16, ge=0, description="how many special tokens <|reserved_0|>… are kept for later use")
-    special_tokens: tuple[str, ...] = Field((), description="further special tokens, after the control tokens")
     sample_bytes: int | None = Field(
         2**30, gt=0, description="bytes of text to learn from; null learns from as many as there are"
     )
@@ -40,13 +32,6 @@ class TokenizerConfiguration(Configuration):
     max_token_bytes: int = Field(
         64, ge=4, description="longest token in bytes; keeps boilerplate out of the vocabulary"
     )
-    max_positions: int = Field(4096, gt=0, description="model_max_length in tokenizer_config.json, in tokens")
-
-    @property
-    def all_special_tokens(self) -> tuple[str, ...]:
-        """Every special token; its place is its id."""
-        reserved = tuple(f"<|reserved_{number}|>" for number in range(self.reserved_tokens))
-        return CONTROL_TOKENS + self.special_tokens + reserved
 
     @field_validator("language_shares")
     @classmethod
@@ -54,6 +39,26 @@ class TokenizerConfiguration(Configuration):
         if shares is not None and (not shares or min(shares.values()) <= 0):
             raise ValueError("language_shares needs at least one language, each with a share above 0")
         return shares
+
+
+class TokenizerConfiguration(SampleConfiguration):
+    """A byte-level BPE trained on a curated artifact."""
+
+    vocab_size: int = Field(
+        32768, gt=0, description="size of the vocabulary, the 256 bytes and all special tokens included"
+    )
+    digits: Literal["individual", "groups"] = Field(
+        "individual", description="a number is cut into single digits, or into groups of up to three from the left"
+    )
+    reserved_tokens: int = Field(16, ge=0, description="how many special tokens <|reserved_0|>… are kept for later use")
+    special_tokens: tuple[str, ...] = Field((), description="further special tokens, after the control tokens")
+    max_positions: int = Field(4096, gt=0, description="model_max_length in tokenizer_config.json, in tokens")
+
+    @property
+    def all_special_tokens(self) -> tuple[str, ...]:
+        """Every special token; its place is its id."""
+        reserved = tuple(f"<|reserved_{number}|>" for number in range(self.reserved_tokens))
+        return CONTROL_TOKENS + self.special_tokens + reserved
 
     @model_validator(mode="after")
     def _has_room(self) -> TokenizerConfiguration:
@@ -67,6 +72,42 @@ class TokenizerConfiguration(Configuration):
                 f" make it at least {least}"
             )
         return self
+
+
+class OwnCharacters(Configuration):
+    """What a new piece must hold, so that text without it keeps its ids."""
+
+    scripts: tuple[str, ...] = Field((), description="scripts by ISO 15924 code or Unicode's name: Deva, Devanagari")
+    characters: str = Field("", description="further characters, one after the other: ąćęłńóśźżĄĆĘŁŃÓŚŹŻ")
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> OwnCharacters:
+        if not self.scripts and not self.characters:
+            raise ValueError("name scripts or characters, or leave the setting out")
+        return self
+
+
+class ExtendTokenizerConfiguration(SampleConfiguration):
+    """New pieces for a BPE tokenizer, learned on the text of a curated artifact."""
+
+    new_pieces: int = Field(gt=0, description="how many pieces to add, after the last id")
+    only_with: OwnCharacters | None = Field(
+        None,
+        description="each new piece holds one of these characters, and so every text without them keeps its exact ids;"
+        " null: pieces of any characters, and old text may come out shorter",
+    )
+    sample_bytes: int | None = Field(
+        2**27, gt=0, description="bytes of text to learn from; null learns from as many as there are"
+    )
+
+
+class TrimTokenizerConfiguration(Configuration):
+    """Which pieces of a BPE tokenizer stay: those that a curated artifact's text uses, and what they are made of."""
+
+    languages: tuple[str, ...] | None = Field(
+        None, min_length=1, description="languages whose text counts (default: all in the documents)"
+    )
+    min_count: int = Field(1, ge=1, description="how often a piece must occur to stay")
 
 
 class TokenizeConfiguration(Configuration):

@@ -97,6 +97,18 @@ class ChatTemplate:
         The latter is a text, or a list of {"name", "template"} with a `default` and perhaps a `tool_use`. Beside
         `chat_template.jinja`, a second one for tools is `additional_chat_templates/tool_use.jinja`.
         """
+        found = cls.find(folder)
+        if found is None:
+            raise UserError(
+                f"no chat template: neither {TEMPLATE_FILE} nor the key chat_template in {CONFIG_FILE} is there",
+                where=folder,
+                fix=f"put a {TEMPLATE_FILE} beside the tokenizer",
+            )
+        return found
+
+    @classmethod
+    def find(cls, folder: str | Path) -> ChatTemplate | None:
+        """As `load`; None where the folder has no template, as those of base models often have none."""
         folder = Path(folder)
         settings = folder_settings(folder)
         names = special_names(settings)
@@ -106,15 +118,11 @@ class ChatTemplate:
             return cls(read_text(path), special_names=names, name=str(path), tool_use=tool_use)
         where = f"{folder / CONFIG_FILE} (chat_template)"
         found = _templates_by_name(settings.get("chat_template"), where)
-        if "default" in found:
-            return cls(found["default"], special_names=names, name=where, tool_use=found.get("tool_use"))
-        if found:
+        if found and "default" not in found:
             raise UserError(f"none of the chat templates ({', '.join(found)}) is named 'default'", where=where)
-        raise UserError(
-            f"no chat template: neither {TEMPLATE_FILE} nor the key chat_template in {CONFIG_FILE} is there",
-            where=folder,
-            fix=f"put a {TEMPLATE_FILE} beside the tokenizer",
-        )
+        if not found:
+            return None
+        return cls(found["default"], special_names=names, name=where, tool_use=found.get("tool_use"))
 
     def save(self, folder: str | Path) -> None:
         """Write `chat_template.jinja` and, if there is one for tools, that one too."""

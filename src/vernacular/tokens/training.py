@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Engine
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import write_json
 from vernacular.foundation.progress import progress
-from vernacular.tokens.configuration import TokenizerConfiguration
+from vernacular.tokens.configuration import SampleConfiguration, TokenizerConfiguration
 from vernacular.tokens.documents import count_documents, document_files, read_documents
 from vernacular.tokens.measures import describe_fit, measure_fit
 from vernacular.tokens.pre_tokenizer import split_pattern
@@ -68,7 +68,7 @@ def train_tokenizer(configuration: TokenizerConfiguration, documents_folder: Pat
         "tokenizer_hash": tokenizer.hash,
         "template_hash": template.hash,
         "sampled_bytes": dict(sorted(wanted.items())),
-        **_measure(tokenizer, documents_folder, paths),
+        **_measure(tokenizer, documents_folder),
     }
     write_json(folder / "report.json", report)
     return report
@@ -86,7 +86,7 @@ def count_bytes(paths: list[Path]) -> dict[str, int]:
     return totals
 
 
-def share_bytes(configuration: TokenizerConfiguration, available: dict[str, int], where: Path) -> dict[str, int]:
+def share_bytes(configuration: SampleConfiguration, available: dict[str, int], where: Path) -> dict[str, int]:
     """Bytes to learn from by language: the sample, divided by the languages' shares."""
     total = sum(available.values())
     if not total:
@@ -173,12 +173,18 @@ def _published_settings(configuration: TokenizerConfiguration) -> dict[str, Any]
     }
 
 
-def _measure(tokenizer: Tokenizer, curated: Path, train_paths: list[Path]) -> dict[str, Any]:
-    """The fit by language, on held-out documents where the corpus has them."""
-    heldout = sorted((Path(curated) / "documents" / "heldout").glob("*.parquet"))
-    measured_on = "heldout" if heldout and count_documents(heldout) else "train"
-    batches = _first_bytes(heldout if measured_on == "heldout" else train_paths)
+def _measure(tokenizer: Tokenizer, curated: Path) -> dict[str, Any]:
+    """The fit by language."""
+    measured_on, batches = measured_texts(curated)
     return {"measured_on": measured_on, "languages": describe_fit(measure_fit(tokenizer, batches))}
+
+
+def measured_texts(curated: Path) -> tuple[str, Iterator[tuple[list[str], list[str]]]]:
+    """The split a tokenizer is measured on, held out where the corpus has one, and batches (languages, texts) of it."""
+    heldout = sorted((Path(curated) / "documents" / "heldout").glob("*.parquet"))
+    if heldout and count_documents(heldout):
+        return "heldout", _first_bytes(heldout)
+    return "train", _first_bytes(document_files(curated, "train"))
 
 
 def _first_bytes(paths: list[Path]) -> Iterator[tuple[list[str], list[str]]]:

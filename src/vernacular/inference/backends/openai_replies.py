@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vernacular.foundation.errors import MachineError
-from vernacular.inference.token_bytes import token_bytes
 from vernacular.models.language_model import StoppedBy, TokenLogProbability
+from vernacular.tokens.token_bytes import token_bytes
 from vernacular.tokens.tokenizer import Tokenizer
 
 UNKNOWN_TOKEN = -1

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vernacular.inference.serving.loop import Progress
-from vernacular.inference.token_bytes import token_bytes
 from vernacular.inference.turn import read_turn
 from vernacular.models.language_model import Generation, TokenLogProbability
+from vernacular.tokens.token_bytes import token_bytes
 from vernacular.tokens.tokenizer import Tokenizer
 
 

@@ -19,7 +19,7 @@ class Tokenize(Stage, TokenizeConfiguration):
     do: Literal["tokenize"]
     documents: Annotated[str, Reads("curated documents")] = Field(description="a curate stage, or its folder")
     tokenizer: Annotated[str, Reads("a tokenizer")] = Field(
-        description="a train-tokenizer stage, or a folder with tokenizer.json"
+        description="a stage that makes a tokenizer, or a folder with tokenizer.json"
     )
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
@@ -31,5 +31,7 @@ class Tokenize(Stage, TokenizeConfiguration):
         source, copy = workplace.inputs["tokenizer"], workplace.folder / TOKENIZER
         summary = tokenize_documents(self, workplace.inputs["documents"], source, workplace.folder)
         Tokenizer.load(source).save(copy)
-        ChatTemplate.load(source).save(copy)
+        template = ChatTemplate.find(source)
+        if template is not None:  # A base model's tokenizer may come without; conversations are refused then.
+            template.save(copy)
         return summary
