@@ -1,12 +1,13 @@
-"""Fixtures for every room: the real command line, and the shared sample texts where they lie beside the repository."""
+"""Fixtures for every room: the real command line, crews of processes, and the sample texts beside the repository."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before any library reads them. One thread each: the tests run side by side, and sums come out the same every time.
 os.environ.update(
@@ -20,6 +21,9 @@ os.environ.update(
 )
 
 import pytest
+
+if TYPE_CHECKING:
+    from crew import Crew
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -75,3 +79,20 @@ def run_cli() -> RunCli:
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hire() -> Iterator[Callable[[int], Crew]]:
+    """`hire(4)`: a crew of four; a fresh one where a failed test has ended the last."""
+    from crew import Crew
+
+    crews: dict[int, Crew] = {}
+
+    def crew_of(size: int) -> Crew:
+        if size not in crews or not all(process.is_alive() for process in crews[size].processes):
+            crews[size] = Crew(size)
+        return crews[size]
+
+    yield crew_of
+    for crew in crews.values():
+        crew.stop()

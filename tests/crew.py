@@ -82,17 +82,19 @@ def _context() -> ForkServerContext:
     folders = [str(Path(module.__file__ or "").parent) for module in (vernacular, sys.modules[__name__])]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(folders[0]).parent), *folders[1:]])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["parallel_probes"])
+    context.set_forkserver_preload(["parallel_probes", "trained_together"])
     return context
 
 
 def _work(pipe: Connection, rank: int, size: int, port: int) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     import torch
-    import torch.distributed as dist
+
+    from vernacular.parallel.configuration import ParallelConfiguration
+    from vernacular.parallel.mesh import open_mesh
 
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=size)
+    open_mesh(ParallelConfiguration())
     while True:
         try:
             function, arguments = pipe.recv()

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tiny_parallel import STEPS, begin, gather, take_step
+from tiny_parallel import STEPS, begin, gather, load_state, save_state, take_step
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import open_mesh
-from vernacular.parallel.state import load_state, save_state
 
 DEADLY_STEP, DEADLY_RANK = 2, 1
 

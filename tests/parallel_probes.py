@@ -17,7 +17,7 @@ from vernacular.models.decoder import Decoder
 from vernacular.models.feed_forward import Experts
 from vernacular.parallel.apply import spread
 from vernacular.parallel.configuration import ParallelConfiguration
-from vernacular.parallel.experts import apply_experts, load_balance_share
+from vernacular.parallel.experts import apply_experts
 from vernacular.parallel.mesh import open_mesh
 from vernacular.parallel.share import share
 
@@ -127,20 +127,6 @@ def _experts(decoder: Decoder) -> Experts:
     experts = decoder.blocks[0].get_submodule("feed_forward.experts")
     assert isinstance(experts, Experts)
     return experts
-
-
-def router_scores() -> Tensor:
-    return 2 * torch.randn(40, EXPERTS, generator=torch.Generator().manual_seed(5))
-
-
-def load_balance_of_share() -> tuple[float, Tensor]:
-    """A rank's share, of tokens dealt out unevenly, and the gradient of its scores."""
-    mesh = open_mesh(ParallelConfiguration())
-    scores_NE = router_scores().split([4, 16, 7, 13])[mesh.rank].clone().requires_grad_()
-    value = load_balance_share(scores_NE, CHOSEN, mesh)
-    value.backward()
-    assert scores_NE.grad is not None
-    return float(value.detach()), scores_NE.grad
 
 
 def refusal_of(settings: dict[str, Any], micro_batches: int) -> str:

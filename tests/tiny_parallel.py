@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import checkpoint
 from torch.distributed.tensor import DTensor
 
 from vernacular.models.configuration import DecoderConfiguration
@@ -21,7 +22,7 @@ from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh, open_mesh
 from vernacular.parallel.pipeline import Read
 from vernacular.parallel.share import share
-from vernacular.parallel.state import gather_decoder, load_state, save_state, state_of
+from vernacular.parallel.state import gather_decoder, state_of, take_state
 from vernacular.tokens.order import Order
 from vernacular.training.cross_entropy import chunked_cross_entropy
 
@@ -163,7 +164,7 @@ def train_spread(
     prepare: Callable[[Decoder], None] = lambda decoder: None,
 ) -> Curve:
     """The same run on a rank among others, or alone."""
-    mesh = open_mesh(ParallelConfiguration.model_validate(settings))
+    mesh = open_mesh(ParallelConfiguration.model_validate({k: v for k, v in settings.items() if k != "compile"}))
     run, optimiser = begin(model, settings, mesh, prepare)
     losses, norms = [], []
     for step in range(steps):
@@ -232,11 +233,25 @@ def kept_of(run: Spread, optimiser: torch.optim.Optimizer) -> Kept:
 def begin(
     model: str, settings: dict[str, Any], mesh: Mesh, prepare: Callable[[Decoder], None] = lambda decoder: None
 ) -> tuple[Spread, torch.optim.Optimizer]:
+    settings, compiles = {**settings}, "compile" in settings
+    settings.pop("compile", None)
     configuration = ParallelConfiguration.model_validate(settings)
     decoder = make_decoder(model)
     prepare(decoder)
-    run = spread(decoder, configuration, mesh, sequence_length=SEQUENCE)
+    run = spread(decoder, configuration, mesh, sequence_length=SEQUENCE, compile=compiles)
     return run, torch.optim.AdamW(groups_of(run.decoder), lr=RATE, eps=EPSILON, fused=True)
+
+
+def save_state(folder: Path, decoder: Decoder, optimiser: torch.optim.Optimizer | None) -> None:
+    writer = checkpoint.FileSystemWriter(folder)
+    checkpoint.save(state_of(decoder, optimiser), storage_writer=writer, no_dist=not dist.is_initialized())
+
+
+def load_state(folder: Path, decoder: Decoder, optimiser: torch.optim.Optimizer | None) -> None:
+    state = state_of(decoder, optimiser)
+    reader = checkpoint.FileSystemReader(folder)
+    checkpoint.load(state, storage_reader=reader, no_dist=not dist.is_initialized())
+    take_state(decoder, optimiser, state)
 
 
 def train_and_save(model: str, settings: dict[str, Any], folder: Path, steps: int) -> Kept:

@@ -11,6 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from training_protocol import Job, read_job, serve
 
 from vernacular.foundation.allocator import keep_freed_memory
@@ -20,7 +21,7 @@ from vernacular.tokens.order import Order
 from vernacular.tokens.packing import Batch, PackedRows, pack_best_fit
 from vernacular.training.batch import TensorBatch
 from vernacular.training.configuration import TrainingConfiguration
-from vernacular.training.objectives.next_token import next_token_loss
+from vernacular.training.objectives.next_token import next_token_loss, read
 from vernacular.training.objectives.objective import Loss
 from vernacular.training.position import Position
 from vernacular.training.trainer import Trainer
@@ -74,9 +75,13 @@ class Objective:
         """The given rows, to train on."""
         return cast("PackedRows", self._given) if split == "train" else None
 
-    def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
+    def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
+        """Hidden states of every token."""
+        return read(decoder, batch)
+
+    def loss(self, decoder: Decoder, hidden_BTD: Tensor, batch: TensorBatch) -> Loss:
         """Cross-entropy of the next token."""
-        return next_token_loss(decoder, batch, chunk_tokens=CHUNK_TOKENS)
+        return next_token_loss(decoder, hidden_BTD, batch, chunk_tokens=CHUNK_TOKENS)
 
     def divisor(self, batch: Batch) -> float:
         """Its targets."""

@@ -12,7 +12,6 @@ from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure, from_published, to_published
-from vernacular.models.feed_forward import load_balance
 from vernacular.models.position import alibi_slopes
 
 WHERE = Path("config.json")
@@ -146,16 +145,6 @@ def test_alibi_slopes_of_48_heads() -> None:
     for head, slope in expected.items():
         assert slopes[head].item() == pytest.approx(slope, rel=1e-6)
     assert alibi_slopes(8, 8).tolist() == [2.0**-i for i in range(1, 9)]
-
-
-def test_load_balance_is_k_where_all_experts_get_the_same() -> None:
-    # Token t prefers the experts t, t+1, … t+7 of 32: every expert is chosen, and preferred, equally often.
-    scores = torch.zeros(32, 32)
-    for token in range(32):
-        scores[token, [(token + place) % 32 for place in range(8)]] = 1.0
-    assert load_balance(scores, 8).item() == pytest.approx(8.0, rel=1e-6)
-    scores[:, :8] += 3
-    assert load_balance(scores, 8).item() > 12
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,8 @@ import parallel_probes
 from crew import Crew
 from tiny_parallel import make_decoder
 from vernacular.foundation.errors import UserError
-from vernacular.models.feed_forward import load_balance
 from vernacular.parallel.apply import spread
 from vernacular.parallel.configuration import ParallelConfiguration
-from vernacular.parallel.experts import load_balance_share
 from vernacular.parallel.mesh import open_mesh
 from vernacular.parallel.pipeline import with_loss
 
@@ -55,23 +53,6 @@ def test_no_row_is_dropped_however_lopsided_the_choice(chosen: str, hire: Hire) 
         torch.testing.assert_close(answers, expected.answers[rank])
         torch.testing.assert_close(gradient, expected.input_gradients[rank])
     torch.testing.assert_close(torch.cat([weights for _, _, weights in divided]), expected.weight_gradient)
-
-
-def test_one_ranks_share_of_the_load_balance_is_all_of_it() -> None:
-    scores_NE = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
-    mesh = open_mesh(ParallelConfiguration())
-    torch.testing.assert_close(load_balance_share(scores_NE, 2, mesh), load_balance(scores_NE, 2))
-
-
-@pytest.mark.distributed
-def test_load_balance_is_that_of_all_ranks_tokens(hire: Hire) -> None:
-    scores_NE = parallel_probes.router_scores()
-    scores_NE.requires_grad_()
-    whole = load_balance(scores_NE, 2)
-    whole.backward()
-    shares = hire(4).run(parallel_probes.load_balance_of_share)
-    assert sum(value for value, _ in shares) == pytest.approx(float(whole.detach()), rel=1e-6)
-    torch.testing.assert_close(torch.cat([gradient for _, gradient in shares]), scores_NE.grad)
 
 
 def test_a_stages_own_loss_joins_the_gradient() -> None:

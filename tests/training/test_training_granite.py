@@ -10,9 +10,11 @@ import torch
 
 import tiny
 from vernacular.foundation.errors import InternalError
+from vernacular.models.configuration import DecoderConfiguration
+from vernacular.models.decoder import Decoder
 from vernacular.models.weights import load_decoder
 from vernacular.training.batch import TensorBatch
-from vernacular.training.objectives.next_token import next_token_loss
+from vernacular.training.objectives.next_token import next_token_loss, read
 from vernacular.training.routers import RouterLoss, Routers
 
 GRANITE = {
@@ -43,6 +45,11 @@ def batch_of(ids_BT: torch.Tensor) -> TensorBatch:
     )
 
 
+def losses_of(routers: Routers, is_text_BT: torch.Tensor) -> RouterLoss:
+    """Of a batch that goes through in one pass."""
+    return routers.loss(is_text_BT, routers.counts(is_text_BT), float(is_text_BT.sum()))
+
+
 @pytest.fixture(scope="module")
 def ids_BT() -> torch.Tensor:
     return torch.randint(3, tiny.VOCAB_SIZE, (3, 20), generator=torch.Generator().manual_seed(5))
@@ -58,7 +65,7 @@ def test_the_loss_and_its_gradients_know_the_logits_scaling(
     expected.backward()
 
     batch = batch_of(ids_BT)
-    loss = next_token_loss(decoder, batch, chunk_tokens=16).total / batch.weights_BT.sum()
+    loss = next_token_loss(decoder, read(decoder, batch), batch, chunk_tokens=16).total / batch.weights_BT.sum()
     loss.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(
@@ -80,8 +87,8 @@ def test_the_loss_with_its_load_balance_is_that_of_transformers(mixture: Path, i
 
     batch, routers = batch_of(ids_BT), Routers(decoder, 0.0)
     with routers.listening():
-        loss = next_token_loss(decoder, batch, chunk_tokens=16).total / batch.weights_BT.sum()
-    routing = routers.loss(batch.is_text_BT)
+        loss = next_token_loss(decoder, read(decoder, batch), batch, chunk_tokens=16).total / batch.weights_BT.sum()
+    routing = losses_of(routers, batch.is_text_BT)
     (loss + routing.total).backward()
     torch.testing.assert_close(routing.balance, expected.aux_loss, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(loss + routing.total, expected.loss, rtol=1e-5, atol=1e-6)
@@ -101,7 +108,7 @@ def test_padding_is_in_no_routers_loss(mixture: Path, ids_BT: torch.Tensor) -> N
     routers = Routers(decoder, 0.0)
     with routers.listening(), torch.no_grad():
         decoder(ids_BT)
-    torch.testing.assert_close(routers.loss(is_text).balance, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses_of(routers, is_text).balance, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_routers_z_loss_is_its_formula_and_the_load_adds_up(mixture: Path, ids_BT: torch.Tensor) -> None:
@@ -113,11 +120,11 @@ def test_the_routers_z_loss_is_its_formula_and_the_load_adds_up(mixture: Path, i
         block.feed_forward.router.register_forward_hook(lambda module, inputs, output: heard.append(output))
     with routers.listening(), torch.no_grad():
         decoder(ids_BT)
-    routing = routers.loss(is_text)
+    routing = losses_of(routers, is_text)
     expected = torch.cat(heard).logsumexp(dim=-1).square().mean()
     torch.testing.assert_close(routing.squares, expected)
     torch.testing.assert_close(routing.total, 0.3 * routing.balance + 0.7 * expected)
-    load = routers.load(is_text)
+    load = routers.load(routers.counts(is_text))
     for layer, scores in enumerate(heard):
         shares = scores.topk(2).indices.flatten().bincount(minlength=5) / (2 * len(scores))
         assert load[f"router_max_share/{layer}"] == pytest.approx(shares.max().item())
@@ -125,27 +132,54 @@ def test_the_routers_z_loss_is_its_formula_and_the_load_adds_up(mixture: Path, i
         assert load[f"router_entropy/{layer}"] == pytest.approx(entropy, rel=1e-5)
 
 
-def test_a_batch_in_two_passes_has_the_mean_of_their_routers_losses(mixture: Path, ids_BT: torch.Tensor) -> None:
-    """By their share of the tokens: exactly the z-loss of one pass; of the load balance, the mean."""
+def test_a_batch_in_two_passes_has_the_routers_losses_of_one(mixture: Path, ids_BT: torch.Tensor) -> None:
+    """Where the choices of both are known: their shares add up. Each by its own choices, it is another balance."""
     decoder = load_decoder(mixture)
     is_text = torch.ones_like(ids_BT, dtype=torch.bool)
     is_text[2, 5:] = False
     routers = Routers(decoder, 0.7)
 
-    def loss_of(rows: slice) -> RouterLoss:
+    def listen(rows: slice) -> torch.Tensor:
         with routers.listening(), torch.no_grad():
             decoder(ids_BT[rows])
-        return routers.loss(is_text[rows])
+        return routers.counts(is_text[rows])
 
-    whole, first, second = loss_of(slice(3)), loss_of(slice(1)), loss_of(slice(1, 3))
-    shares = is_text[:1].sum() / is_text.sum(), is_text[1:].sum() / is_text.sum()
-    torch.testing.assert_close(whole.squares, shares[0] * first.squares + shares[1] * second.squares)
-    mean = shares[0] * first.balance + shares[1] * second.balance
-    assert mean != whole.balance
-    torch.testing.assert_close(mean, whole.balance, rtol=0.1, atol=0)
+    def share_of(rows: slice, counts_LE: torch.Tensor | None) -> RouterLoss:
+        own = listen(rows)
+        return routers.loss(is_text[rows], own if counts_LE is None else counts_LE, float(is_text.sum()))
+
+    halves, whole = (slice(1), slice(1, 3)), share_of(slice(3), None)
+    counts_LE = sum(listen(rows) for rows in halves)
+    for name in ("total", "balance", "squares"):
+        torch.testing.assert_close(
+            sum(getattr(share_of(rows, counts_LE), name) for rows in halves), getattr(whole, name), rtol=1e-5, atol=1e-6
+        )
+    apart = sum(share_of(rows, None).balance for rows in halves)
+    assert apart.item() != pytest.approx(whole.balance.item(), rel=1e-4)
+    assert apart.item() == pytest.approx(whole.balance.item(), rel=0.1)
+
+
+def test_the_load_balance_is_k_where_all_experts_get_the_same() -> None:
+    # Token t prefers the experts t, t+1, … t+7 of 32: every expert is chosen, and preferred, equally often.
+    shape = {"hidden_size": 32, "num_heads": 1, "num_key_value_heads": 1, "head_dim": 32, "intermediate_size": 4}
+    mixture = {"feed_forward": "experts", "num_experts": 32, "experts_per_token": 8}
+    decoder = Decoder(DecoderConfiguration(vocab_size=8, num_layers=1, max_positions=8, **shape, **mixture))
+    router = decoder.blocks[0].feed_forward.router
+    torch.nn.init.eye_(router.weight)
+    routers, scores_NE = Routers(decoder, 0.0), torch.zeros(32, 32)
+    for token in range(32):
+        scores_NE[token, [(token + place) % 32 for place in range(8)]] = 1.0
+    is_text = torch.ones(1, 32, dtype=torch.bool)
+    with routers.listening():
+        router(scores_NE)
+    assert losses_of(routers, is_text).balance.item() == pytest.approx(8.0, rel=1e-6)
+    scores_NE[:, :8] += 3
+    with routers.listening():
+        router(scores_NE)
+    assert losses_of(routers, is_text).balance.item() > 12
 
 
 def test_a_router_that_is_not_heard_is_an_error(mixture: Path, ids_BT: torch.Tensor) -> None:
     routers = Routers(load_decoder(mixture), 0.0)
     with pytest.raises(InternalError, match="0 of 2 routers"):
-        routers.loss(torch.ones_like(ids_BT, dtype=torch.bool))
+        routers.counts(torch.ones_like(ids_BT, dtype=torch.bool))

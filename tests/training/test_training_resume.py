@@ -97,8 +97,8 @@ def poison(batches: set[int], factor: float, monkeypatch: pytest.MonkeyPatch) ->
         current = step
         return indices(self, step, *arguments)
 
-    def loss(self: NextToken, decoder: Any, batch: Any) -> Loss:
-        found = genuine(self, decoder, batch)
+    def loss(self: NextToken, decoder: Any, hidden_BTD: Any, batch: Any) -> Loss:
+        found = genuine(self, decoder, hidden_BTD, batch)
         return Loss(found.total * factor, found.nats * factor, *found[2:]) if current in batches else found
 
     monkeypatch.setattr(Order, "indices", note)

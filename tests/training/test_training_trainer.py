@@ -20,10 +20,10 @@ from vernacular.models.weights import load_decoder
 from vernacular.tokens.packing import PackedRows
 from vernacular.tokens.shards import ShardReader
 from vernacular.training.batch import to_tensors
-from vernacular.training.checkpoint import Checkpoints
+from vernacular.training.checkpoint_storage import LocalStorage
 from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.metrics import read_metrics
-from vernacular.training.objectives.next_token import next_token_loss
+from vernacular.training.objectives.next_token import next_token_loss, read
 from vernacular.training.objectives.pretrain import pretrain
 
 CPU = torch.device("cpu")
@@ -78,7 +78,8 @@ def test_packed_rows_have_the_loss_and_gradients_of_their_documents_apart(tokens
     decoder = Decoder(configure(settings().model, reader.vocab_size, 256))  # type: ignore[arg-type]
     decoder.initialise(0)
 
-    packed = next_token_loss(decoder, to_tensors(batch, CPU, document_mask=True), chunk_tokens=64)
+    part = to_tensors(batch, CPU, document_mask=True)
+    packed = next_token_loss(decoder, read(decoder, part), part, chunk_tokens=64)
     packed.total.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in decoder.named_parameters()}  # type: ignore[arg-type]
     decoder.zero_grad()
@@ -157,7 +158,7 @@ def test_a_checkpoint_cut_off_in_writing_does_not_count(
     with pytest.raises(Killed):
         train(tmp_path / "killed", tokens, tokenizer, settings())
     monkeypatch.undo()
-    assert Checkpoints(tmp_path / "killed", keep=2).latest() == tmp_path / "killed" / "checkpoints" / "step-00000002"
+    assert LocalStorage(tmp_path / "killed" / "checkpoints").names("step") == ["step-00000002"]
     train(tmp_path / "killed", tokens, tokenizer, settings())
     assert_same_bits(tmp_path / "undisturbed", tmp_path / "killed")
 

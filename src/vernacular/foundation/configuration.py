@@ -6,17 +6,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.explanation import KeyPath, explain
 from vernacular.foundation.files import read_text
+
+# `Field(…, json_schema_extra=NEUTRAL)`: a setting of what is watched or kept, or how the work is done, never of what
+# comes out. Changing it makes nothing anew.
+NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
 
 
 class Configuration(BaseModel):
     """Base of every configuration: frozen, no unknown keys, every field documented by its `Field(description=…)`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    def decisive_settings(self) -> dict[str, Any]:
+        """The settings that can change the result, as JSON values; those marked `NEUTRAL` are left out."""
+        decisive: dict[str, Any] = {}
+        for key, value in self.model_dump(mode="json").items():
+            extra, own = type(self).model_fields[key].json_schema_extra, getattr(self, key)
+            if isinstance(extra, dict) and extra.get("changes_result") is False:
+                continue
+            decisive[key] = own.decisive_settings() if isinstance(own, Configuration) else value
+        return decisive
 
 
 Model = TypeVar("Model", bound=BaseModel)

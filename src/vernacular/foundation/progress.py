@@ -16,6 +16,7 @@ def progress(
     total: int | None = None,
     unit: str = "it",
     initial: int = 0,
+    hidden: bool = False,
 ) -> Any:
     """A tqdm bar on standard error, shown once the work has run for a second.
 
@@ -25,6 +26,7 @@ def progress(
         total: how many items there are, if known.
         unit: what one item is ("documents", "tokens").
         initial: how many were done before (after a resume).
+        hidden: show nothing; for all but one of the processes that do the same work.
     """
     from tqdm import tqdm
 
@@ -36,6 +38,7 @@ def progress(
         unit=f" {unit}",
         unit_scale=True,
         initial=initial,
+        disable=hidden,
         delay=1.0,
         mininterval=0.1 if at_terminal else 10.0,
         dynamic_ncols=at_terminal,

@@ -27,12 +27,19 @@ from vernacular.foundation.files import write_json
 from vernacular.lifecycle.decision import Decision, decide, digest_input, digest_outside, fingerprint
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.lifecycle.stage import Stage, Workplace
+from vernacular.parallel.processes import Processes, this_process
+
+# What the first process says to the others once all stages are done; no stage can be called so.
+_END = ""
 
 
 def run(
     recipe_path: Path, overrides: Sequence[str] = (), *, out: Path = Path("runs"), until: str | None = None
 ) -> Path:
     """Bring every stage of a recipe up to date.
+
+    Several processes may call this together (`parallel/processes.py`). The first does it; where a stage is `shared`, it
+    calls the others, which wait for nothing else.
 
     Args:
         recipe_path: the recipe's YAML file.
@@ -46,14 +53,36 @@ def run(
     recipe = load_recipe(recipe_path, overrides)
     folder = out / recipe.name
     names = _wanted(recipe, until)
+    processes = this_process()
+    with processes.ending_together():
+        if processes.leads:
+            _lead(recipe, names, folder, processes)
+        else:
+            _follow(recipe, folder, processes)
+    return folder
+
+
+def _lead(recipe: Recipe, names: Sequence[str], folder: Path, processes: Processes) -> None:
     begun = time.perf_counter()
     done = 0
     with _only_run_in(folder):
         for name in names:
-            done += _bring_up_to_date(recipe, name, folder)
+            done += _bring_up_to_date(recipe, name, folder, processes)
+    processes.tell(_END)
     took = time.perf_counter() - begun
     print(f"{recipe.name}: {done} of {len(names)} stages done in {took:.0f} s; artifacts in {folder}")
-    return folder
+
+
+def _follow(recipe: Recipe, folder: Path, processes: Processes) -> None:
+    """Do the first process's part of the stages that it calls for, until it has come to the end."""
+    while (name := processes.hear()) != _END:
+        recipe.stages[name].execute(_workplace(recipe, name, folder))
+
+
+def _workplace(recipe: Recipe, name: str, folder: Path) -> Workplace:
+    ancestry = tuple((ancestor, folder / ancestor) for ancestor in recipe.ancestors(name))
+    paths = resolve_inputs(recipe, name, folder)
+    return Workplace(name=name, folder=folder / name, inputs=paths, ancestry=ancestry)
 
 
 def resolve_inputs(recipe: Recipe, name: str, folder: Path) -> dict[str, Path]:
@@ -79,7 +108,7 @@ def _wanted(recipe: Recipe, until: str | None) -> list[str]:
     return [*recipe.ancestors(until), until]
 
 
-def _bring_up_to_date(recipe: Recipe, name: str, folder: Path) -> bool:
+def _bring_up_to_date(recipe: Recipe, name: str, folder: Path, processes: Processes) -> bool:
     """Do a stage if it needs doing; returns whether it was done."""
     stage, here = recipe.stages[name], folder / name
     inputs, wanted = identify(recipe, name, folder)
@@ -89,18 +118,23 @@ def _bring_up_to_date(recipe: Recipe, name: str, folder: Path) -> bool:
         return False
     verb = "continue" if decision.action == "continue" else stage.do
     print(f"{name:<10} {verb}: {decision.reason}", flush=True)
-    paths = resolve_inputs(recipe, name, folder)
-    for path in paths.values():
+    workplace = _workplace(recipe, name, folder)
+    for path in workplace.inputs.values():
         if path.is_dir() and is_finished(path):
             check_outputs(path, read_artifact(path))
-    ancestry = tuple((ancestor, folder / ancestor) for ancestor in recipe.ancestors(name))
-    workplace = Workplace(name=name, folder=here, inputs=paths, ancestry=ancestry)
-    artifact = _execute(stage, workplace, decision, inputs, wanted)
+    artifact = _execute(stage, workplace, decision, inputs, wanted, processes)
     print(f"{name:<10} done in {artifact.seconds:.0f} s", flush=True)
     return True
 
 
-def _execute(stage: Stage, workplace: Workplace, decision: Decision, inputs: dict[str, Input], wanted: str) -> Artifact:
+def _execute(
+    stage: Stage,
+    workplace: Workplace,
+    decision: Decision,
+    inputs: dict[str, Input],
+    wanted: str,
+    processes: Processes,
+) -> Artifact:
     """Run a stage in its folder and write its record last. What it replaces comes back if it fails."""
     here = workplace.folder
     previous = here.parent / f".{here.name}.previous"
@@ -108,10 +142,13 @@ def _execute(stage: Stage, workplace: Workplace, decision: Decision, inputs: dic
     begun = time.perf_counter()
     if decision.action == "begin":
         _clear(here, previous)
+        stage.forget(workplace)
         with machine_errors("making the stage's folder", here):
             here.mkdir(parents=True)
             write_json(here / UNFINISHED, {"fingerprint": wanted, "started": started.isoformat(timespec="seconds")})
     try:
+        if stage.shared:
+            processes.tell(workplace.name)
         summary = stage.execute(workplace)
         with machine_errors("writing the artifact's record", here):
             artifact = write_artifact(
@@ -129,6 +166,7 @@ def _execute(stage: Stage, workplace: Workplace, decision: Decision, inputs: dic
         _undo(here, previous)
         raise
     shutil.rmtree(here / CHECKPOINTS, ignore_errors=True)
+    stage.forget(workplace)
     shutil.rmtree(previous, ignore_errors=True)
     return artifact
 
@@ -144,7 +182,7 @@ def _clear(here: Path, previous: Path) -> None:
 
 def _undo(here: Path, previous: Path) -> None:
     """After a failure: leave checkpoints to go on from, else nothing half-written, else what was there before."""
-    if any((here / CHECKPOINTS).glob("step-*")):
+    if any((here / CHECKPOINTS).glob("[!.]*")):
         return
     shutil.rmtree(here, ignore_errors=True)
     if (previous / RECORD).is_file():

@@ -49,9 +49,15 @@ class Stage(Configuration):
     continues: ClassVar[bool] = False
     """Whether a killed stage goes on from what lies in its folder; otherwise it begins again in an empty one."""
 
+    shared: ClassVar[bool] = False
+    """Whether all processes of the run do it together; otherwise the first does it and the others wait."""
+
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Do it: write everything below `workplace.folder`; return the summary for `artifact.json`."""
         raise NotImplementedError
+
+    def forget(self, workplace: Workplace) -> None:
+        """Remove what it keeps outside its folder in order to go on: before it begins anew, and once it is done."""
 
     def references(self) -> dict[str, str]:
         """The value of each `Reads` setting that is given, by its key."""
@@ -70,10 +76,5 @@ class Stage(Configuration):
         return self.model_dump(mode="json", exclude=set(self.references()))
 
     def decisive_settings(self) -> dict[str, Any]:
-        """The settings that can change the result; those marked `changes_result: False` are left out."""
-        neutral = {
-            key
-            for key, field in type(self).model_fields.items()
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("changes_result") is False
-        }
-        return {key: value for key, value in self.settings().items() if key not in neutral}
+        """As of every configuration; references left out, for what they name counts by its content."""
+        return {key: value for key, value in super().decisive_settings().items() if key not in self.references()}

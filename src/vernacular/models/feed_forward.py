@@ -148,20 +148,4 @@ def grouped_product(x_MI: Tensor, weights_EOI: Tensor, counts_E: Tensor) -> Tens
     return torch.cat(products)
 
 
-def load_balance(scores_NE: Tensor, experts_per_token: int) -> Tensor:
-    """How unevenly a router spreads tokens: `E · Σ_e f_e · P_e`, which is K where all experts get the same.
-
-    f_e is the share of tokens that chose expert e (the shares sum to K), P_e the mean of its probability over all
-    experts (arXiv 2101.03961, as in Granite's published loss).
-
-    Args:
-        scores_NE: the router's scores before any softmax, padding left out.
-        experts_per_token: K.
-    """
-    probabilities_NE = scores_NE.float().softmax(dim=-1)
-    chosen_NK = probabilities_NE.topk(experts_per_token, dim=-1).indices
-    share_E = chosen_NK.flatten().bincount(minlength=scores_NE.shape[1]).float() / len(scores_NE)
-    return scores_NE.shape[1] * (share_E * probabilities_NE.mean(dim=0)).sum()
-
-
 FEED_FORWARDS = {"gated": GatedFeedForward, "plain": PlainFeedForward, "experts": ExpertFeedForward}

@@ -33,7 +33,14 @@ from vernacular.parallel.shard import apply_shards, let_go, set_last_micro_batch
 from vernacular.parallel.tensor import apply_tensor
 
 
-def spread(decoder: Decoder, configuration: ParallelConfiguration, mesh: Mesh, *, sequence_length: int) -> Spread:
+def spread(
+    decoder: Decoder,
+    configuration: ParallelConfiguration,
+    mesh: Mesh,
+    *,
+    sequence_length: int,
+    compile: bool = False,
+) -> Spread:
     """Spread `decoder` over the mesh, in place; build the optimiser afterwards.
 
     Args:
@@ -41,6 +48,7 @@ def spread(decoder: Decoder, configuration: ParallelConfiguration, mesh: Mesh, *
         configuration: the one that `mesh` was opened with.
         mesh: whose ranks all call this.
         sequence_length: tokens in a row.
+        compile: torch.compile each block.
 
     Raises:
         UserError: the model cannot be spread like that; names the setting.
@@ -52,7 +60,7 @@ def spread(decoder: Decoder, configuration: ParallelConfiguration, mesh: Mesh, *
     if configuration.float8:
         apply_float8(decoder)
     apply_checkpointing(decoder, configuration.activation_checkpointing)
-    if configuration.compile:
+    if compile:
         for block in decoder.blocks:
             block.forward = torch.compile(block.forward)
     apply_shards(decoder, mesh, configuration)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.configuration import NEUTRAL, Configuration
 from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import DecoderConfiguration
 
@@ -41,38 +41,64 @@ class Sizes(NamedTuple):
 class ParallelConfiguration(Configuration):
     """How a model is spread; the defaults suit one device and plain fully sharded data parallelism on many."""
 
-    data_replicate: int = Field(1, ge=1, description="replicas of the sharded model, each over data_shard ranks (HSDP)")
+    data_replicate: int = Field(
+        1,
+        ge=1,
+        description="replicas of the sharded model, each over data_shard ranks (HSDP)",
+        json_schema_extra=NEUTRAL,
+    )
     data_shard: int | None = Field(
         None,
         ge=1,
         description="ranks that share one replica's weights and read different rows (default: all left over)",
+        json_schema_extra=NEUTRAL,
     )
     zero_stage: Literal[1, 2, 3] = Field(
         3,
         description="what is sharded over data_shard: 1 optimiser state, 2 gradients too, 3 weights too between uses",
+        json_schema_extra=NEUTRAL,
     )
-    tensor: int = Field(1, ge=1, description="ranks that each hold some heads and some inner columns of every block")
+    tensor: int = Field(
+        1,
+        ge=1,
+        description="ranks that each hold some heads and some inner columns of every block",
+        json_schema_extra=NEUTRAL,
+    )
     sequence_parallel: bool = Field(
-        True, description="whether tensor ranks keep only their own tokens between the blocks' products"
+        True,
+        description="whether tensor ranks keep only their own tokens between the blocks' products",
+        json_schema_extra=NEUTRAL,
     )
-    expert: int = Field(1, ge=1, description="ranks that a mixture's experts are divided over")
-    pipeline: int = Field(1, ge=1, description="stages that the layers are divided over")
+    expert: int = Field(
+        1, ge=1, description="ranks that a mixture's experts are divided over", json_schema_extra=NEUTRAL
+    )
+    pipeline: int = Field(1, ge=1, description="stages that the layers are divided over", json_schema_extra=NEUTRAL)
     schedule: Literal["1f1b", "gpipe"] = Field(
-        "1f1b", description="order of the micro-batches through the pipeline; 1f1b keeps fewer activations"
+        "1f1b",
+        description="order of the micro-batches through the pipeline; 1f1b keeps fewer activations",
+        json_schema_extra=NEUTRAL,
     )
-    context: int = Field(1, ge=1, description="ranks that each read a part of every row, and gather keys and values")
+    context: int = Field(
+        1,
+        ge=1,
+        description="ranks that each read a part of every row, and gather keys and values",
+        json_schema_extra=NEUTRAL,
+    )
     activation_checkpointing: ActivationCheckpointing = Field(
         "none",
         description="what the backward pass computes again: none, selective (all but products and attention) or full",
+        json_schema_extra=NEUTRAL,
     )
-    compile: bool = Field(False, description="torch.compile each block; pays off on long runs")
     float8: bool = Field(False, description="products of the blocks in float8 through torchao; recent CUDA GPUs only")
     gather_dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="precision in which sharded matrices are gathered; bfloat16 needs bfloat16 products, which round "
         "them to that anyway; gradients are summed in float32",
+        json_schema_extra=NEUTRAL,
     )
-    timeout_seconds: int = Field(600, gt=0, description="how long a rank waits for the others before it gives up")
+    timeout_seconds: int = Field(
+        600, gt=0, description="how long a rank waits for the others before it gives up", json_schema_extra=NEUTRAL
+    )
 
     def sizes(self, world: int) -> Sizes:
         """Ranks along each dimension, for `world` ranks in all.

@@ -93,26 +93,6 @@ def apply_experts(decoder: Decoder, mesh: Mesh) -> None:
         experts.register_forward_hook(exchange.back)
 
 
-def load_balance_share(scores_NE: Tensor, experts_per_token: int, mesh: Mesh) -> Tensor:
-    """This rank's share of `models.feed_forward.load_balance` over all ranks' tokens; the shares add up to it.
-
-    How often an expert was chosen is counted over all ranks and is a constant to the gradient; the mean probability
-    is a sum over tokens, to which each rank adds its own. So no gradient needs to travel.
-
-    Args:
-        scores_NE: the router's scores of own tokens before any softmax, padding left out.
-        experts_per_token: K.
-        mesh: whose ranks see tokens of their own.
-    """
-    num_tokens, num_experts = scores_NE.shape
-    probabilities_NE = scores_NE.float().softmax(dim=-1)
-    chosen_NK = probabilities_NE.topk(experts_per_token, dim=-1).indices
-    counts_E = chosen_NK.flatten().bincount(minlength=num_experts)
-    everywhere = mesh.sum_over_tokens(torch.cat((counts_E, counts_E.new_tensor([num_tokens]))))
-    share_E, all_tokens = everywhere[:-1] / everywhere[-1], everywhere[-1]
-    return num_experts * (share_E * probabilities_NE.sum(dim=0) / all_tokens).sum()
-
-
 def _exchange(rows: Tensor, receive: list[int] | None, send: list[int] | None, group: ProcessGroup) -> Tensor:
     return all_to_all_single_autograd(rows.contiguous(), receive, send, group)
 

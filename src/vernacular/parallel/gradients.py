@@ -23,7 +23,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], mesh: Mesh, largest: floa
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = math.sqrt(_sum_of_squares(gradients, mesh))
     if math.isfinite(norm) and norm > largest:
-        parts = [_local(gradient) for gradient in gradients]
+        parts = [own_part(gradient) for gradient in gradients]
         torch._foreach_mul_(parts, largest / (norm + 1e-6))
     return norm
 
@@ -32,23 +32,24 @@ def _sum_of_squares(gradients: list[Tensor], mesh: Mesh) -> float:
     """Each rank's parts, divided by how many ranks hold the same part, summed over all ranks."""
     total = torch.zeros((), dtype=torch.float64, device=mesh.device)
     if gradients:
-        squares = torch.stack(torch._foreach_norm([_local(gradient) for gradient in gradients])).double().square()
-        holders = torch.tensor([_holders(gradient, mesh) for gradient in gradients], dtype=torch.float64)
-        total = (squares / holders.to(squares.device)).sum()
+        squares = torch.stack(torch._foreach_norm([own_part(gradient) for gradient in gradients])).double().square()
+        copies = torch.tensor([holders(gradient, mesh) for gradient in gradients], dtype=torch.float64)
+        total = (squares / copies.to(squares.device)).sum()
     if mesh.sizes.world > 1:
         dist.all_reduce(total)
     return float(total)
 
 
-def _holders(gradient: Tensor, mesh: Mesh) -> int:
-    """Ranks of one stage that hold the same part of a gradient."""
+def holders(tensor: Tensor, mesh: Mesh) -> int:
+    """Ranks of one stage that hold the same part of a weight or a gradient."""
     ranks = mesh.sizes.world // mesh.sizes.pipeline
-    if isinstance(gradient, DTensor):
-        for size, placement in zip(gradient.device_mesh.shape, gradient.placements, strict=True):
+    if isinstance(tensor, DTensor):
+        for size, placement in zip(tensor.device_mesh.shape, tensor.placements, strict=True):
             if not isinstance(placement, Replicate):
                 ranks //= size
     return ranks
 
 
-def _local(tensor: Tensor) -> Tensor:
+def own_part(tensor: Tensor) -> Tensor:
+    """What of a tensor this rank holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

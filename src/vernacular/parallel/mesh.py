@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
+from itertools import count
+from types import TracebackType
+from typing import Self
 
 import torch
 import torch.distributed as dist
@@ -20,6 +23,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from vernacular.foundation.errors import UserError
 from vernacular.parallel.configuration import ParallelConfiguration, Sizes
+from vernacular.parallel.processes import number_from_environment, this_process
 
 _BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
@@ -53,6 +57,17 @@ class Mesh:
             for cut, (shape, dimensions) in shapes.items():
                 self._cuts[cut] = _device_mesh(kind, (*outer, *shape), (*names, *dimensions))
 
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that alone writes what is not its own part."""
+        return self.rank == 0
+
+    @property
+    def layout(self) -> str:
+        """The sizes in words; where they are the same, a run goes on bit for bit."""
+        sizes = {**self.sizes._asdict(), "expert": self.expert}
+        return " × ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "one process"
+
     def cut(self, name: str, *dimensions: str) -> DeviceMesh:
         """Some dimensions of one way to cut up the ranks: `rows`, `weights`, `tokens` or `experts`."""
         return self._cuts[name][dimensions if len(dimensions) > 1 else dimensions[0]]
@@ -83,23 +98,50 @@ class Mesh:
     def total(self, *values: float) -> list[float]:
         """Each value summed over every rank's own share of the loss; the same on all ranks.
 
-        For sums of losses, correct answers and weights over a rank's own targets (`share`). Ranks of a pipeline's
-        earlier stages have no share: what they give is left out.
+        For sums of losses and correct answers over a rank's own targets (`share`). Ranks of a pipeline's earlier stages
+        have no share: what they give is left out.
         """
+        return self._sum(values if self.is_last_stage else [0.0] * len(values))
+
+    def total_over_rows(self, *values: float) -> list[float]:
+        """Each value, a sum over the rows that a rank reads, over all rows of all ranks, each row once."""
+        is_first_reader = self.place("pipeline") == self.place("context") == self.place("tensor") == 0
+        return self._sum(values if is_first_reader else [0.0] * len(values))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """A tensor summed over all ranks; not differentiable."""
+        values = values.detach().clone()
+        if self.sizes.world > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, *values: float) -> list[list[float]]:
+        """The values of every rank, in rank order."""
+        own = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if self.sizes.world == 1:
+            return [own.tolist()]
+        everyones = own.new_empty(self.sizes.world * len(values))
+        dist.all_gather_into_tensor(everyones, own)
+        return everyones.view(self.sizes.world, len(values)).tolist()
+
+    def wait(self) -> None:
+        """Go on once all ranks have come here."""
+        self._sum([0.0])
+
+    def _sum(self, values: Sequence[float]) -> list[float]:
         if self.sizes.world == 1:
             return list(values)
-        counted = values if self.is_last_stage else [0.0] * len(values)
-        sums = torch.tensor(counted, dtype=torch.float64, device=self.device)
-        dist.all_reduce(sums)
-        return [float(value) for value in sums.tolist()]
+        return self.sum(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
-    def sum_over_tokens(self, values: Tensor) -> Tensor:
-        """A tensor summed over all ranks that see tokens of their own in this stage; not differentiable."""
-        values = values.detach().clone()
-        for dimension in ("replicate", "token"):
-            if self._cuts:
-                dist.all_reduce(values, group=self._cuts["tokens"].get_group(dimension))
-        return values
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the group of processes; after an error the end of the process does, for nobody may answer any more."""
+        if error is None:
+            close_meshes()
 
 
 def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Mesh:
@@ -111,16 +153,29 @@ def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Mesh
         configuration: sizes; their product must be WORLD_SIZE.
         device: `cpu` (gloo) or `cuda` (nccl; the GPU is that of LOCAL_RANK).
     """
-    rank, world = _from_environment("RANK", 0), _from_environment("WORLD_SIZE", 1)
-    configuration.sizes(world)  # refuse before anybody waits for anybody
+    configuration.sizes(number_from_environment("WORLD_SIZE", 1))  # refuse before anybody waits for anybody
     if device not in _BACKENDS:
         raise UserError(f"no way to talk between devices of kind '{device}'", where="device", fix="use cpu or cuda")
-    own = torch.device("cuda", _from_environment("LOCAL_RANK", 0)) if device == "cuda" else torch.device(device)
+    processes = this_process()
+    own = torch.device("cuda", number_from_environment("LOCAL_RANK", 0)) if device == "cuda" else torch.device(device)
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    if world > 1:
-        _join(configuration, device, own, rank, world)
-    return Mesh(configuration, own, rank, world)
+    if processes.size > 1 and not dist.is_initialized():
+        timeout = timedelta(seconds=configuration.timeout_seconds)
+        dist.init_process_group(
+            _BACKENDS[device],
+            store=dist.PrefixStore(f"mesh-{next(_meshes)}", processes.store),
+            rank=processes.rank,
+            world_size=processes.size,
+            timeout=timeout,
+            device_id=own if own.type == "cuda" else None,
+        )
+        atexit.register(close_meshes)
+    return Mesh(configuration, own, processes.rank, processes.size)
+
+
+# Each group finds itself at a place of its own in the store.
+_meshes = count()
 
 
 def close_meshes() -> None:
@@ -128,49 +183,6 @@ def close_meshes() -> None:
     _groups_of.cache_clear()
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _join(configuration: ParallelConfiguration, device: str, own: torch.device, rank: int, world: int) -> None:
-    """Make this process one of the group's, once: later meshes of the same process talk through the same group."""
-    if dist.is_initialized():
-        if dist.get_world_size() != world:
-            raise UserError(
-                f"WORLD_SIZE is {world}, but this process is in a group of {dist.get_world_size()}", where="WORLD_SIZE"
-            )
-        return
-    _require_address()
-    timeout = timedelta(seconds=configuration.timeout_seconds)
-    dist.init_process_group(
-        _BACKENDS[device],
-        store=_fresh_store(timeout),
-        rank=rank,
-        world_size=world,
-        timeout=timeout,
-        device_id=own if own.type == "cuda" else None,
-    )
-    atexit.register(close_meshes)
-
-
-def _fresh_store(timeout: timedelta) -> dist.Store | None:
-    """Where the processes leave their addresses for each other; None: PyTorch's own choice.
-
-    torchrun's store outlives the processes that it restarts, and with it the addresses of those that died.
-    """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    if _from_environment("GROUP_WORLD_SIZE", 1) > 1:
-        # Nodes count restarts each for itself, so the count cannot tell the addresses apart.
-        if _from_environment("TORCHELASTIC_MAX_RESTARTS", 0) == 0:
-            return None
-        raise UserError(
-            "torchrun on several nodes hands restarted processes the addresses of those that died",
-            where="environment of torchrun",
-            fix="set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun on every node, or --max-restarts=0",
-        )
-    store = dist.TCPStore(
-        os.environ["MASTER_ADDR"], _from_environment("MASTER_PORT", 0), is_master=False, timeout=timeout
-    )
-    return dist.PrefixStore(f"attempt-{_from_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def _device_mesh(kind: str, shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
@@ -192,20 +204,3 @@ def _groups_of(parted: tuple[tuple[int, ...], ...]) -> dist.ProcessGroup:
         return everyone
     own, _ = dist.new_subgroups_by_enumeration([list(ranks) for ranks in parted])
     return own
-
-
-def _from_environment(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
-    if not text.isdigit():
-        raise UserError(f"{name} is '{text}', not a number", where=f"environment variable {name}", fix="use torchrun")
-    return int(text)
-
-
-def _require_address() -> None:
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise UserError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {', '.join(missing)} is not set",
-            where="environment",
-            fix="start the processes with torchrun, or unset WORLD_SIZE to run alone",
-        )

@@ -7,15 +7,10 @@ groups, so 4 ranks, 1 rank, another tensor or expert split and a pipeline read t
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -51,24 +46,6 @@ def take_state(decoder: Decoder, optimiser: Optimizer | None, state: dict[str, A
         set_optimizer_state_dict(decoder, optimiser, state["optimiser"], options=_BY_NAME)
 
 
-def save_state(folder: Path, decoder: Decoder, optimiser: Optimizer | None) -> None:
-    """Write every rank's part into `folder`, which all ranks see. All ranks call this; it ends when all are done.
-
-    Not atomic: write beside the final name and rename once this has returned.
-    """
-    writer = checkpoint.FileSystemWriter(folder, sync_files=True)
-    with _alone_or_together() as alone:
-        checkpoint.save(state_of(decoder, optimiser), storage_writer=writer, no_dist=alone)
-
-
-def load_state(folder: Path, decoder: Decoder, optimiser: Optimizer | None) -> None:
-    """Fill a decoder and its optimiser from `folder`, whatever layout wrote it; each rank reads its own parts."""
-    state = state_of(decoder, optimiser)
-    with _alone_or_together() as alone:
-        checkpoint.load(state, storage_reader=checkpoint.FileSystemReader(folder), no_dist=alone)
-    take_state(decoder, optimiser, state)
-
-
 def gather_decoder(decoder: Decoder, mesh: Mesh) -> Decoder | None:
     """The whole decoder on the CPU of rank 0, to be written as a weights folder; None on the other ranks.
 
@@ -96,13 +73,3 @@ def _from_all_stages(held: dict[str, Tensor], mesh: Mesh) -> dict[str, Tensor]:
     stages: list[Any] | None = [None] * mesh.sizes.pipeline if mesh.rank == 0 else None
     dist.gather_object(held, stages, dst=0, group=mesh.cut("rows", "pipeline").get_group())
     return {name: weight for stage in stages or [] for name, weight in stage.items()}
-
-
-@contextmanager
-def _alone_or_together() -> Iterator[bool]:
-    """Whether this process has no others, without the library's warning about that."""
-    alone = not dist.is_initialized()
-    with warnings.catch_warnings():
-        if alone:
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        yield alone

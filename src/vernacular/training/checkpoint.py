@@ -1,131 +1,212 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, written whole or not at all.
 
-A checkpoint is a torch distributed checkpoint of the model and the optimiser, plus `position.json`: the step and the
-settings that must not differ on resuming. It is written beside its final name and renamed, so a kill leaves the one
-before it.
+A checkpoint is a torch distributed checkpoint of the model and the optimiser, of which every rank writes its part, plus
+`position.json`: the step and the settings that must not differ on resuming. It names weights and shapes, not ranks: any
+layout reads what any other wrote.
 """
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
-from torch import nn
+import torch.distributed as dist
 from torch.distributed import checkpoint as distributed_checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.optim import Optimizer
 
 from vernacular.foundation.artifact import CHECKPOINTS
 from vernacular.foundation.errors import MachineError, UserError, machine_errors
-from vernacular.foundation.files import fsync_path, read_json, write_json
+from vernacular.foundation.files import write_json
+from vernacular.parallel.apply import Spread
+from vernacular.parallel.state import state_of, take_state
+from vernacular.training.checkpoint_storage import Storage, open_storage
+from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.position import Position
 
-_POSITION = "position.json"
+_STEP, _BEST = "step", "best"
+ELSEWHERE = "elsewhere.json"
+_PATIENCE = timedelta(days=1)  # of ranks whose parts are written for those whose are not
+
+
+def storage_of(configuration: TrainingConfiguration, folder: Path) -> Storage:
+    """Where the checkpoints of the stage in `folder` lie."""
+    if configuration.checkpoint_folder is None:
+        return open_storage(folder / CHECKPOINTS)
+    return open_storage(f"{configuration.checkpoint_folder.rstrip('/')}/{folder.parent.name}/{folder.name}")
+
+
+def forget_checkpoints(configuration: TrainingConfiguration, folder: Path) -> None:
+    """Remove what checkpoints of the stage in `folder` lie elsewhere."""
+    if configuration.checkpoint_folder is not None:
+        storage = storage_of(configuration, folder)
+        for name in [*storage.names(_STEP), *storage.names(_BEST)]:
+            storage.remove(name)
 
 
 class Checkpoints:
-    """The checkpoints of one stage, in `FOLDER/checkpoints/step-00000200/`.
+    """The checkpoints of one stage; every method is called on all ranks.
 
     Args:
-        folder: the stage's folder.
-        keep: how many of the latest stay.
+        folder: the stage's folder; they lie in `FOLDER/checkpoints/`, or where `checkpoint_folder` says.
+        run: the decoder, spread.
+        optimiser: its optimiser.
+        configuration: how many stay, where, and whether training waits until one is written.
         return_every: the latest at a multiple of this stays too: the point that a spike returns to.
     """
 
-    def __init__(self, folder: Path, keep: int, return_every: int | None = None) -> None:
-        self.folder = folder / CHECKPOINTS
-        self.keep = keep
+    def __init__(
+        self,
+        folder: Path,
+        run: Spread,
+        optimiser: Optimizer,
+        configuration: TrainingConfiguration,
+        *,
+        return_every: int | None = None,
+    ) -> None:
+        self.storage = storage_of(configuration, folder)
+        self.configuration = configuration
         self.return_every = return_every
+        self._folder, self._run, self._optimiser, self._mesh = folder, run, optimiser, run.mesh
+        # Parts are written while the other groups are busy with the next steps.
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if self._mesh.sizes.world > 1 else None
+        self._writing: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
-    def latest(self) -> Path | None:
-        """The newest whole checkpoint, if there is one."""
-        whole = sorted(path for path in self.folder.glob("step-*") if (path / _POSITION).is_file())
-        return whole[-1] if whole else None
+    def save(self, position: Position) -> None:
+        """Write a checkpoint, then remove the oldest ones; after the one before it is written.
 
-    def position(self) -> Position | None:
-        """The position of the newest whole checkpoint."""
-        latest = self.latest()
-        if latest is None:
-            return None
-        return Position.from_json(read_json(latest / _POSITION))
+        Raises:
+            MachineError: this one, or the one before it, could not be written.
+        """
+        self._save(f"{_STEP}-{position.step:08d}", position)
 
-    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, position: Position) -> None:
-        """Write a checkpoint, then remove the oldest ones."""
-        final = self.folder / f"step-{position.step:08d}"
-        unfinished = self.folder / f".step-{position.step:08d}.part"
-        with machine_errors("writing a checkpoint", final):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            model_state, optimiser_state = get_state_dict(model, optimiser)
-            state: dict[str, Any] = {"model": model_state, "optimiser": optimiser_state}
-            writer = distributed_checkpoint.FileSystemWriter(unfinished, sync_files=True)
-            with _one_process(final):
-                distributed_checkpoint.save(state, storage_writer=writer, no_dist=True)
-            write_json(unfinished / _POSITION, asdict(position))
-            shutil.rmtree(final, ignore_errors=True)
-            unfinished.rename(final)
-            fsync_path(self.folder)
-        return_point = self._return_point(position.step)
-        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
-            if old != return_point:
-                shutil.rmtree(old)
+    def save_best(self, position: Position) -> None:
+        """As `save`, of the best one so far, which replaces the best before."""
+        self._save(f"{_BEST}-{position.step:08d}", position)
+
+    def finish(self) -> None:
+        """Wait until all is written that was to be. Raises `MachineError` where it could not be."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def go_back(self, step: int) -> None:
         """Remove every checkpoint later than the latest return point up to `step`."""
-        for later in self.folder.glob("step-*"):
-            if later > self._return_point(step):
-                shutil.rmtree(later)
+        self.finish()
+        if self._mesh.leads:
+            for name in self.storage.names(_STEP):
+                if _step_of(name) > self._return_point(step):
+                    self.storage.remove(name)
+        self._mesh.wait()
 
-    def _return_point(self, step: int) -> Path:
-        every = self.return_every or 1
-        return self.folder / f"step-{step // every * every:08d}"
-
-    def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer, *, data: str) -> Position | None:
+    def restore(self, *, data: str) -> Position | None:
         """Fill model and optimiser from the newest checkpoint; None where there is none."""
-        latest, position = self.latest(), self.position()
-        if latest is None or position is None:
+        # One rank looks, lest a slow file system show them different ones.
+        names = self.storage.names(_STEP) if self._mesh.leads else []
+        (newest,) = self._mesh.gather(_step_of(names[-1]) if names else -1)[0]
+        if newest < 0:
             return None
+        name = f"{_STEP}-{int(newest):08d}"
+        position = Position.from_json(self.storage.position(name))
         if position.data != data:
             raise UserError(
                 "the checkpoint was made with other token shards than the ones given",
-                where=latest,
+                where=self.storage.place(name),
                 fix="remove the stage's folder and run the recipe again",
             )
-        model_state, optimiser_state = get_state_dict(model, optimiser)
-        state: dict[str, Any] = {"model": model_state, "optimiser": optimiser_state}
-        with machine_errors("reading a checkpoint", latest), _one_process(latest):
-            distributed_checkpoint.load(state, checkpoint_id=latest, no_dist=True)
-        set_state_dict(model, optimiser, model_state_dict=state["model"], optim_state_dict=state["optimiser"])
+        state = state_of(self._run.decoder, self._optimiser)
+        with self._errors("reading a checkpoint", name):
+            distributed_checkpoint.load(
+                state,
+                storage_reader=self.storage.reader(name),
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+        take_state(self._run.decoder, self._optimiser, state)
         return position
 
+    def _save(self, name: str, position: Position) -> None:
+        self.finish()
+        if self._mesh.leads:
+            self._point_elsewhere()
+            self.storage.begin(name)
+        self._mesh.wait()
+        state, standing = state_of(self._run.decoder, self._optimiser), asdict(position)
+        if not self.configuration.checkpoint_async:
+            self._write(name, state, standing)
+            return
+        # A copy on the CPU, as the next step changes the weights.
+        stager = DefaultStager(StagingOptions(False, False, False, False))
+        staged = cast(dict[str, Any], stager.stage(state))
+        stager.close()
+        self._writing = self._thread.submit(self._write, name, staged, standing)
 
-@contextmanager
-def _one_process(path: Path) -> Iterator[None]:
-    """The library's work in a single process: without its warning about that, and with the system's errors bare.
+    def _write(self, name: str, state: dict[str, Any], position: dict[str, Any]) -> None:
+        """Every rank its part; then the first makes it a whole one."""
+        with self._errors("writing a checkpoint", name):
+            distributed_checkpoint.save(
+                state,
+                storage_writer=self.storage.writer(name),
+                process_group=self._group,
+                no_dist=self._group is None,
+            )
+            if self._mesh.leads:
+                self.storage.commit(name, position)
+                self._remove_old(_step_of(name))
 
-    It raises its own `BaseException`, which wraps what went wrong: a full disk, as a rule.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-            yield
-    except CheckpointException as error:
-        for failure, _ in error.failures.values():
-            _raise_system_error(failure)
-        raise MachineError(
-            f"the checkpoint failed: {error}", where=path, fix="remove it to go on from the one before"
-        ) from error
+    def _remove_old(self, step: int) -> None:
+        for name in self.storage.names(_BEST)[:-1]:
+            self.storage.remove(name)
+        every, return_point = self.configuration.keep_every, self._return_point(step)
+        for name in self.storage.names(_STEP)[: -self.configuration.keep_checkpoints]:
+            kept = every is not None and _step_of(name) % every == 0
+            if not kept and not (self.return_every and _step_of(name) == return_point):
+                self.storage.remove(name)
+
+    def _return_point(self, step: int) -> int:
+        every = self.return_every or 1
+        return step // every * every
+
+    def _point_elsewhere(self) -> None:
+        """Leave a note of where the checkpoints are, by which the stage is known to be one that goes on."""
+        note = self._folder / CHECKPOINTS / ELSEWHERE
+        if self.configuration.checkpoint_folder is not None and not note.is_file():
+            write_json(note, {"checkpoints": self.storage.place("")})
+
+    @contextmanager
+    def _errors(self, doing: str, name: str) -> Iterator[None]:
+        """The system's errors bare: the library wraps a full disk in a `BaseException` of its own."""
+        where = self.storage.place(name)
+        with machine_errors(doing, where):
+            try:
+                yield
+            except CheckpointException as error:
+                for failure, _ in error.failures.values():
+                    _raise_known_error(failure)
+                raise MachineError(
+                    f"{doing} failed: {error}", where=where, fix="remove it to go on from the one before"
+                ) from error
 
 
-def _raise_system_error(error: BaseException | None) -> None:
-    """Raise the operating system's error among those that led to `error`, if there is one."""
+def _step_of(name: str) -> int:
+    return int(name.partition("-")[2])
+
+
+def _raise_known_error(error: BaseException | None) -> None:
+    """Raise the operating system's error, or one of ours, among those that led to `error`, if there is one."""
     while error is not None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | MachineError):
             raise error
         error = error.__cause__ or error.__context__
+
+
+# Of the library, in a single process.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
-from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.configuration import NEUTRAL, Configuration
 from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import ModelShape
+from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.tokens.configuration import ConversationsConfiguration
 from vernacular.training.optimisation import OptimiserConfiguration
 
 Precision = Literal["float32", "bfloat16", "bfloat16-pure"]
 Overlong = Literal["refuse", "truncate", "drop"]
 Normalisation = Literal["openchat", "allamo"]
-
-# What a setting marked so says is watched or kept, never what is learned: changing it trains nothing anew.
-_NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
 
 
 class WandbConfiguration(Configuration):
@@ -89,30 +87,54 @@ class TrainingConfiguration(Configuration):
     kernels: Literal["native", "torch"] | None = Field(
         None,
         description="what computes all but the matrix products: native, the CPU kernels compiled on first use, or torch"
-        " (default: native on a CPU without compile, otherwise torch)",
+        " (default: native on a CPU, torch with compile or parallel.context)",
     )
     loss_chunk_tokens: int = Field(2048, gt=0, description="tokens whose logits exist at one time")
+    load_balance: Literal["batch", "pass"] = Field(
+        "batch",
+        description="tokens that a mixture's load balance is taken over, on all ranks. batch: the global batch's, which"
+        " a batch in several micro-batches pays for with one more forward pass; pass: a forward pass's",
+    )
+    parallel: ParallelConfiguration = Field(
+        default_factory=ParallelConfiguration, description="how the model is spread over the processes of the run"
+    )
+    device: Literal["cpu", "cuda"] | None = Field(
+        None, description="what computes (default: cuda where there is a GPU, else cpu)", json_schema_extra=NEUTRAL
+    )
     seed: int = Field(0, ge=0, description="seed of the initial weights and of the data's order")
     threads: int | None = Field(None, gt=0, description="CPU threads (default: all usable cores)")
-    log_every: int = Field(10, gt=0, description="steps between lines of metrics", json_schema_extra=_NEUTRAL)
+    log_every: int = Field(10, gt=0, description="steps between lines of metrics", json_schema_extra=NEUTRAL)
     heldout_every: int | None = Field(
-        None, gt=0, description="steps between held-out losses (default: the end only)", json_schema_extra=_NEUTRAL
+        None, gt=0, description="steps between held-out losses (default: the end only)", json_schema_extra=NEUTRAL
     )
     heldout_tokens: int = Field(
-        65536, gt=0, description="most held-out tokens scored each time", json_schema_extra=_NEUTRAL
+        65536, gt=0, description="most held-out tokens scored each time", json_schema_extra=NEUTRAL
     )
-    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints", json_schema_extra=_NEUTRAL)
+    checkpoint_every: int = Field(200, gt=0, description="steps between checkpoints", json_schema_extra=NEUTRAL)
+    checkpoint_folder: str | None = Field(
+        None,
+        min_length=1,
+        description="where they are written, a path or an address such as s3://bucket/folder (default: the stage's"
+        " folder); all processes must see it",
+        json_schema_extra=NEUTRAL,
+    )
+    checkpoint_async: bool = Field(
+        False, description="train on while a checkpoint is written, from a copy in memory", json_schema_extra=NEUTRAL
+    )
     spikes: SpikeConfiguration | None = Field(
         None, description="what to do with a step whose loss or gradient leaps up; null: go on"
     )
     profile: ProfileConfiguration | None = Field(
-        None, description="write a trace of some steps to logs/", json_schema_extra=_NEUTRAL
+        None, description="write a trace of some steps to logs/", json_schema_extra=NEUTRAL
     )
     keep_checkpoints: int = Field(
-        2, gt=0, description="how many of the latest checkpoints stay", json_schema_extra=_NEUTRAL
+        2, gt=0, description="how many of the latest checkpoints stay", json_schema_extra=NEUTRAL
+    )
+    keep_every: int | None = Field(
+        None, gt=0, description="checkpoints at multiples of so many steps all stay", json_schema_extra=NEUTRAL
     )
     wandb: WandbConfiguration | None = Field(
-        None, description="also log to Weights & Biases", json_schema_extra=_NEUTRAL
+        None, description="also log to Weights & Biases", json_schema_extra=NEUTRAL
     )
 
     @model_validator(mode="after")
@@ -131,6 +153,12 @@ class TrainingConfiguration(Configuration):
             raise ValueError("precision: bfloat16-pure and rounding belong together; give both or neither")
         if self.compile and self.kernels == "native":
             raise ValueError("compile and kernels: native exclude each other; leave one of them out")
+        if self.parallel.gather_dtype == "bfloat16" and self.precision == "float32":
+            raise ValueError("parallel.gather_dtype: bfloat16 needs bfloat16 products; set precision, or leave it out")
+        if self.kernels == "native" and self.parallel.context > 1:
+            raise ValueError("the native kernels need whole rows; leave out kernels, or parallel.context")
+        if self.load_balance == "pass" and self.parallel.pipeline > 1:
+            raise ValueError("a pipeline's stages never see one pass at a time; set load_balance: batch")
         if self.rounding is not None and self.optimiser.name == "adamw-8bit":
             raise ValueError("adamw-8bit keeps its weights in float32; with bfloat16-pure use adamw-bf16")
         if self.steps is not None and self.optimiser.warmup_steps > self.steps:
@@ -155,7 +183,8 @@ class TrainingConfiguration(Configuration):
                 where="kernels",
                 fix="leave the setting out, or set kernels: torch",
             )
-        return device == "cpu" and self.kernels != "torch" and not self.compile
+        can_compute = device == "cpu" and not self.compile and self.parallel.context == 1
+        return can_compute and self.kernels != "torch"
 
     def num_steps(self, num_rows: int) -> int:
         """Optimiser steps for a dataset of `num_rows` rows."""

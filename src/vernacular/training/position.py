@@ -74,6 +74,7 @@ class Position:
     Attributes:
         threads: CPU threads; another number would add up in another order, so a resumed run keeps it.
         data: hash of the token shards the order is a function of.
+        layout: how the run is spread over ranks; empty: it was written before there were any.
         step: optimiser steps done.
         batch: number of the next global batch; ahead of `step` by the batches that rollbacks went past.
         spikes: spikes met so far.
@@ -84,6 +85,7 @@ class Position:
 
     threads: int
     data: str
+    layout: str = ""
     step: int = 0
     batch: int = 0
     spikes: int = 0

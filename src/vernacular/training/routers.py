@@ -1,12 +1,16 @@
 """The losses and the load of a mixture's routers, from the scores they give in the forward pass.
 
-Shapes: L layers, N tokens, E experts.
+Both losses take the scores of all layers and of all ranks together, padding left out, as Granite's published loss does:
 
-Both losses take the scores of all layers together, padding left out, as Granite's published loss does. A global batch
-that goes through in several forward passes has the mean of their losses, each by its share of the batch's tokens. For
-the router z-loss, a mean over tokens, that is exactly the loss of the batch in one pass. The load-balance loss
-multiplies two means over the tokens of a pass; over more passes it is the mean of these products, not the product of
-the means, and asks each pass for itself to be balanced.
+    load balance   E · Σ_e f_e · P_e   f_e: how often expert e was chosen for a token; P_e: the mean of its probability
+    z-loss         mean of logsumexp²
+
+(arXiv 2101.03961; arXiv 2202.08906). The z-loss and P are sums over tokens, to which every forward pass on every rank
+adds its own. f is a constant to the gradient, but one that all tokens must be known for: those of the global batch,
+counted in a pass of its own where the batch goes through in several (`load_balance: batch`), or those of one forward
+pass on all ranks (`load_balance: pass`), which asks each pass for itself to be balanced.
+
+Shapes: L layers of the whole decoder, N tokens, E experts.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,15 +26,17 @@ from torch import Tensor, nn
 
 from vernacular.foundation.errors import InternalError
 from vernacular.models.decoder import Decoder
-from vernacular.models.feed_forward import ExpertFeedForward, load_balance
+from vernacular.models.feed_forward import ExpertFeedForward
+from vernacular.parallel.mesh import Mesh
+from vernacular.parallel.pipeline import with_loss
 
 
 class RouterLoss(NamedTuple):
-    """Of one forward pass.
+    """What the tokens of one forward pass on one rank add to the losses of their global batch.
 
     Attributes:
         total: the weighted sum of both losses, differentiable.
-        balance: the load-balance loss; the number of experts of a token where all experts get the same.
+        balance: the load-balance loss; over all, the number of experts of a token where all experts get the same.
         squares: the mean of logsumexp² of the scores.
     """
 
@@ -42,22 +49,26 @@ class Routers:
     """Listens to a decoder's routers; a decoder without experts has none.
 
     Args:
-        decoder: the decoder; its configuration gives the weight of the load-balance loss.
+        decoder: the decoder, or a pipeline's stage; its configuration gives the weight of the load-balance loss.
         z_weight: weight of the router z-loss.
     """
 
     def __init__(self, decoder: Decoder, z_weight: float) -> None:
         self.configuration = decoder.configuration
         self.z_weight = z_weight
-        self._scores: list[Tensor] = []
+        self._scores: dict[int, Tensor] = {}
         self._listens = False
-        mixtures = [block.feed_forward for block in decoder.blocks if isinstance(block.feed_forward, ExpertFeedForward)]
-        self._count = len(mixtures)
-        for mixture in mixtures:
-            mixture.router.register_forward_hook(self._note)
+        self._layers: list[int] = []
+        for layer, block in enumerate(decoder.blocks):
+            # A layer of another stage is nothing but a place.
+            mixture = getattr(block, "feed_forward", None)
+            if isinstance(mixture, ExpertFeedForward):
+                self._layers.append(layer)
+                mixture.router.register_forward_hook(partial(self._note, layer))
 
-    def __len__(self) -> int:
-        return self._count
+    def __bool__(self) -> bool:
+        """Whether the whole decoder has any, be it on other stages."""
+        return self.configuration.num_experts is not None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -69,35 +80,85 @@ class Routers:
         finally:
             self._listens = False
 
-    def _note(self, router: nn.Module, inputs: Any, scores_NE: Tensor) -> None:
+    def _note(self, layer: int, router: nn.Module, inputs: Any, scores_NE: Tensor) -> None:
         if self._listens:
-            self._scores.append(scores_NE)
+            self._scores[layer] = scores_NE
 
-    def loss(self, is_text_BT: Tensor) -> RouterLoss:
-        """The losses of the pass listened to last, over its tokens that are text."""
-        scores_NE = torch.cat(self._scores_of_text(is_text_BT))
-        balance = load_balance(scores_NE, self.configuration.experts_per_token or 1)
-        squares = scores_NE.logsumexp(dim=-1).square().mean()
+    @torch.no_grad()
+    def counts(self, is_text_BT: Tensor) -> Tensor:
+        """How often each expert was chosen in the pass listened to last, float64 [L, E]; 0 for other stages' layers."""
+        experts = self.configuration.num_experts or 0
+        counts_LE = torch.zeros(self.configuration.num_layers, experts, dtype=torch.float64, device=is_text_BT.device)
+        for layer, scores_NE in self._scores_of_text(is_text_BT).items():
+            chosen_NK = scores_NE.topk(self.configuration.experts_per_token or 1, dim=-1).indices
+            counts_LE[layer] = chosen_NK.flatten().bincount(minlength=experts)
+        return counts_LE
+
+    def loss(self, is_text_BT: Tensor, counts_LE: Tensor, num_tokens: float) -> RouterLoss:
+        """What the pass listened to last adds to the losses, over its tokens that are text.
+
+        Args:
+            is_text_BT: False at padding.
+            counts_LE: as `counts`, added up over all tokens that the load balance is to be taken over.
+            num_tokens: tokens of the global batch that are text.
+        """
+        scores_NE = torch.cat(list(self._scores_of_text(is_text_BT).values()))
+        frequency_E = counts_LE.sum(dim=0) / counts_LE.sum() * (self.configuration.experts_per_token or 1)
+        everywhere = self.configuration.num_layers * num_tokens
+        probability_E = scores_NE.softmax(dim=-1).sum(dim=0) / everywhere
+        balance = scores_NE.shape[1] * (frequency_E.float() * probability_E).sum()
+        squares = scores_NE.logsumexp(dim=-1).square().sum() / everywhere
         total = self.configuration.router_aux_loss_coef * balance
         return RouterLoss(total + self.z_weight * squares if self.z_weight else total, balance, squares)
 
-    @torch.no_grad()
-    def load(self, is_text_BT: Tensor) -> dict[str, float]:
-        """For each layer of the pass listened to last: the busiest expert's share, and the entropy over its maximum.
+    def load(self, counts_LE: Tensor) -> dict[str, float]:
+        """For each layer, the busiest expert's share and the entropy over its maximum, of counts over all ranks.
 
         Balanced routers give 1/E and 1; one that sends all tokens the same way gives 1/K and less.
         """
         measured = {}
-        for layer, scores_NE in enumerate(self._scores_of_text(is_text_BT)):
-            num_experts = scores_NE.shape[1]
-            chosen_NK = scores_NE.topk(self.configuration.experts_per_token or 1, dim=-1).indices
-            share_E = chosen_NK.flatten().bincount(minlength=num_experts) / chosen_NK.numel()
+        for layer, counts_E in enumerate(counts_LE):
+            share_E = counts_E / counts_E.sum()
             measured[f"router_max_share/{layer}"] = share_E.max().item()
-            measured[f"router_entropy/{layer}"] = torch.special.entr(share_E).sum().item() / math.log(num_experts)
+            measured[f"router_entropy/{layer}"] = torch.special.entr(share_E).sum().item() / math.log(len(share_E))
         return measured
 
-    def _scores_of_text(self, is_text_BT: Tensor) -> list[Tensor]:
-        if len(self._scores) != self._count:
-            raise InternalError(f"{len(self._scores)} of {self._count} routers were heard in a forward pass")
+    def _scores_of_text(self, is_text_BT: Tensor) -> dict[int, Tensor]:
+        if len(self._scores) != len(self._layers):
+            raise InternalError(f"{len(self._scores)} of {len(self._layers)} routers were heard in a forward pass")
         is_text_N = is_text_BT.flatten()
-        return [scores_NE[is_text_N].float() for scores_NE in self._scores]
+        return {layer: scores_NE[is_text_N].float() for layer, scores_NE in sorted(self._scores.items())}
+
+
+class Routing:
+    """The routers' losses over the forward passes of one step.
+
+    Args:
+        routers: listened to in every pass.
+        mesh: the ranks that take the step.
+        num_tokens: tokens of the global batch that are text.
+        counts_LE: how often each expert is chosen in the whole batch, where the load balance is to be taken over it;
+            None: every pass is counted over all ranks by itself, as it comes.
+
+    Attributes:
+        counts_LE: float64, how often each expert was chosen, over all ranks and passes.
+    """
+
+    def __init__(self, routers: Routers, mesh: Mesh, num_tokens: float, counts_LE: Tensor | None) -> None:
+        self._routers, self._mesh, self._num_tokens, self._ahead = routers, mesh, num_tokens, counts_LE
+        self._sums = torch.zeros(2, dtype=torch.float64, device=mesh.device)
+        self.counts_LE = counts_LE
+
+    def join(self, hidden_BTD: Tensor, is_text_BT: Tensor) -> Tensor:
+        """The same hidden states, whose backward pass also descends the losses of the pass listened to last."""
+        counts_LE = self._ahead
+        if counts_LE is None:
+            counts_LE = self._mesh.sum(self._routers.counts(is_text_BT))
+            self.counts_LE = counts_LE if self.counts_LE is None else self.counts_LE + counts_LE
+        found = self._routers.loss(is_text_BT, counts_LE, self._num_tokens)
+        self._sums += torch.stack((found.balance, found.squares)).detach()
+        return with_loss(hidden_BTD, found.total)
+
+    def totals(self) -> list[float]:
+        """Load balance and mean of logsumexp² of the global batch, over all ranks."""
+        return self._mesh.sum(self._sums).tolist()

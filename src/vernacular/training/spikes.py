@@ -26,12 +26,16 @@ class SpikeRule:
         configuration: the rule.
         folder: the stage's folder, for logs/spikes.jsonl.
         name: the stage's name, for errors.
+        writes: whether this process, among those that judge alike, writes it down.
     """
 
-    def __init__(self, configuration: SpikeConfiguration | None, folder: Path, name: str) -> None:
+    def __init__(
+        self, configuration: SpikeConfiguration | None, folder: Path, name: str, *, writes: bool = True
+    ) -> None:
         self.configuration = configuration
         self.path = folder / LOGS / SPIKES
         self.name = name
+        self._writes = writes
 
     @property
     def return_every(self) -> int | None:
@@ -70,7 +74,8 @@ class SpikeRule:
             usual = median(recent) if recent else None
             entry |= {name: value if math.isfinite(value) else str(value), f"median_{name}": usual}
             words.append(f"{name.replace('_', ' ')} {value:.4g}" + ("" if usual is None else f", median {usual:.4g}"))
-        self._write(json.dumps(entry) + "\n")
+        if self._writes:
+            self._write(json.dumps(entry) + "\n")
         if position.spikes > self.configuration.most:
             raise UserError(
                 f"step {position.step + 1} is the spike number {position.spikes} of this run",

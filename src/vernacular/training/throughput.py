@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,7 +10,10 @@ from importlib.resources import files
 import torch
 import yaml
 
+from vernacular.foundation.machine import usable_cores
 from vernacular.models.configuration import DecoderConfiguration
+from vernacular.parallel.mesh import Mesh
+from vernacular.parallel.processes import processes_here
 
 _MEASURED_SIDE = 1024
 _MEASURED_RUNS = 8
@@ -43,8 +47,22 @@ def explain(flops_per_token: float, peak: Peak | None) -> str:
     )
 
 
-def find_peak(precision: str, device: torch.device) -> Peak | None:
-    """The data sheet's figure of a known GPU, or a CPU's speed at large matrix products, measured now; else None."""
+def add_up(own: Peak | None, mesh: Mesh) -> Peak | None:
+    """What the devices of all ranks can do together, of what each rank's own can; None where one is not known."""
+    peaks = [flops for (flops,) in mesh.gather(own.flops if own else math.nan)]
+    if own is None or any(math.isnan(flops) for flops in peaks):
+        return None
+    return own if len(peaks) == 1 else Peak(sum(peaks), f"{own.source}, {len(peaks)} ranks")
+
+
+def find_peak(precision: str, device: torch.device, threads: int = 1) -> Peak | None:
+    """The data sheet's figure of a known GPU, or a CPU's speed at large matrix products, measured now; else None.
+
+    Args:
+        precision: of the products.
+        device: this rank's.
+        threads: that it computes with on a CPU.
+    """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         table = yaml.safe_load((files("vernacular.training") / "hardware.yaml").read_text(encoding="utf-8"))
@@ -52,9 +70,9 @@ def find_peak(precision: str, device: torch.device) -> Peak | None:
             if known in name:
                 return Peak(peaks[precision], f"data sheet of {known}, {precision}")
     if device.type == "cpu":
-        threads = torch.get_num_threads()
-        source = f"measured: {precision} product of {_MEASURED_SIDE}² matrices on one thread × {threads} threads"
-        return Peak(_measure_product(precision) * threads, source)
+        cores = min(threads, usable_cores() / processes_here())
+        source = f"measured: {precision} product of {_MEASURED_SIDE}² matrices on one thread × {cores:g} cores"
+        return Peak(_measure_product(precision) * cores, source)
     return None
 
 

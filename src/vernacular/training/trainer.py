@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import nn
 
 from vernacular.foundation.allocator import keep_freed_memory
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.machine import usable_cores
-from vernacular.foundation.progress import progress
 from vernacular.models.decoder import Decoder
 from vernacular.models.training_kernels import use_native_kernels
+from vernacular.parallel.apply import Spread, spread
+from vernacular.parallel.mesh import Mesh, open_mesh
+from vernacular.parallel.processes import processes_here, this_process
+from vernacular.parallel.state import gather_decoder
 from vernacular.tokens.order import Order
 from vernacular.tokens.packing import Batch, PackedRows
-from vernacular.training.batch import TensorBatch, num_text_tokens, to_tensors
 from vernacular.training.checkpoint import Checkpoints
 from vernacular.training.configuration import TrainingConfiguration
-from vernacular.training.metrics import Metrics, read_metrics
+from vernacular.training.learner import Learner, Totals
+from vernacular.training.logbook import Logbook
+from vernacular.training.metrics import read_metrics
 from vernacular.training.objectives.objective import Objective
 from vernacular.training.optimisers.optimiser import build_optimiser, set_learning_rate
 from vernacular.training.position import Position, StepResult, Window
 from vernacular.training.probe import Probe
 from vernacular.training.report import describe, summarise
-from vernacular.training.routers import Routers
 from vernacular.training.schedule import Course, adapted, learning_rate
 from vernacular.training.spikes import SpikeRule
-from vernacular.training.throughput import explain, find_peak, training_flops_per_token, utilisation
-from vernacular.training.watch import Profiler, UpdateRatio, peak_memory_bytes
+from vernacular.training.stragglers import Stragglers
+from vernacular.training.throughput import add_up, explain, find_peak, training_flops_per_token, utilisation
+from vernacular.training.watch import UpdateRatio, peak_memory_bytes
 
 _NAMED_DOCUMENTS = 8
 
 
 class Trainer:
-    """Trains a decoder on an objective, from its newest checkpoint if it has one."""
+    """Trains a decoder on an objective, from its newest checkpoint if it has one; alone or on every rank of a mesh.
+
+    Args:
+        configuration: sizes, optimiser, precision, layout.
+        objective: what is learned.
+        decoder: whole, with the same weights on every rank; it is spread in place.
+        folder: the stage's folder; the first rank alone writes there, but for the checkpoints.
+        name: the stage's name, for progress and errors.
+        mesh: the ranks that train together; None: those of this process's run, on a CPU.
+        probes: what else to measure.
+    """
 
     def __init__(
         self,
@@ -51,80 +62,93 @@ class Trainer:
         folder: Path,
         *,
         name: str,
-        device: str = "cpu",
+        mesh: Mesh | None = None,
         probes: Sequence[Probe] = (),
     ) -> None:
         self.configuration = configuration
         self.objective = objective
-        self.device = torch.device(device)
-        self.decoder = decoder.to(self.device).train()
-        if configuration.precision == "bfloat16-pure":
-            _make_bfloat16(self.decoder)
-        self.native = configuration.compute_natively(self.device.type)
-        if self.native:
-            use_native_kernels(self.decoder)
+        self.mesh = mesh or open_mesh(configuration.parallel)
         self.name = name
         self.folder = folder
         self.probes = probes
+        _require_shares(configuration, self.mesh, name)
+        native = configuration.compute_natively(self.mesh.device.type)
+        self.run = _spread(decoder, configuration, self.mesh, native=native)
+        self.decoder = self.run.decoder
         self.optimiser = build_optimiser(
             self.decoder, configuration.optimiser, rounding=configuration.rounding or "nearest", seed=configuration.seed
         )
-        self.routers = Routers(self.decoder, configuration.router_z_loss)
-        self.update_ratio = UpdateRatio(self.decoder)
-        self.spikes = SpikeRule(configuration.spikes, folder, name)
-        self.checkpoints = Checkpoints(folder, configuration.keep_checkpoints, self.spikes.return_every)
+        self.learner = Learner(configuration, objective, self.run, native=native)
+        self.update_ratio = UpdateRatio(self.decoder, self.mesh)
+        self.stragglers = Stragglers(self.mesh)
+        self.spikes = SpikeRule(configuration.spikes, folder, name, writes=self.mesh.leads)
+        self.checkpoints = Checkpoints(
+            folder, self.run, self.optimiser, configuration, return_every=self.spikes.return_every
+        )
         self.train_rows = _train_rows(objective)
         self.heldout_rows = objective.rows("heldout")
         self.order = Order(len(self.train_rows), configuration.batch_rows, configuration.seed)
         self.steps = configuration.num_steps(len(self.train_rows))
         self.course = Course(self.steps, configuration.batch_rows, configuration.batch_tokens)
+        self.threads = configuration.threads or max(1, usable_cores() // processes_here())
         self.flops_per_token = training_flops_per_token(decoder.configuration, configuration.sequence_length)
-        self.peak = find_peak(configuration.precision.removesuffix("-pure"), self.device)
+        own = find_peak(configuration.precision.removesuffix("-pure"), self.mesh.device, self.threads)
+        self.peak = add_up(own, self.mesh)
 
     def fit(self) -> dict[str, Any]:
-        """Train to the last step; returns the summary of the run. Weights are left in `self.decoder`."""
+        """Train to the last step; returns the summary of the run, on the first rank. `weights` is what it leaves."""
         position = self._restore()
         keep_freed_memory()
         torch.set_num_threads(position.threads)
-        if self.configuration.compile:
-            for block in self.decoder.blocks:
-                block.compile()
-        metrics = Metrics(self.folder, first_step=position.step, wandb=self.configuration.wandb, name=self.name)
-        profiler = Profiler(self.configuration.profile, self.folder, self.device)
-        try:
-            with progress(doing=f"training {self.name}", total=self.steps, unit="steps", initial=position.step) as bar:
-                while position.step < self.steps:
-                    begun = time.perf_counter()
-                    with profiler.around(position.step + 1):
-                        result = self._step(position)
-                    if result.is_spike:
-                        bar.write(self.spikes.note(position, result), file=sys.stderr)
-                    if result.is_spike and self.spikes.return_every:
-                        position = self._go_back(position)
-                        metrics.cut_back(position.step)
-                        bar.update(position.step - bar.n)
-                        continue
-                    position.add(result, time.perf_counter() - begun)
-                    bar.update(1)
-                    if self._is_logged(position.step):
-                        line = self._measure(position)
-                        metrics.write(position.step, line)
-                        bar.set_postfix_str(f"loss {line['loss'] or math.nan:.3f}", refresh=False)
-                    if self._is_due(position.step, self.configuration.checkpoint_every, self.spikes.return_every):
-                        self.checkpoints.save(self.decoder, self.optimiser, position)
-        finally:
-            profiler.close()
-            metrics.close()
-        return self._summary(position)
+        with self._open_logbook(position) as logbook:
+            while position.step < self.steps:
+                begun = time.perf_counter()
+                with logbook.profiled(position.step + 1):
+                    result = self._step(position)
+                if result.is_spike:
+                    logbook.say(self.spikes.note(position, result))
+                if result.is_spike and self.spikes.return_every:
+                    position = self._go_back(position)
+                    logbook.go_back(position.step)
+                    continue
+                position.add(result, time.perf_counter() - begun)
+                logbook.count_step()
+                if self._is_logged(position.step):
+                    line = self._measure(position)
+                    logbook.write(position.step, line)
+                    if slow := self.stragglers.warning(line):
+                        logbook.say(slow)
+                if self._is_due(position.step, self.configuration.checkpoint_every, self.spikes.return_every):
+                    self.checkpoints.save(position)
+            self.checkpoints.finish()
+        return self._summary(position) if self.mesh.leads else {}
+
+    def weights(self) -> Decoder | None:
+        """The whole decoder as it stands, on the first rank; on the others None. All ranks call this."""
+        return gather_decoder(self.decoder, self.mesh)
+
+    def _open_logbook(self, position: Position) -> Logbook:
+        return Logbook(
+            self.folder,
+            self.configuration,
+            name=self.name,
+            first_step=position.step,
+            steps=self.steps,
+            device=self.mesh.device,
+            writes=self.mesh.leads,
+        )
 
     def _restore(self) -> Position:
         """The position to go on from; a fresh run stands at step 0."""
-        data = self.objective.data_hash
-        position = self.checkpoints.restore(self.decoder, self.optimiser, data=data)
+        data, layout = self.objective.data_hash, self.mesh.layout
+        position = self.checkpoints.restore(data=data)
         if position is None:
-            position = Position(threads=self.configuration.threads or usable_cores(), data=data)
+            position = Position(threads=self.threads, data=data, layout=layout)
             if self.spikes.return_every:
-                self.checkpoints.save(self.decoder, self.optimiser, position)
+                self.checkpoints.save(position)
+        elif position.layout != layout:
+            # The same bits are not to be had any more, so neither are the same threads needed.
+            position.threads, position.layout = self.threads, layout
         return position
 
     def _go_back(self, spike: Position) -> Position:
@@ -145,13 +169,14 @@ class Trainer:
 
     def _step(self, position: Position) -> StepResult:
         """One optimiser step over the global batch, in micro-batches; a spike leaves the weights as they are."""
-        indices, rows = self.order.indices(position.batch), self.configuration.micro_batch_rows
-        batches = [self.train_rows.batch(indices[start : start + rows]) for start in range(0, len(indices), rows)]
-        result = self._accumulate(batches, position.step)
-        norm = nn.utils.clip_grad_norm_(self.decoder.parameters(), self.configuration.optimiser.clip or math.inf).item()
+        with self.stragglers.own_work():
+            batches = self._read(position.batch)
+        totals = self._totals(batches, position.step)
+        result = self.learner.learn(batches, totals, self._refuse_loss(position.step))
+        norm = self.run.clip(self.configuration.optimiser.clip)
         if not math.isfinite(norm) and self.configuration.spikes is None:
             self._refuse(f"the gradient of step {position.step + 1} is not finite", _names_in(batches))
-        result = replace(result, gradient_norm=norm, learning_rate=self._rate(position.step, batches))
+        result = replace(result, gradient_norm=norm, learning_rate=self._rate(position.step, totals))
         if self.spikes.is_spike(position, result):
             result = replace(result, is_spike=True)
         else:
@@ -160,45 +185,28 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         return result
 
-    def _accumulate(self, batches: Sequence[Batch], step: int) -> StepResult:
-        """The gradient of the global batch's mean loss, however it is cut into micro-batches."""
-        weight = float(sum(batch.weights_BT.sum(dtype="float64") for batch in batches))
-        if weight == 0:
+    def _read(self, number: int) -> list[Batch]:
+        """This rank's micro-batches of a global batch."""
+        indices = self.order.indices(number, self.mesh.data_rank, self.mesh.sizes.data)
+        rows = self.configuration.micro_batch_rows
+        return [self.train_rows.batch(indices[start : start + rows]) for start in range(0, len(indices), rows)]
+
+    def _totals(self, batches: Sequence[Batch], step: int) -> Totals:
+        totals = self.learner.totals(batches)
+        if totals.weight == 0:
             raise UserError(
                 f"step {step + 1} has no token to learn from",
                 where=f"stage {self.name}, documents {_listed(_names_in(batches))}",
                 fix="remove these documents, or raise batch_tokens",
             )
-        divisor = sum(self.objective.divisor(batch) for batch in batches)
-        tokens = sum(num_text_tokens(batch) for batch in batches)
-        nats = correct = squares = balance = router_squares = 0.0
-        for batch in batches:
-            part = self._tensors(batch)
-            with self._autocast(), self.routers.listening():
-                loss = self.objective.loss(self.decoder, part)
-            if not math.isfinite(value := loss.total.item()) and self.configuration.spikes is None:
-                self._refuse(f"the loss of step {step + 1} is {value}", batch.document_names())
-            total = loss.total / divisor
-            if self.routers:
-                routing, share = self.routers.loss(part.is_text_BT), num_text_tokens(batch) / tokens
-                total = total + share * routing.total
-                balance += share * routing.balance.item()
-                router_squares += share * routing.squares.item()
-            total.backward()
-            nats, correct = nats + loss.nats.item(), correct + loss.correct.item()
-            squares += loss.squares.item()
-        load = self.routers.load(part.is_text_BT) if self.routers and self._is_logged(step + 1) else {}
-        return StepResult(
-            nats / weight, correct / weight, weight, squares / weight, balance, router_squares, watched=load
-        )
+        return totals
 
-    def _rate(self, step: int, batches: Sequence[Batch]) -> float:
+    def _rate(self, step: int, totals: Totals) -> float:
         """The learning rate of a step; Bielik's depends on how much of its batch is learned from."""
         rate = learning_rate(self.configuration.optimiser, step, self.course)
         if not self.configuration.optimiser.adaptive:
             return rate
-        loss_tokens = sum(int((batch.weights_BT > 0).sum()) for batch in batches)
-        return adapted(rate, loss_tokens, self.configuration.batch_tokens)
+        return adapted(rate, int(totals.loss_tokens), self.configuration.batch_tokens)
 
     def _update(self, step: int, rate: float) -> dict[str, float]:
         """Change the weights by their gradients; before a line of metrics, also by how much."""
@@ -209,53 +217,45 @@ class Trainer:
         self.optimiser.step()
         return self.update_ratio.measure() if is_watched else {}
 
-    @torch.no_grad()
     def score_heldout(self) -> dict[str, float | None]:
         """Loss and accuracy on the first held-out rows, in nats per token."""
         if self.heldout_rows is None:
             return {}
         most = max(1, self.configuration.heldout_tokens // self.configuration.sequence_length)
-        rows = min(len(self.heldout_rows), most)
-        nats, correct, weight = 0.0, 0.0, 0.0
         self.decoder.eval()
-        for start in range(0, rows, self.configuration.micro_batch_rows):
-            indices = list(range(start, min(rows, start + self.configuration.micro_batch_rows)))
-            batch = self._tensors(self.heldout_rows.batch(indices))
-            with self._autocast():
-                result = self.objective.loss(self.decoder, batch)
-            nats += result.nats.item()
-            correct += result.correct.item()
-            weight += batch.weights_BT.sum().item()
+        nats, correct, weight = self.learner.score(self.heldout_rows, min(len(self.heldout_rows), most))
         self.decoder.train()
         if weight == 0:
             return {}
         return {"heldout_loss": nats / weight, "heldout_accuracy": correct / weight}
 
-    @torch.no_grad()
     def _probe(self, step: int) -> dict[str, float]:
-        """What the probes that are due find."""
+        """What the probes that are due find, on the first rank, which alone asks them; the others wait."""
+        due = [probe for probe in self.probes if self._is_due(step, probe.every)]
+        whole = self.weights() if due else None
+        if not due:
+            return {}
+        return this_process().first(lambda: self._ask(due, whole)) or {}
+
+    @torch.no_grad()
+    def _ask(self, probes: Sequence[Probe], whole: Decoder | None) -> dict[str, float]:
+        assert whole is not None
         found: dict[str, float] = {}
-        self.decoder.eval()
-        for probe in self.probes:
-            if self._is_due(step, probe.every):
-                found |= {f"{probe.name}/{key}": value for key, value in probe.measure(self.decoder).items()}
+        whole.to(self.mesh.device).eval()
+        for probe in probes:
+            found |= {f"{probe.name}/{key}": value for key, value in probe.measure(whole).items()}
         self.decoder.train()
         return found
-
-    def _tensors(self, batch: Batch) -> TensorBatch:
-        return to_tensors(batch, self.device, document_mask=self.configuration.document_mask, native=self.native)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.configuration.precision != "bfloat16":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _measure(self, position: Position) -> dict[str, float | None]:
         """A line of metrics over the steps since the last one, which begins the next window."""
         window, position.window = position.window, Window()
-        line = describe(position, window, batch_tokens=self.configuration.batch_tokens, has_routers=bool(self.routers))
+        line = describe(
+            position, window, batch_tokens=self.configuration.batch_tokens, has_routers=bool(self.learner.routers)
+        )
         line["mfu"] = utilisation(line["tokens_per_second"] or 0.0, self.flops_per_token, self.peak)
-        line["peak_memory_bytes"] = peak_memory_bytes(self.device)
+        line["peak_memory_bytes"] = max(rank[0] for rank in self.mesh.gather(peak_memory_bytes(self.mesh.device)))
+        line |= self.stragglers.measure(window.steps)
         if self.configuration.spikes is not None:
             line["spikes"] = position.spikes
         if self._is_due(position.step, self.configuration.heldout_every):
@@ -273,12 +273,69 @@ class Trainer:
             "mfu_formula": explain(self.flops_per_token, self.peak),
         }
 
+    def _refuse_loss(self, step: int) -> Callable[[float, Sequence[str]], None]:
+        """Refuses a loss of that step which is no finite number, where no rule for spikes leaves it out."""
+
+        def refuse(value: float, documents: Sequence[str]) -> None:
+            if self.configuration.spikes is None:
+                self._refuse(f"the loss of step {step + 1} is {value}", documents)
+
+        return refuse
+
     def _refuse(self, message: str, documents: Sequence[str]) -> NoReturn:
         raise UserError(
             message,
             where=f"stage {self.name}, documents {_listed(documents)}",
             fix="look at these documents; lower optimiser.learning_rate or raise warmup_steps; use float32; or set"
             " spikes to leave such steps out",
+        )
+
+
+def open_training_mesh(configuration: TrainingConfiguration) -> Mesh:
+    """The mesh that a stage is trained on: the run's processes, each with its GPU where there are any."""
+    has_gpu = torch.cuda.is_available()
+    if configuration.device == "cuda" and not has_gpu:
+        raise MachineError("there is no GPU that torch can use", where="device", fix="leave it out, or set device: cpu")
+    return open_mesh(configuration.parallel, configuration.device or ("cuda" if has_gpu else "cpu"))
+
+
+def _spread(decoder: Decoder, configuration: TrainingConfiguration, mesh: Mesh, *, native: bool) -> Spread:
+    """The decoder on its device, in its precision, over the mesh."""
+    decoder.to(mesh.device).train()
+    if configuration.precision == "bfloat16-pure":
+        _make_bfloat16(decoder)
+    if native:
+        use_native_kernels(decoder)
+    return spread(
+        decoder,
+        configuration.parallel,
+        mesh,
+        sequence_length=configuration.sequence_length,
+        compile=configuration.compile,
+    )
+
+
+def _require_shares(configuration: TrainingConfiguration, mesh: Mesh, name: str) -> None:
+    """Refuse a batch that the ranks cannot share out, or a setting that one process alone can have."""
+    rows, readers = configuration.batch_rows, mesh.sizes.data
+    if rows % readers:
+        raise UserError(
+            f"a batch of {rows} rows cannot be shared out evenly among {readers} ranks that read different rows",
+            where=f"stage {name}, batch_tokens",
+            fix=f"make it a multiple of {readers} × sequence_length, or use tensor, context or pipeline",
+        )
+    if mesh.sizes.pipeline > 1 and (rows // readers) % min(configuration.micro_batch_rows, rows // readers):
+        raise UserError(
+            f"{rows // readers} rows a rank cannot be cut into micro-batches of {configuration.micro_batch_rows} rows,"
+            " and those of a pipeline are all of one size",
+            where=f"stage {name}, micro_batch_tokens",
+            fix="choose a divisor",
+        )
+    if mesh.sizes.world > 1 and configuration.precision == "bfloat16-pure":
+        raise UserError(
+            "bfloat16 weights that are sharded would get their gradients rounded to bfloat16",
+            where=f"stage {name}, precision",
+            fix="set precision: bfloat16, or train with one process",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,39 +11,42 @@ import torch
 from torch import Tensor, nn
 
 from vernacular.foundation.artifact import LOGS
+from vernacular.parallel.gradients import holders, own_part
+from vernacular.parallel.mesh import Mesh
 from vernacular.training.configuration import ProfileConfiguration
-from vernacular.training.optimisers.groups import roles
+from vernacular.training.optimisers.groups import ROLES, Role, roles
 
 _LOOKED_AT = 65_536
 
 
 class UpdateRatio:
-    """‖Δw‖ / ‖w‖ by what the weights are part of, over the first 65,536 values of each tensor.
+    """‖Δw‖ / ‖w‖ by what the weights are part of, over the first 65,536 values of each rank's part of each tensor.
 
     About 1e-3 is usual at the peak rate; far less learns nothing, far more forgets what it learned.
     """
 
-    def __init__(self, decoder: nn.Module) -> None:
-        self._decoder = decoder
-        self._before: list[tuple[str, Tensor]] = []
+    def __init__(self, decoder: nn.Module, mesh: Mesh) -> None:
+        self._decoder, self._mesh = decoder, mesh
+        self._before: list[Tensor] = []
 
     def remember(self) -> None:
         """Take the weights down as they are before a step."""
-        self._before = [(role, values.clone()) for role, values in self._values()]
+        self._before = [values.clone() for _, _, values in self._values()]
 
     def measure(self) -> dict[str, float]:
-        """The ratios since `remember`, as `update_ratio/ROLE`."""
-        moved: dict[str, float] = defaultdict(float)
-        size: dict[str, float] = defaultdict(float)
-        for (role, before), (_, after) in zip(self._before, self._values(), strict=True):
-            moved[role] += (after.float() - before.float()).square().sum().item()
-            size[role] += before.float().square().sum().item()
+        """The ratios since `remember`, as `update_ratio/ROLE`, over all ranks; what several hold counts once."""
+        sums = torch.zeros(2, len(ROLES), dtype=torch.float64, device=self._mesh.device)
+        for before, (role, share, after) in zip(self._before, self._values(), strict=True):
+            sums[0, ROLES.index(role)] += share * (after.float() - before.float()).square().sum()
+            sums[1, ROLES.index(role)] += share * before.float().square().sum()
         self._before = []
-        return {f"update_ratio/{role}": (moved[role] / size[role]) ** 0.5 for role in moved if size[role]}
+        moved, size = self._mesh.sum(sums).tolist()
+        ratios = zip(ROLES, moved, size, strict=True)
+        return {f"update_ratio/{role}": (change / whole) ** 0.5 for role, change, whole in ratios if whole}
 
-    def _values(self) -> Iterator[tuple[str, Tensor]]:
+    def _values(self) -> Iterator[tuple[Role, float, Tensor]]:
         for _, role, parameter in roles(self._decoder):
-            yield role, parameter.detach().flatten()[:_LOOKED_AT]
+            yield role, 1 / holders(parameter, self._mesh), own_part(parameter.detach()).flatten()[:_LOOKED_AT]
 
 
 def peak_memory_bytes(device: torch.device) -> int:

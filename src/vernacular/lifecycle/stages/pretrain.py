@@ -16,6 +16,7 @@ class Pretrain(Stage, PretrainConfiguration):
 
     do: Literal["pretrain"]
     continues: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
     tokens: Annotated[str, Reads("token shards")] = Field(description="a tokenize stage, or its folder")
     weights: Annotated[str | None, Reads("weights to begin with")] = Field(
         None, description="a pretrain or sft stage, or a weights folder; leave out to train a new model"
@@ -34,3 +35,10 @@ class Pretrain(Stage, PretrainConfiguration):
             folder=workplace.folder,
             name=workplace.name,
         )
+
+    def forget(self, workplace: Workplace) -> None:
+        """Remove its checkpoints elsewhere."""
+        if self.checkpoint_folder is not None:
+            from vernacular.training.checkpoint import forget_checkpoints
+
+            forget_checkpoints(self, workplace.folder)

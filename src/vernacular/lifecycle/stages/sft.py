@@ -16,6 +16,7 @@ class Sft(Stage, SftConfiguration):
 
     do: Literal["sft"]
     continues: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
     weights: Annotated[str, Reads("weights")] = Field(description="a pretrain or sft stage, or a weights folder")
     conversations: Annotated[str, Reads("conversations")] = Field(
         description="a curate stage whose source gives conversations, or a JSONL file of them"
@@ -41,3 +42,10 @@ class Sft(Stage, SftConfiguration):
             folder=workplace.folder,
             name=workplace.name,
         )
+
+    def forget(self, workplace: Workplace) -> None:
+        """Remove its checkpoints elsewhere."""
+        if self.checkpoint_folder is not None:
+            from vernacular.training.checkpoint import forget_checkpoints
+
+            forget_checkpoints(self, workplace.folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vernacular.foundation.files import sha256_file
 from vernacular.models.decoder import Decoder
@@ -52,10 +53,15 @@ class NextToken:
         reader = ShardReader.open(self.tokens, split)
         return PackedRows(reader, self.configuration.sequence_length, self.layout, overlong=self.overlong)
 
-    def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
+    def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
+        """Hidden states of every token, [B, T, D]."""
+        return read(decoder, batch)
+
+    def loss(self, decoder: Decoder, hidden_BTD: Tensor, batch: TensorBatch) -> Loss:
         """Cross-entropy of the next token, with the z-loss."""
         return next_token_loss(
             decoder,
+            hidden_BTD,
             batch,
             chunk_tokens=self.configuration.loss_chunk_tokens,
             z_weight=self.configuration.z_loss,
@@ -66,9 +72,15 @@ class NextToken:
         return DIVISORS[self.normalisation](batch.weights_BT)
 
 
-def next_token_loss(decoder: Decoder, batch: TensorBatch, *, chunk_tokens: int, z_weight: float = 0.0) -> Loss:
-    """Weighted cross-entropy of each token's successor."""
-    hidden_BTD = decoder(batch.ids_BT, positions_BT=batch.positions_BT, mask_B1TS=batch.mask_B1TT, attend=batch.attend)
+def read(decoder: Decoder, batch: TensorBatch) -> Tensor:
+    """Hidden states of every token, [B, T, D]."""
+    return decoder(batch.ids_BT, positions_BT=batch.positions_BT, mask_B1TS=batch.mask_B1TT, attend=batch.attend)
+
+
+def next_token_loss(
+    decoder: Decoder, hidden_BTD: Tensor, batch: TensorBatch, *, chunk_tokens: int, z_weight: float = 0.0
+) -> Loss:
+    """Weighted cross-entropy of each token's successor, from the hidden states that `read` returned."""
     # The scores are `head · hidden / scaling`; dividing the hidden states does the same without a pass over the scores.
     hidden_BTD = hidden_BTD / decoder.configuration.logits_scaling
     sums = chunked_cross_entropy(

@@ -39,8 +39,12 @@ class Objective(Protocol):
         """The rows of a split, `train` or `heldout`; None where the split holds no document."""
         ...
 
-    def loss(self, decoder: Decoder, batch: TensorBatch) -> Loss:
-        """The loss of a batch."""
+    def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
+        """The hidden states of a batch, [B, T, D], by one call of the decoder."""
+        ...
+
+    def loss(self, decoder: Decoder, hidden_BTD: Tensor, batch: TensorBatch) -> Loss:
+        """The loss of a batch that was read; of a batch on several ranks, of a rank's own tokens."""
         ...
 
     def divisor(self, batch: Batch) -> float:

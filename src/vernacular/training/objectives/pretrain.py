@@ -16,7 +16,7 @@ from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.mup import initialise
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.probe import Probe
-from vernacular.training.trainer import Trainer
+from vernacular.training.trainer import Trainer, open_training_mesh
 
 
 def pretrain(
@@ -31,6 +31,8 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train a new decoder, or given weights further, on token shards; writes a weights folder.
 
+    All processes of the run call this together; the first writes what is not a rank's part of a checkpoint.
+
     Args:
         configuration: shape, sizes, optimiser.
         tokens: folder of token shards.
@@ -41,16 +43,18 @@ def pretrain(
         probes: what else to measure while it trains.
 
     Returns:
-        The run's summary.
+        The run's summary, on the first process.
     """
     objective = NextToken(configuration, tokens, "stream")
     encoder = Tokenizer.load(tokenizer)
     ShardReader.open(tokens, "train").require_tokenizer(encoder)
     decoder = _decoder(configuration, encoder, weights)
-    trainer = Trainer(configuration, objective, decoder, folder, name=name, probes=probes)
-    summary = trainer.fit()
-    save_weights(folder, trainer.decoder, token_ids=published_token_ids(encoder))
-    copy_tokenizer(tokenizer, folder)
+    with open_training_mesh(configuration) as mesh:
+        trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)
+        summary = trainer.fit()
+        if (whole := trainer.weights()) is not None:
+            save_weights(folder, whole, token_ids=published_token_ids(encoder))
+            copy_tokenizer(tokenizer, folder)
     return summary
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from vernacular.foundation.errors import UserError
 from vernacular.models.weights import copy_tokenizer, load_decoder, published_token_ids, save_weights
+from vernacular.parallel.processes import this_process
 from vernacular.tokens.tokenization import tokenize_conversations
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import SftConfiguration
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.probe import Probe
-from vernacular.training.trainer import Trainer
+from vernacular.training.trainer import Trainer, open_training_mesh
 
 TOKENS = "tokens"
 
@@ -29,6 +30,8 @@ def sft(
 ) -> dict[str, Any]:
     """Fine-tune weights on conversations; writes a weights folder with the chat template that was trained on.
 
+    All processes of the run call this together, as `pretrain`.
+
     Args:
         configuration: sizes and optimiser.
         weights: weights folder with tokenizer and chat template.
@@ -38,7 +41,7 @@ def sft(
         probes: what else to measure while it trains.
 
     Returns:
-        The run's summary.
+        The run's summary, on the first process.
     """
     decoder = load_decoder(weights)
     if configuration.sequence_length > decoder.configuration.max_positions:
@@ -48,7 +51,8 @@ def sft(
             where=f"stage {name}",
             fix="lower sequence_length",
         )
-    data = tokenize_conversations(conversations, weights, folder / TOKENS, configuration.conversation_settings)
+    settings = configuration.conversation_settings
+    data = this_process().first(lambda: tokenize_conversations(conversations, weights, folder / TOKENS, settings))
     objective = NextToken(
         configuration,
         folder / TOKENS,
@@ -56,9 +60,10 @@ def sft(
         overlong=configuration.overlong,
         normalisation=configuration.normalisation,
     )
-    trainer = Trainer(configuration, objective, decoder, folder, name=name, probes=probes)
-    summary = trainer.fit()
-    encoder = Tokenizer.load(weights)
-    save_weights(folder, trainer.decoder, token_ids=published_token_ids(encoder))
-    copy_tokenizer(weights, folder)
+    with open_training_mesh(configuration) as mesh:
+        trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)
+        summary = trainer.fit()
+        if (whole := trainer.weights()) is not None:
+            save_weights(folder, whole, token_ids=published_token_ids(Tokenizer.load(weights)))
+            copy_tokenizer(weights, folder)
     return {**summary, "data": data}

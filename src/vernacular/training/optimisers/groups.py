@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -11,6 +11,7 @@ from vernacular.models.decoder import Decoder
 from vernacular.training.optimisation import OptimiserConfiguration
 
 Role = Literal["embedding", "head", "attention", "feed-forward", "router", "norm"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 # The matrices whose width on both sides, or on the side they read, grows with the model.
 INTERNAL: tuple[Role, ...] = ("attention", "feed-forward", "router")

@@ -1,0 +1,103 @@
+"""However a run is spread over ranks, its losses, its metrics and its final weights are those of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+import trained_together
+from crew import Crew
+from vernacular.training.metrics import read_metrics
+
+# In float32. A loss or a norm is a sum of thousands of terms in another order; AdamW divides a weight's gradient by its
+# own size, so the rounding of a small gradient shows in the weight.
+LOSS, NORM, WEIGHT = 2e-6, 2e-5, 1e-4
+SAME = ("loss", "accuracy", "logsumexp_squared", "heldout_loss", "load_balance", "router_logsumexp_squared")
+
+Hire = Callable[[int], Crew]
+Case = tuple[str, int, dict[str, Any]]
+
+TWO: list[Case] = [
+    # model, tokens of a micro-batch, settings
+    ("dense", 192, {}),
+    ("mixture", 24, {"zero_stage": 2}),
+    ("dense", 192, {"tensor": 2}),
+    ("mixture", 96, {"tensor": 2, "sequence_parallel": False}),
+    ("mixture", 192, {"expert": 2, "activation_checkpointing": "full"}),
+    ("dense", 48, {"pipeline": 2}),
+    ("mixture", 48, {"pipeline": 2, "schedule": "gpipe"}),
+    ("mixture", 96, {"context": 2}),
+]
+FOUR: list[Case] = [
+    ("dense", 192, {}),
+    ("mixture", 192, {}),
+    ("dense", 24, {"zero_stage": 1}),
+    ("mixture", 48, {"expert": 2, "tensor": 2}),
+    ("mixture", 24, {"pipeline": 2, "expert": 2, "activation_checkpointing": "selective"}),
+    ("dense", 96, {"tensor": 2, "context": 2}),
+    ("mixture", 192, {"data_replicate": 2, "expert": 2}),
+]
+
+
+def name(case: Case) -> str:
+    model, micro, settings = case
+    return "-".join([model, str(micro), *(f"{key}={value}" for key, value in settings.items())])
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, tokens: Path) -> Callable[[str], Path]:
+    """`alone("dense")`: the folder of the run of one process, the whole batch at once."""
+    folder = tmp_path_factory.mktemp("alone")
+
+    def train(model: str) -> Path:
+        if not (folder / model / "model.safetensors").is_file():
+            trained_together.train(model, {}, tokens, folder / model)
+        return folder / model
+
+    return train
+
+
+def assert_follows(
+    found: Path, expected: Path, *, loss: float = LOSS, norm: float = NORM, weight: float = WEIGHT
+) -> None:
+    lines, wanted = read_metrics(found), read_metrics(expected)
+    assert [line["step"] for line in lines] == [line["step"] for line in wanted]
+    for ours, theirs in zip(lines, wanted, strict=True):
+        assert ours.keys() - {"slowest_rank", "slowest_over_median"} == theirs.keys()
+        for key in {*SAME} & theirs.keys():
+            assert ours[key] == pytest.approx(theirs[key], rel=loss), key
+        assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=norm)
+        for key in theirs:
+            if key.startswith("router_"):
+                assert ours[key] == pytest.approx(theirs[key], rel=1e-5), key
+    one, two = load_file(found / "model.safetensors"), load_file(expected / "model.safetensors")
+    assert one.keys() == two.keys()
+    assert max(float((one[key] - two[key]).abs().max()) for key in two) < weight
+
+
+@pytest.mark.parametrize("model", ["dense", "mixture"])
+def test_one_process_with_micro_batches_follows_the_whole_batch(
+    model: str, alone: Callable[[str], Path], tokens: Path, tmp_path: Path
+) -> None:
+    trained_together.train(model, {"micro_batch_tokens": 48}, tokens, tmp_path)
+    assert_follows(tmp_path, alone(model))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("ranks", "case"), [*((2, case) for case in TWO), *((4, case) for case in FOUR)], ids=str)
+def test_ranks_follow_one_process(
+    ranks: int, case: Case, alone: Callable[[str], Path], hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    model, micro, parallel = case
+    changes = {"micro_batch_tokens": micro, "parallel": parallel}
+    summary, *others = hire(ranks).run(trained_together.train, model, changes, tokens, tmp_path)
+    assert_follows(tmp_path, alone(model))
+    assert summary["tokens"] == 6 * 192
+    assert others == [{}] * (ranks - 1)
+    for line in read_metrics(tmp_path):
+        assert line["slowest_rank"] in range(ranks)
+        assert line["slowest_over_median"] >= 1
