@@ -168,13 +168,15 @@ def test_urls() -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.txt.zst"])
 @pytest.mark.parametrize("cut", [0.6, 0.97])
-def test_an_archive_cut_short_is_named(tmp_path: Path, name: str, cut: float) -> None:
+def test_of_an_archive_cut_short_what_comes_before_is_read(tmp_path: Path, name: str, cut: float) -> None:
     raw = "".join(json.dumps({"text": f"{POLISH} {number}"}) + "\n" for number in range(3000)).encode()
     packed = gzip.compress(raw) if name.endswith(".gz") else zstandard.compress(raw)
     path = write(tmp_path / name, packed[: int(len(packed) * cut)])
+    *read, last = rows(path)
+    assert last["text"] is None and "damaged or cut short" in last["problem"] and last["line"] == len(read) + 1
     with pytest.raises(UserError, match="damaged or cut short") as caught:
-        rows(path)
-    assert caught.value.where == str(path)
+        rows(path, strict=True)
+    assert str(caught.value.where).startswith(str(path))
 
 
 def test_zstandard_of_several_frames(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_a_folder_where_nothing_fits_is_refused(tmp_path: Path) -> None:
     [
         ({"name": "x"}, "exactly one of path, huggingface and synthetic"),
         ({"path": "a", "huggingface": "b/c"}, "given: path and huggingface"),
-        ({"path": "a", "split": "train"}, "split must be document, line or blank-lines"),
+        ({"path": "a", "split": "train"}, "split must be document, line, blank-lines or chapter"),
         ({"path": "a", "language": "hindi!"}, "pattern"),
         ({"path": "a", "language": "hi", "language_field": "l"}, "not both"),
         ({"path": "a", "fromat": "text"}, "unknown key 'fromat'"),

@@ -9,9 +9,25 @@ from pydantic import Field, field_validator, model_validator
 from vernacular.corpus.synthetic.configuration import SyntheticConfiguration
 from vernacular.foundation.configuration import Configuration
 
-Format = Literal["text", "markdown", "jsonl", "parquet", "html", "csv", "tsv", "dataset"]
+Format = Literal["text", "markdown", "jsonl", "parquet", "html", "warc", "epub", "csv", "tsv", "dataset"]
 
+_SPLITS = ("document", "line", "blank-lines", "chapter")
 _LANGUAGE_CODE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$"
+
+
+class Html(Configuration):
+    """How text is taken out of web pages."""
+
+    extractor: Literal["resiliparse", "trafilatura"] = Field(
+        "resiliparse", description="resiliparse: fast; trafilatura: leaves out more of what is no article, slower"
+    )
+    main_content: bool = Field(True, description="resiliparse: leave out menus, headers and footers")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.extractor == "trafilatura" and not self.main_content:
+            raise ValueError("trafilatura takes the main content only; set extractor: resiliparse for whole pages")
+        return self
 
 
 class Source(Configuration):
@@ -28,12 +44,16 @@ class Source(Configuration):
     only: tuple[str, ...] | None = Field(None, description='read only files whose name or path fits, as ["*.txt"]')
     text: str | int = Field("text", description="field or column of the text; without header its number, from 0")
     language: str | None = Field(None, pattern=_LANGUAGE_CODE, description="language that all its documents are in")
-    language_field: str | int | None = Field(None, description="field or column naming each document's language")
+    language_field: str | int | None = Field(
+        None, description="field or column naming each document's language (WARC: a header)"
+    )
     id_field: str | int | None = Field(None, description="field or column named in provenance beside the line")
     split: str | None = Field(
         None,
-        description="plain text: document (a file is one), line or blank-lines; Hugging Face: the dataset's split",
+        description="plain text: document (a file is one), line or blank-lines; EPUB: document or chapter; "
+        "Hugging Face: the dataset's split",
     )
+    html: Html = Field(Html(), description="how text is taken out of web pages (HTML, WARC)")
     subset: str | None = Field(None, description="Hugging Face: the dataset's configuration name")
     header: bool | None = Field(None, description="CSV and TSV: the first line names the columns (CSV: yes, TSV: no)")
 
@@ -54,8 +74,10 @@ class Source(Configuration):
             raise ValueError(
                 f"source '{self.name}': give exactly one of path, huggingface and synthetic (given: {given})"
             )
-        if self.path is not None and self.split not in (None, "document", "line", "blank-lines"):
-            raise ValueError(f"source '{self.name}': split must be document, line or blank-lines, not '{self.split}'")
+        if self.path is not None and self.split not in (None, *_SPLITS):
+            raise ValueError(
+                f"source '{self.name}': split must be {', '.join(_SPLITS[:-1])} or {_SPLITS[-1]}, not '{self.split}'"
+            )
         if self.language and self.language_field is not None:
             raise ValueError(f"source '{self.name}': give language or language_field, not both")
         return self

@@ -11,8 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vernacular.corpus.engine import DataSource, DataSourceTask, RecordBatch, daft
-from vernacular.corpus.readers.plain import read_html, read_markdown, read_text
-from vernacular.corpus.readers.record import RAW_SCHEMA, Record
+from vernacular.corpus.readers.archives import read_warc
+from vernacular.corpus.readers.books import read_epub
+from vernacular.corpus.readers.pages import read_html
+from vernacular.corpus.readers.plain import read_markdown, read_text
+from vernacular.corpus.readers.record import RAW_SCHEMA, Record, until_damage
 from vernacular.corpus.readers.stream import reading
 from vernacular.corpus.readers.tables import read_csv, read_dataset, read_jsonl, read_parquet
 from vernacular.corpus.sources import SourceFile, in_tasks
@@ -148,7 +151,7 @@ def _records(file: SourceFile, bar: Any) -> Iterator[Record]:
     else:
         with file.filesystem.open(file.path, "rb") as opened:
             counted = _Counted(opened, bar)
-            yield from _read(file, counted)
+            yield from until_damage(_read(file, counted))
 
 
 def _read(file: SourceFile, opened: Any) -> Iterator[Record]:
@@ -159,7 +162,11 @@ def _read(file: SourceFile, opened: Any) -> Iterator[Record]:
         case "markdown":
             return read_markdown(opened, compression)
         case "html":
-            return read_html(opened, compression)
+            return iter([read_html(opened, compression, source.html)])
+        case "warc":
+            return read_warc(opened, compression, source)
+        case "epub":
+            return read_epub(opened, source.split or "document")
         case "jsonl":
             return read_jsonl(opened, compression, source)
         case "parquet":

@@ -26,6 +26,9 @@ FORMATS = {
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",
+    ".warc": "warc",
+    ".wet": "warc",
+    ".epub": "epub",
     ".csv": "csv",
     ".tsv": "tsv",
 }
@@ -165,11 +168,11 @@ def _format_of(path: str) -> str | None:
     compression = compression_of(name)
     stem = name.removesuffix(compression) if compression else name
     kind = FORMATS.get(posixpath.splitext(stem)[1])
-    return None if compression and kind == "parquet" else kind
+    return None if compression and kind in ("parquet", "epub") else kind
 
 
 def _unknown_format(path: str, source: Source, *, alone: bool) -> UserError:
-    known = f"the formats known are {', '.join(FORMATS)}, each but .parquet also with .gz or .zst"
+    known = f"the formats known are {', '.join(FORMATS)}, each but .parquet and .epub also with .gz or .zst"
     fix = (
         f"set `format` of the source '{source.name}'; {known}"
         if alone

@@ -1,4 +1,4 @@
-"""Plain text, Markdown and HTML: files that are documents, or that hold one per line or paragraph."""
+"""Plain text and Markdown: files that are documents, or that hold one per line or paragraph."""
 
 from __future__ import annotations
 
@@ -32,23 +32,6 @@ def read_markdown(file: IO[bytes], compression: str | None) -> Iterator[Record]:
     if record.text is not None:
         record.text = _COMMENT.sub("", _FRONT_MATTER.sub("", record.text))
     yield record
-
-
-def read_html(file: IO[bytes], compression: str | None) -> Iterator[Record]:
-    """HTML: the page's main text, without menus, headers and footers, by resiliparse."""
-    from resiliparse.extract.html2text import extract_plain_text
-    from resiliparse.parse.encoding import bytes_to_str, detect_encoding
-    from resiliparse.parse.html import HTMLTree
-
-    raw = content(file, compression)
-    encoding = detect_encoding(raw, html5_compatible=True, from_html_meta=True) or "utf-8"
-    try:
-        page = bytes_to_str(raw, encoding, "strict", fallback_encodings=())
-    except (UnicodeDecodeError, LookupError) as error:
-        yield broken(f"not valid {encoding}: {error}", None, len(raw))
-        return
-    text = extract_plain_text(HTMLTree.parse(page), main_content=True, alt_texts=False, preserve_formatting=True)
-    yield of_text(text, None, size=len(raw))
 
 
 def _whole(raw: bytes) -> Record:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
+from vernacular.corpus.readers.stream import damage
 
 
 @dataclass(slots=True)
@@ -45,6 +48,18 @@ def of_text(text: str, line: int | None, *, size: int | None = None, language: s
     except UnicodeEncodeError as error:
         return broken(f"a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}", line, len(text))
     return Record(text=text, line=line, size=length if size is None else size, language=language)
+
+
+def until_damage(records: Iterator[Record]) -> Iterator[Record]:
+    """The records up to where their archive is damaged, and a broken one that says so."""
+    line = 0
+    try:
+        for record in records:
+            line = record.line or line
+            yield record
+    except damage() as error:
+        problem = f"the archive is damaged or cut short here, and the rest of it is lost: {error}"
+        yield broken(problem, line + 1, 0)
 
 
 def of_fields(

@@ -1,4 +1,4 @@
-"""Bytes and lines of a file, decompressed on the way; a truncated or damaged archive is named, never shortened."""
+"""Bytes and lines of a file, decompressed on the way; a damaged archive is never taken for a whole one."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ def compression_of(path: str) -> str | None:
     return next((ending for ending in COMPRESSIONS if path.lower().endswith(ending)), None)
 
 
+def damage() -> tuple[type[Exception], ...]:
+    """What is raised where an archive is damaged or cut short."""
+    import zstandard
+
+    return (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
+
+
 @contextmanager
 def reading(path: str) -> Iterator[None]:
     """Turn what goes wrong while reading `path` into errors that name it."""
-    import zstandard
-
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise UserError(
-            f"the archive is damaged or cut short: {error}", where=path, fix="fetch or make the file again"
-        ) from error
     except FileNotFoundError as error:
         raise UserError("file not found", where=path, fix="check the path") from error
     except PermissionError as error:
