@@ -73,7 +73,7 @@ def scripts() -> dict[str, Script]:
             spaces=entry.get("spaces", True),
             virama=entry.get("virama"),
         )
-        for code, entry in _read_data("scripts.yaml").items()
+        for code, entry in read_data("scripts.yaml").items()
     }
 
 
@@ -106,7 +106,7 @@ def language_data() -> dict[str, LanguageData]:
 @cache
 def thresholds(language: str, script: str) -> dict[str, float]:
     """The thresholds for documents of a language in a script: default, then the script's, then the language's."""
-    data = _read_data("thresholds.yaml")
+    data = read_data("thresholds.yaml")
     own = language_data().get(language)
     return {**data["default"], **data["scripts"].get(script, {}), **(own.thresholds if own else {})}
 
@@ -119,5 +119,6 @@ def _words(value: dict[str, Any], key: str, code: str) -> tuple[str, ...]:
 
 
 @cache
-def _read_data(name: str) -> dict[str, Any]:
+def read_data(name: str) -> dict[str, Any]:
+    """A YAML file of `data/`."""
     return yaml.safe_load(files("vernacular.corpus").joinpath("data", name).read_text(encoding="utf-8"))
