@@ -21,6 +21,7 @@ from vernacular.corpus.codepoints import (
     SYMBOL,
     UNASSIGNED,
     class_table,
+    every_character,
 )
 
 _ALL = 0x110000
@@ -122,7 +123,7 @@ def trait_table() -> np.ndarray:
     table = np.zeros(_ALL, dtype=np.uint8)
     for kind, trait in _BY_CLASS.items():
         table[classes == kind] = trait
-    everything = "".join(" " if code in _SURROGATES else chr(code) for code in range(_ALL))
+    everything = every_character()
     for trait, pattern in _BY_PATTERN.items():
         for match in regex.finditer(f"(?V1)(?:{pattern})+", everything):
             table[match.start() : match.end()] = trait
