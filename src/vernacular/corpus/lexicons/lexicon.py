@@ -24,7 +24,7 @@ from vernacular.foundation.errors import MachineError, missing_extra, unknown_na
 from vernacular.foundation.files import atomic_path, sha256_bytes, sha256_file
 from vernacular.foundation.progress import progress
 
-_FOLDERS = ("/usr/share/hunspell", "/usr/local/share/hunspell", "/opt/homebrew/share/hunspell")
+_FOLDERS = ("/usr/share/hunspell", "/usr/local/share/hunspell")
 _COMPILED = 1  # raised when the same dictionary comes to give other hashes
 _FORMS_AT_ONCE = 1 << 18
 _WORDS_REMEMBERED = 1 << 20
