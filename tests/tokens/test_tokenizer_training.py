@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import transformers
 from pydantic import ValidationError
 
 from vernacular.foundation.errors import UserError
@@ -21,6 +23,7 @@ from vernacular.tokens.training import count_bytes, sample_texts, share_bytes, t
 SMALL = TokenizerConfiguration(vocab_size=600, reserved_tokens=0)
 AGAIN = """
 import sys
+import unicodedata
 from pathlib import Path
 from vernacular.tokens.configuration import TokenizerConfiguration
 from vernacular.tokens.training import train_tokenizer
@@ -132,3 +135,44 @@ def test_digits_and_special_tokens_follow_the_settings(curated: Path, tmp_path: 
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["model_max_length"] == 77
     pattern = json.loads((tmp_path / "tokenizer.json").read_text())["pre_tokenizer"]["pretokenizers"][0]["pattern"]
     assert "{1,3}" in pattern["Regex"]
+
+
+def test_a_unigram_tokenizer_is_the_same_every_time_and_gives_every_text_back(
+    curated: Path, tmp_path: Path, sentences: dict[str, list[str]], horrible: list[str]
+) -> None:
+    configuration = TokenizerConfiguration(algorithm="unigram", vocab_size=440, reserved_tokens=2)
+    hashes = {train_tokenizer(configuration, curated, tmp_path / name)["tokenizer_hash"] for name in ("one", "other")}
+    assert len(hashes) == 1
+    tokenizer = Tokenizer.load(tmp_path / "one")
+    assert (tokenizer.vocab_size, tokenizer.end_id, tokenizer.token_id("<|reserved_1|>")) == (440, 2, 7)
+    texts = [text for group in sentences.values() for text in group] + horrible + ["".join(map(chr, range(256)))]
+    for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+        assert tokenizer.decode(ids) == text
+        assert max(ids, default=8) >= 8  # no text spells a control token
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "one")
+    assert theirs(texts[:20], add_special_tokens=False)["input_ids"] == tokenizer.encode_batch(texts[:20])
+
+
+def test_more_pieces_than_the_text_supports_are_refused_for_unigram_too(
+    make_curated: Callable[..., Path], tmp_path: Path
+) -> None:
+    curated = make_curated(train=[("hi", "घर में घर"), ("pl", "dom i dom")])
+    configuration = TokenizerConfiguration(algorithm="unigram", vocab_size=2000, reserved_tokens=0)
+    with pytest.raises(UserError, match="larger than the text supports"):
+        train_tokenizer(configuration, curated, tmp_path / "tokenizer")
+
+
+def test_the_composed_form_is_what_comes_back_where_it_is_asked_for(curated: Path, tmp_path: Path) -> None:
+    train_tokenizer(TokenizerConfiguration(vocab_size=700, normalisation="nfc"), curated, tmp_path)
+    tokenizer = Tokenizer.load(tmp_path)
+    composed = "Zażółć gęślą jaźń"
+    decomposed = unicodedata.normalize("NFD", composed)
+    assert tokenizer.encode(decomposed) == tokenizer.encode(composed)
+    assert tokenizer.decode(tokenizer.encode(decomposed)) == composed
+
+
+def test_rare_words_are_dropped_where_there_is_no_room_and_the_report_says_so(curated: Path, tmp_path: Path) -> None:
+    exact = train_tokenizer(SMALL, curated, tmp_path / "exact")
+    assert exact["counts_short_by_at_most"] == 0
+    report = train_tokenizer(SMALL.model_copy(update={"max_words": 90}), curated, tmp_path / "narrow")
+    assert report["counts_short_by_at_most"] > 0

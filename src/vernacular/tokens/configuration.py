@@ -28,6 +28,12 @@ class SampleConfiguration(Configuration):
     language_shares: dict[str, float] | None = Field(
         None, description="each language's share of the sample, instead of language_exponent; others are left out"
     )
+    max_words: int = Field(
+        8_000_000,
+        gt=1,
+        description="different words counted at one time, about 120 bytes of memory each; when there are more, the"
+        " rarest are dropped, and the report states by how much a count can be short",
+    )
     min_frequency: int = Field(2, ge=1, description="how often a pair must occur to be merged")
     max_token_bytes: int = Field(
         64, ge=4, description="longest token in bytes; keeps boilerplate out of the vocabulary"
@@ -42,13 +48,21 @@ class SampleConfiguration(Configuration):
 
 
 class TokenizerConfiguration(SampleConfiguration):
-    """A byte-level BPE trained on a curated artifact."""
+    """A byte-level tokenizer trained on a curated artifact."""
 
+    algorithm: Literal["bpe", "unigram"] = Field(
+        "bpe", description="bpe: byte pairs, merged by frequency; unigram: the likeliest pieces"
+    )
     vocab_size: int = Field(
         32768, gt=0, description="size of the vocabulary, the 256 bytes and all special tokens included"
     )
     digits: Literal["individual", "groups"] = Field(
         "individual", description="a number is cut into single digits, or into groups of up to three from the left"
+    )
+    normalisation: Literal["none", "nfc"] = Field(
+        "none",
+        description="none: what is encoded decodes to itself; nfc: to itself in Unicode's composed form, in which"
+        " letters that look alike are spelt alike",
     )
     reserved_tokens: int = Field(16, ge=0, description="how many special tokens <|reserved_0|>… are kept for later use")
     special_tokens: tuple[str, ...] = Field((), description="further special tokens, after the control tokens")

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.foundation.files import write_json
 from vernacular.foundation.progress import progress
@@ -27,11 +29,12 @@ from vernacular.tokens.change_report import describe_change
 from vernacular.tokens.characters import Characters, begins_a_character, whole_text
 from vernacular.tokens.configuration import ExtendTokenizerConfiguration
 from vernacular.tokens.documents import document_files
-from vernacular.tokens.piece_learning import learn_merges
+from vernacular.tokens.pair_learning import Pair, PairLearner
 from vernacular.tokens.template import ChatTemplate
 from vernacular.tokens.token_map import TokenMap, map_tokens
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.tokens.training import count_bytes, sample_texts, share_bytes
+from vernacular.tokens.word_counts import WordCounts
 
 
 def extend_tokenizer(
@@ -56,7 +59,8 @@ def extend_tokenizer(
     own = configuration.only_with
     characters = Characters(own.scripts, own.characters, where="only_with") if own is not None else None
     found = _NewPieces(old, configuration, characters)
-    found.learn(_count_words(configuration, old, documents))
+    words = _count_words(configuration, old, documents)
+    found.learn(words.counts)
     if len(found.forms) < configuration.new_pieces:
         raise UserError(
             f"the text supports {len(found.forms)} new pieces, fewer than new_pieces {configuration.new_pieces}",
@@ -74,6 +78,7 @@ def extend_tokenizer(
         "vocab_size": new.vocab_size,
         "old_vocab_size": old.tokenizer.vocab_size,
         "new_pieces": len(found.forms),
+        "counts_short_by_at_most": words.shortfall,
         "tokenizer_hash": new.hash,
         "old_tokenizer_hash": old.tokenizer.hash,
         "template_hash": template and template.hash,
@@ -84,15 +89,14 @@ def extend_tokenizer(
     return report
 
 
-def _count_words(configuration: ExtendTokenizerConfiguration, old: BytePairs, documents: Path) -> Counter[str]:
+def _count_words(configuration: ExtendTokenizerConfiguration, old: BytePairs, documents: Path) -> WordCounts:
     """How often each word of the sample occurs, as the vocabulary writes it."""
     paths = document_files(documents, "train")
     available = count_bytes(paths)
     wanted = share_bytes(configuration, available, documents)
-    words: Counter[str] = Counter()
+    words = WordCounts(old.words, configuration.max_words)
     for texts in sample_texts(paths, available, wanted):
-        for text in texts:
-            words.update(old.words(text))
+        words.add(texts)
     return words
 
 
@@ -130,14 +134,23 @@ class _NewPieces:
             for word, times in words.items():
                 cut[self._cut(word, new_letters)] += times
                 bar.update(1)
-        pairs = learn_merges(
-            {word: times for word, times in cut.items() if len(word) > 1},
-            self._first + len(self.letters),
-            self._configuration.new_pieces - len(self.letters),
-            min_frequency=self._configuration.min_frequency,
-            may_merge=self._take,
-        )
-        self.merges = [(self._forms[left], self._forms[right]) for left, right in pairs]
+        self._join(cut)
+
+    def _join(self, words: Counter[tuple[int, ...]]) -> None:
+        """Make the pair that occurs most a new token, unless that would break a promise, and so on."""
+        ids = np.array([token for word in words for token in word], dtype=np.int32)
+        most, least = self._configuration.new_pieces, self._configuration.min_frequency
+        with (
+            PairLearner(ids, list(map(len, words)), list(words.values()), min_frequency=least) as learner,
+            progress(doing="learning pieces", total=most, initial=len(self.forms), unit="pieces") as bar,
+        ):
+            while len(self.forms) < most and (best := learner.best()):
+                if not self._take(best):
+                    learner.pass_over(best)
+                    continue
+                learner.join(best, self._first + len(self.forms) - 1)
+                self.merges.append((self._forms[best.left], self._forms[best.right]))
+                bar.update(1)
 
     def spelling(self, token: int) -> tuple[int, ...]:
         """The old ids that a token, old or new, is made of."""
@@ -172,8 +185,9 @@ class _NewPieces:
             into.append(form)
         return True
 
-    def _take(self, left: int, right: int) -> bool:
+    def _take(self, pair: Pair) -> bool:
         """Whether two tokens may be joined; if so, what they make is a new token."""
+        left, right, _ = pair
         if left in self._unjoined or right in self._unjoined:
             return False
         return self._add(self._forms[left] + self._forms[right], self.spelling(left) + self.spelling(right))

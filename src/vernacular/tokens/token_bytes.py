@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from vernacular.foundation.errors import UserError
+from vernacular.tokens.byte_alphabet import letters, read, spell
 from vernacular.tokens.tokenizer import Tokenizer
 
 _FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
@@ -37,10 +38,10 @@ def token_bytes(tokenizer: Tokenizer) -> tuple[bytes, ...]:
     Raises:
         UserError: the vocabulary is written neither byte by byte (GPT-2's alphabet) nor as SentencePiece writes it.
     """
-    read = writing_of(tokenizer).read
+    content_of = writing_of(tokenizer).read
     texts = [tokenizer.token_text(token_id) for token_id in range(tokenizer.vocab_size)]
     controls = set(tokenizer.control_tokens)
-    return tuple(b"" if text is None or text in controls else read(text) for text in texts)
+    return tuple(b"" if text is None or text in controls else content_of(text) for text in texts)
 
 
 def writing_of(tokenizer: Tokenizer) -> Writing:
@@ -48,7 +49,7 @@ def writing_of(tokenizer: Tokenizer) -> Writing:
     texts = [tokenizer.token_text(token_id) for token_id in range(tokenizer.vocab_size)]
     controls = set(tokenizer.control_tokens)
     plain = {text for text in texts if text is not None and text not in controls}
-    if all(letter in plain for letter in _byte_of()):
+    if all(letter in plain for letter in letters()):
         return BYTE_LEVEL
     if any(_BLANK in text for text in plain):
         return SENTENCEPIECE
@@ -60,29 +61,9 @@ def writing_of(tokenizer: Tokenizer) -> Writing:
     )
 
 
-@lru_cache(maxsize=1)
-def _byte_of() -> dict[str, int]:
-    """GPT-2's alphabet: printable Latin-1 letters stand for themselves, the others for those from U+0100 on."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
-
-
-@lru_cache(maxsize=1)
-def _letter_of() -> tuple[str, ...]:
-    alphabet = {byte: letter for letter, byte in _byte_of().items()}
-    return tuple(alphabet[byte] for byte in range(256))
-
-
 def _read_byte_level(text: str) -> bytes:
-    alphabet = _byte_of()
-    if all(letter in alphabet for letter in text):
-        return bytes(alphabet[letter] for letter in text)
-    return text.encode("utf-8")  # a token that was added to the vocabulary is written as it is
-
-
-def _write_byte_level(content: bytes) -> str:
-    return "".join(_letter_of()[byte] for byte in content)
+    content = read(text)
+    return text.encode("utf-8") if content is None else content  # an added token is written as it is
 
 
 def _read_sentencepiece(text: str) -> bytes:
@@ -97,5 +78,5 @@ def _write_sentencepiece(content: bytes) -> str | None:
         return None
 
 
-BYTE_LEVEL = Writing("byte-level", _read_byte_level, _write_byte_level)
+BYTE_LEVEL = Writing("byte-level", _read_byte_level, spell)
 SENTENCEPIECE = Writing("sentencepiece", _read_sentencepiece, _write_sentencepiece)

@@ -1,28 +1,31 @@
-"""Train a byte-level BPE on a curated artifact: the same documents and settings give the same bytes."""
+"""Train a tokenizer on a curated artifact: the same documents and settings give the same bytes."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Engine
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import write_json
 from vernacular.foundation.progress import progress
+from vernacular.tokens.byte_pair_training import train_byte_pairs
 from vernacular.tokens.configuration import SampleConfiguration, TokenizerConfiguration
 from vernacular.tokens.documents import count_documents, document_files, read_documents
 from vernacular.tokens.measures import describe_fit, measure_fit
-from vernacular.tokens.pre_tokenizer import split_pattern
+from vernacular.tokens.pre_tokenizer import split_pattern, word_cutter
 from vernacular.tokens.template import ChatTemplate
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.tokens.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
+from vernacular.tokens.unigram_training import train_unigram
+from vernacular.tokens.word_counts import WordCounts
 
+ALGORITHMS = {"bpe": train_byte_pairs, "unigram": train_unigram}
 _MEASURED_BYTES = 4 << 20
 """Bytes of text of each language on which the trained tokenizer is measured."""
 
@@ -44,16 +47,10 @@ def train_tokenizer(configuration: TokenizerConfiguration, documents_folder: Pat
     paths = document_files(documents_folder, "train")
     available = count_bytes(paths)
     wanted = share_bytes(configuration, available, documents_folder)
-    engine = _untrained(configuration)
-    trainer = trainers.BpeTrainer(
-        vocab_size=configuration.vocab_size,
-        min_frequency=configuration.min_frequency,
-        special_tokens=[_special(token) for token in configuration.all_special_tokens],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=configuration.max_token_bytes,
-        show_progress=sys.stderr.isatty(),
-    )
-    engine.train_from_iterator(sample_texts(paths, available, wanted), trainer)
+    words = WordCounts(word_cutter(configuration.digits, configuration.normalisation), configuration.max_words)
+    for texts in sample_texts(paths, available, wanted):
+        words.add(texts)
+    engine = _built(ALGORITHMS[configuration.algorithm](configuration, words), configuration)
     _check_size(engine, configuration, documents_folder)
     _finish(engine)
     contents = {
@@ -68,6 +65,7 @@ def train_tokenizer(configuration: TokenizerConfiguration, documents_folder: Pat
         "tokenizer_hash": tokenizer.hash,
         "template_hash": template.hash,
         "sampled_bytes": dict(sorted(wanted.items())),
+        "counts_short_by_at_most": words.shortfall,
         **_measure(tokenizer, documents_folder),
     }
     write_json(folder / "report.json", report)
@@ -125,9 +123,11 @@ def sample_texts(paths: list[Path], available: dict[str, int], wanted: dict[str,
             yield texts
 
 
-def _untrained(configuration: TokenizerConfiguration) -> Engine:
-    engine = Engine(models.BPE())
-    # No normaliser: what is decoded must be what was encoded. The corpus is normalised before.
+def _built(model: Any, configuration: TokenizerConfiguration) -> Engine:
+    """The trained model with the same cuts that its words were counted with."""
+    engine = Engine(model)
+    if configuration.normalisation == "nfc":
+        engine.normalizer = normalizers.NFC()
     engine.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(split_pattern(configuration.digits)), behavior="isolated"),
@@ -135,6 +135,7 @@ def _untrained(configuration: TokenizerConfiguration) -> Engine:
         ]
     )
     engine.decoder = decoders.ByteLevel()
+    engine.add_special_tokens([_special(token) for token in configuration.all_special_tokens])
     return engine
 
 
@@ -145,9 +146,10 @@ def _special(token: str) -> AddedToken:
 def _check_size(engine: Engine, configuration: TokenizerConfiguration, where: Path) -> None:
     reached = engine.get_vocab_size()
     if reached < configuration.vocab_size:
+        least = f"with min_frequency {configuration.min_frequency} " if configuration.algorithm == "bpe" else ""
         raise UserError(
-            f"vocab_size {configuration.vocab_size} is larger than the text supports: with min_frequency"
-            f" {configuration.min_frequency} it yields {reached} tokens",
+            f"vocab_size {configuration.vocab_size} is larger than the text supports:"
+            f" {least}it yields {reached} tokens",
             where=where,
             fix=f"set vocab_size to at most {reached}, or give it more text",
         )
