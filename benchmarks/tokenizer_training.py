@@ -1,7 +1,7 @@
 """Time and memory to train a byte-level BPE, ours beside the tokenizers library, in turns.
 
-50 MB: real text of ../shared/data/text in some thirty languages (about 10 MB, read in place), and as much of it again,
-in which one word in thirty is misspelt, as often as it takes: a large corpus is mostly known words and has ever new ones.
+50 MB: real text of ../shared/data/text in hundreds of languages (read in place), and the same again and again with one
+word in thirty misspelt: a large corpus is mostly known words and has ever new ones.
 Each training runs in a process of its own on one thread; medians of five; the merges must be the same.
 
     python benchmarks/tokenizer_training.py --json
@@ -10,6 +10,7 @@ Each training runs in a process of its own on one thread; medians of five; the m
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import random
@@ -59,14 +60,15 @@ def misspelt(text: str, draw: random.Random) -> str:
 def write_texts(path: Path) -> float:
     """The text to learn from; returns its size in MB."""
     texts, draw = real_texts(), random.Random(0)
-    size, copies = 0, 0
+    size = 0
     with open(path, "w", encoding="utf-8") as file:
-        while size < MEGABYTES * 1e6:
-            for text in texts:
-                written = misspelt(text, draw) if copies else text
-                size += len(written.encode())
-                file.write(json.dumps(written, ensure_ascii=False) + "\n")
-            copies += 1
+        for number in itertools.count():
+            text = texts[number % len(texts)]
+            written = misspelt(text, draw) if number >= len(texts) else text
+            size += len(written.encode())
+            file.write(json.dumps(written, ensure_ascii=False) + "\n")
+            if size >= MEGABYTES * 1e6:
+                break
     return size / 1e6
 
 

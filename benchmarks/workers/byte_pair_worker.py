@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+from protocol import peak_bytes
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from protocol import peak_bytes
 from vernacular.tokens.byte_pair_training import train_byte_pairs
 from vernacular.tokens.configuration import TokenizerConfiguration
 from vernacular.tokens.pre_tokenizer import split_pattern, word_cutter
