@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 
     left: int
     right: int
-    count: int
+    times: int
 
 
 class PairLearner:
