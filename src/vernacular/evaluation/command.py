@@ -14,7 +14,7 @@ from vernacular.evaluation.scores import SCORES
 from vernacular.evaluation.suites.report import headline_table, suite_report
 from vernacular.evaluation.suites.suite import choose_tasks, read_suite
 from vernacular.evaluation.tasks import find_tasks
-from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.foundation.artifact import learned_to_answer
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json, sha256_json, write_json
 from vernacular.models.language_model import LanguageModel
@@ -58,7 +58,7 @@ def evaluate_weights(
     _claim(configuration, places, resume=resume)
     answers = places.folder / ANSWERS
     model = cast(LanguageModel, load(places.weights))
-    instruct = read_artifact(places.weights).do != "pretrain" if is_finished(places.weights) else None
+    instruct = learned_to_answer(places.weights)
     summary = evaluate(
         configuration,
         model,

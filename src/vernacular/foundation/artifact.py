@@ -157,6 +157,12 @@ def read_artifact(folder: str | Path) -> Artifact:
         raise UserError(f"not an artifact's record: {error}", where=folder / RECORD) from error
 
 
+def learned_to_answer(folder: Path) -> bool | None:
+    """Whether the stage that made these weights taught them to answer; None where that cannot be told."""
+    do = read_artifact(folder).do if is_finished(folder) else None
+    return None if do in (None, "change-tokenizer") else do != "pretrain"
+
+
 def check_sizes(folder: Path, artifact: Artifact) -> None:
     """Refuse an artifact one of whose files is missing or has another size than recorded. Cheap: reads no content."""
     for path, output in artifact.outputs.items():

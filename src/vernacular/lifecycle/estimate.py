@@ -13,6 +13,7 @@ from vernacular.foundation.artifact import is_finished, read_artifact
 from vernacular.lifecycle.memory import training_memory
 from vernacular.lifecycle.recipe import Recipe
 from vernacular.lifecycle.runner import resolve_inputs
+from vernacular.lifecycle.stages.change_tokenizer import ChangeTokenizer
 from vernacular.lifecycle.stages.extend_tokenizer import ExtendTokenizer
 from vernacular.lifecycle.stages.pretrain import Pretrain
 from vernacular.lifecycle.stages.sft import Sft
@@ -82,9 +83,15 @@ def decoder_shape(recipe: Recipe, name: str, folder: Path) -> DecoderConfigurati
     if weights is not None and (weights / "config.json").is_file():
         from vernacular.models.weights import read_config
 
-        return read_config(weights)
-    source = stage.references().get("weights")
-    return decoder_shape(recipe, source, folder) if source in recipe.stages else None
+        found: DecoderConfiguration | None = read_config(weights)
+    else:
+        source = stage.references().get("weights")
+        found = decoder_shape(recipe, source, folder) if source in recipe.stages else None
+    if found is None or not isinstance(stage, ChangeTokenizer):
+        return found
+    size = vocab_size(recipe, name, folder)
+    rows = None if size is None else -(-size // stage.multiple_of) * stage.multiple_of
+    return None if rows is None else found.model_copy(update={"vocab_size": rows})
 
 
 def vocab_size(recipe: Recipe, name: str, folder: Path) -> int | None:

@@ -27,6 +27,7 @@ from vernacular.foundation.configuration import (
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.explanation import KeyPath
 from vernacular.lifecycle.stage import Stage
+from vernacular.lifecycle.stages.change_tokenizer import ChangeTokenizer
 from vernacular.lifecycle.stages.curate import Curate
 from vernacular.lifecycle.stages.evaluate import Evaluate
 from vernacular.lifecycle.stages.extend_tokenizer import ExtendTokenizer
@@ -38,7 +39,16 @@ from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
 from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
 
 AnyStage = Annotated[
-    Curate | TrainTokenizer | ExtendTokenizer | TrimTokenizer | Tokenize | Pretrain | Sft | Evaluate | Publish,
+    Curate
+    | TrainTokenizer
+    | ExtendTokenizer
+    | TrimTokenizer
+    | Tokenize
+    | ChangeTokenizer
+    | Pretrain
+    | Sft
+    | Evaluate
+    | Publish,
     Field(discriminator="do"),
 ]
 STAGES: Mapping[str, type[Stage]] = {
@@ -47,6 +57,7 @@ STAGES: Mapping[str, type[Stage]] = {
     "extend-tokenizer": ExtendTokenizer,
     "trim-tokenizer": TrimTokenizer,
     "tokenize": Tokenize,
+    "change-tokenizer": ChangeTokenizer,
     "pretrain": Pretrain,
     "sft": Sft,
     "evaluate": Evaluate,

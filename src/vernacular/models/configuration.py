@@ -131,3 +131,39 @@ class ModelShape(Architecture):
                 "change one of them or set head_dim"
             )
         return self
+
+
+class ChangeTokenizerConfiguration(Configuration):
+    """Which rows of the embedding table and of the head the tokens get that only a new tokenizer has."""
+
+    new_tokens: Literal["pieces", "pieces-by-bytes", "mean", "vectors", "file"] = Field(
+        "pieces",
+        description="pieces: the mean of the rows of the old tokens that spell it; pieces-by-bytes: each weighted by"
+        " its bytes; mean: of all rows; vectors: of the rows of the tokens most like it in the space of `vectors`, and"
+        " of its pieces where it has no vector; file: as `rows` says",
+    )
+    noise: float = Field(
+        0.0, ge=0, description="of new_tokens: mean; the rows' own covariance times its square is drawn on top of it"
+    )
+    vectors: str | None = Field(
+        None,
+        description="of new_tokens: vectors; a text file of word vectors in one space, a line a word",
+    )
+    rows: str | None = Field(
+        None,
+        description="of new_tokens: file; a safetensors file with `ids` int64 [N], `embedding` [N, D] and, where it is"
+        " not tied, `head` [N, D]",
+    )
+    multiple_of: int = Field(
+        1, gt=0, description="the table gets as many rows as the next multiple; rows of no token are the mean"
+    )
+    seed: int = Field(0, ge=0, description="seed of the noise")
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        for key, method in (("vectors", "vectors"), ("rows", "file")):
+            if (getattr(self, key) is not None) != (self.new_tokens == method):
+                raise ValueError(f"{key} and new_tokens: {method} belong together; give both or neither")
+        if self.noise and self.new_tokens != "mean":
+            raise ValueError("noise belongs to new_tokens: mean; leave it out")
+        return self

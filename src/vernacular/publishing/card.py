@@ -14,7 +14,7 @@ import yaml
 
 from vernacular import __version__
 from vernacular.evaluation.scores import SCORES, differences, read_scores, rescore
-from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.foundation.artifact import learned_to_answer
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import files_under, read_json, sha256_file, write_json, write_text
 from vernacular.publishing import plots
@@ -184,9 +184,8 @@ def _language_name(code: str) -> str:
 
 def _uses_chat(weights: Path, stages: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> bool:
     """Whether the weights were fine-tuned on conversations; where no record tells, whether they were scored so."""
-    if is_finished(weights):
-        return read_artifact(weights).do != "pretrain"
-    return bool(evaluation["template"]["applied"])
+    answers = learned_to_answer(weights)
+    return answers if answers is not None else bool(evaluation["template"]["applied"])
 
 
 def _example(languages: Sequence[str], uses_chat: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
-from vernacular.foundation.artifact import is_finished, read_artifact
+from vernacular.foundation.artifact import is_finished, learned_to_answer
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 
@@ -39,6 +39,6 @@ class Evaluate(Stage, EvaluateConfiguration):
                 )
             tasks = tasks / "tasks"
         weights = workplace.inputs["weights"]
-        instruct = read_artifact(weights).do == "sft" if is_finished(weights) else None
+        instruct = learned_to_answer(weights)
         lm = load(weights, dtype=self.dtype)
         return evaluate(self, lm, tasks, workplace.inputs.get("heldout"), workplace.folder, instruct=instruct)

@@ -74,6 +74,6 @@ def _decoder(configuration: PretrainConfiguration, encoder: Tokenizer, weights: 
         raise UserError(
             "the weights were trained with another tokenizer than the one the tokens were made with",
             where=weights,
-            fix="tokenize the text with the weights' own tokenizer",
+            fix="tokenize with the weights' own tokenizer, or give the weights this one by a stage change-tokenizer",
         )
     return load_decoder(weights)
