@@ -20,6 +20,7 @@ from vernacular.corpus.identification import Identified, identify
 from vernacular.corpus.languages import canonical_language, scripts_of
 from vernacular.corpus.normalisation import normalise
 from vernacular.corpus.reading import Records, Tally
+from vernacular.corpus.repairs import repair
 from vernacular.corpus.shingles import shingle_texts
 from vernacular.corpus.sources import SourceFile, total_bytes
 from vernacular.foundation.progress import progress
@@ -97,10 +98,11 @@ def assess(
     said = [canonical_language(language) if language else None for language in stated]
     found = identify(texts, said, configuration.identification, wanted)
     reasons, details = verdicts(texts, num_controls, found.languages, found.scripts, configuration.filters)
+    texts = repair(texts, found.languages, configuration.repairs, configuration.personal_data)
     values = texts.to_pylist()
     for index, value in enumerate(values):
         if not value:
-            reasons[index], details[index] = "empty", "no text is left after normalisation"
+            reasons[index], details[index] = "empty", "no text is left after normalisation and repair"
         elif reasons[index] != "broken_encoding" and (unwanted := _unwanted(found, index, wanted)):
             reasons[index], details[index] = "wrong_language", unwanted
     shingles = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -151,6 +151,25 @@ class Filters(Configuration):
         return {name: getattr(self, name) for name in named if getattr(self, name) is not None}
 
 
+class Repairs(Configuration):
+    """What is cut out of a text, line by line."""
+
+    notices: bool = Field(True, description="menus, and lines of banners, forms and terms, where there are two or more")
+    running_heads: bool = Field(False, description="short lines that stand on many pages, and page numbers (books)")
+    c4_lines: bool = Field(False, description="whatever C4's rules for lines do not take for prose")
+
+
+PersonalKind = Literal["email", "phone", "address", "pesel", "nip", "aadhaar", "pan", "iban", "card", "ip"]
+
+
+class PersonalData(Configuration):
+    """Personal data that is masked, each kind by a mark of its own, as [EMAIL]."""
+
+    mask: tuple[PersonalKind, ...] = Field(
+        get_args(PersonalKind), description="kinds that are masked; [] leaves texts as they are"
+    )
+
+
 class NearDuplicates(Configuration):
     """Near-duplicate removal: MinHash finds candidates, the exact Jaccard similarity of their shingles decides."""
 
@@ -178,6 +197,8 @@ class CurateConfiguration(Configuration):
     normalisation: Normalisation = Field(Normalisation(), description="repair of encoding and white space")
     identification: Identification = Field(Identification(), description="language identification")
     filters: Filters = Field(Filters(), description="rules that remove documents")
+    repairs: Repairs = Field(Repairs(), description="lines that are cut out of texts")
+    personal_data: PersonalData = Field(PersonalData(), description="personal data that is masked")
     near_duplicates: NearDuplicates = Field(NearDuplicates(), description="near-duplicate removal")
     heldout: Heldout = Field(Heldout(), description="documents set aside for evaluation")
     strict: bool = Field(False, description="stop at the first broken record instead of setting it aside")

@@ -56,8 +56,10 @@ class Lines:
         words: int64 [L].
         characters: int64 [L], white space at its ends not counted.
         sets: int64 [L], bits of `SETS` of the phrases in it.
-        menus: bool [L], short items between separators.
         hashes: uint64 [L], equal for lines that are equal up to white space at their ends.
+        menus: bool [L], short items between separators.
+        terminal: bool [L], whether it ends a sentence (quotation marks and brackets may follow).
+        prose: bool [L], whether C4's rules keep it.
     """
 
     documents: np.ndarray
@@ -66,8 +68,10 @@ class Lines:
     words: np.ndarray
     characters: np.ndarray
     sets: np.ndarray
-    menus: np.ndarray
     hashes: np.ndarray
+    menus: np.ndarray
+    terminal: np.ndarray
+    prose: np.ndarray
 
     def have(self, name: str) -> np.ndarray:
         """bool [L]: whether a phrase of the set `name` stands in the line."""
@@ -78,13 +82,14 @@ def lines_of(texts: pa.Array, languages: list[str]) -> Lines:
     """Find the lines of a batch and what stands in them. Arguments as those of `count`."""
     ends = int(pc.sum(pc.count_substring(texts, "\n")).as_py() or 0)
     capacity = ends + len(texts)
-    rows = np.empty((capacity, 8), dtype=np.int64)
+    rows = np.empty((capacity, 10), dtype=np.int64)
     found = np.zeros(1, dtype=np.int64)
     call("scan_lines", texts, _numbers(languages), tables(), capacity, rows.ctypes.data, found.ctypes.data)
     columns = rows[: int(found[0])].T
-    documents, starts, ends, words, characters, sets, menus, hashes = columns
+    documents, starts, ends, words, characters, sets, hashes, *flags = columns
+    menus, terminal, prose = (flag.astype(bool) for flag in flags)
     hashes = hashes.copy().view(np.uint64)
-    return Lines(documents, starts, ends, words, characters, sets, menus.astype(bool), hashes)
+    return Lines(documents, starts, ends, words, characters, sets, hashes, menus, terminal, prose)
 
 
 def _numbers(languages: list[str]) -> np.ndarray:

@@ -145,7 +145,8 @@ static int64_t sentences_of(const Text *text, const Line *line) {
 
 static int is_menu(const Text *text, const Line *line) {
     return line->separators >= MENU_SEPARATORS && line->num_words > 0 &&
-           line->num_words <= MENU_WORDS * (line->separators + 1) && !(text->properties[line->start] & SEPARATOR);
+           line->num_words <= MENU_WORDS * (line->separators + 1) && !(text->properties[line->start] & SEPARATOR) &&
+           !(text->properties[line->end - 1] & SEPARATOR);
 }
 
 /* C4's rules for one line. */
@@ -294,8 +295,9 @@ int scan(const uint8_t *bytes, const int64_t *offsets, const int64_t *languages,
     return 0;
 }
 
-/* The lines of D texts: columns [capacity, 8] of document, first byte, byte after the last, words, characters, sets of
- * phrases, whether it is a menu, hash. `found`: how many lines there are. 1 if out of memory. */
+/* The lines of D texts: columns [capacity, 10] of document, first byte, byte after the last, words, characters, sets of
+ * phrases, hash, whether it is a menu, whether it ends a sentence, whether it is prose by C4's rules. `found`: how many
+ * lines there are. 1 if out of memory. */
 int scan_lines(const uint8_t *bytes, const int64_t *offsets, const int64_t *languages, int64_t num_documents,
                const Tables *tables, int64_t capacity, int64_t *out, int64_t *found) {
     Text *text = new_text(*tables, longest_text(offsets, num_documents));
@@ -306,15 +308,18 @@ int scan_lines(const uint8_t *bytes, const int64_t *offsets, const int64_t *lang
         find_phrases(text, languages[d]);
         for (int64_t l = 0; l < text->num_lines && count < capacity; l++, count++) {
             const Line *line = text->lines + l;
-            int64_t *row = out + 8 * count;
+            int64_t *row = out + 10 * count, counted[NUM_FIELDS] = {0};
+            count_prose(text, line, 1, counted);
             row[0] = d;
             row[1] = line->byte_start;
             row[2] = line->byte_end;
             row[3] = line->num_words;
             row[4] = line->end - line->start;
             row[5] = line->sets;
-            row[6] = is_menu(text, line);
-            row[7] = (int64_t)line->hash;
+            row[6] = (int64_t)line->hash;
+            row[7] = is_menu(text, line);
+            row[8] = ends_sentence(text, line, 1);
+            row[9] = counted[prose_lines];
         }
     }
     free_text(text);

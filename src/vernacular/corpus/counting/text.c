@@ -140,9 +140,11 @@ static void read_tokens(Text *text) {
                 text->words[text->num_words++] = text->num_tokens;
                 line->num_words++;
             } else {
-                if (properties[i] & SEPARATOR) line->separators++;
                 int64_t j = i + 1;
                 while (j < line->end && points[j] == points[i]) j++;
+                /* In a menu they have spaces around them; quotation marks and tags have not. */
+                line->separators += (properties[i] & SEPARATOR) && i > line->start && j < line->end &&
+                                    class_of(properties[i - 1]) == SPACE && class_of(properties[j]) == SPACE;
                 raw = folded = (raw ^ points[i] ^ ((uint64_t)(j - i) << 24)) * BASE;
                 token.end = i = j;
             }
