@@ -196,13 +196,16 @@ def test_a_language_absent_from_the_text_is_refused(sources: Path, tmp_path: Pat
     assert "take it off `languages`" in str(caught.value)
 
 
-def test_an_archive_cut_short_stops_the_run(sources: Path, tmp_path: Path) -> None:
+def test_an_archive_cut_short_is_set_aside_or_stops_a_strict_run(sources: Path, tmp_path: Path) -> None:
     import gzip
 
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(gzip.compress((sources / "good.jsonl").read_bytes())[:-30])
+    given = ({"path": str(sources)}, {"path": str(cut)})
+    curate(configuration(*given), tmp_path / "out")
+    assert "damaged or cut short" in (tmp_path / "out" / "quarantine.jsonl").read_text(encoding="utf-8")
     with pytest.raises(UserError, match="damaged or cut short"):
-        curate(configuration({"path": str(sources)}, {"path": str(cut)}), tmp_path / "out")
+        curate(configuration(given[1], strict=True), tmp_path / "strict")
 
 
 def test_labelled_noise_is_found(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_personal import Planted, Planter
 
+from planted_personal import Planted, Planter
 from vernacular.corpus.personal import find_personal, mask
 
 ROUNDS = range(12)

@@ -128,7 +128,8 @@ def _unwanted(found: Identified, index: int, wanted: frozenset[str]) -> str | No
     An undecided document stays if it is in a script of a wanted language: there is no evidence against it.
     """
     language, script = found.languages[index], found.scripts[index]
-    if not wanted or language in wanted:
+    # Of a mixture ("hi-Latn+en") every language must be wanted.
+    if not wanted or wanted.issuperset(language.split("+")):
         return None
     if language != UNDETERMINED_LANGUAGE:
         return f"{language}, probability {found.probabilities[index]:.2f}"

@@ -95,7 +95,10 @@ class Identification(Configuration):
 
     restrict: bool = Field(False, description="consider only the recipe's languages (others are then never found)")
     prior: float = Field(4.0, ge=1, description="how many times likelier a language of the recipe is beforehand")
-    minimum_probability: float = Field(0.5, ge=0, le=1, description='below it a document is undecided, "und"')
+    minimum_probability: float | None = Field(
+        None, ge=0, le=1, description='below it a document is undecided, "und"; null: calibrated for each language'
+    )
+    romanised: bool = Field(True, description="know languages of India in Latin letters (hi-Latn, hi-Latn+en)")
     minimum_letters: int = Field(12, ge=1, description="with fewer, only a script can decide")
     sample_bytes: int = Field(1024, ge=64, description="UTF-8 bytes of each document that are looked at")
 

@@ -15,11 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse
 
+from vernacular.corpus.calibration import calibration
 from vernacular.corpus.codepoints import LETTER, CodePoints, script_codes, script_table
 from vernacular.corpus.configuration import Identification
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE
 from vernacular.corpus.languages import canonical_language, scripts, scripts_of
 from vernacular.corpus.normalisation import without_markup
+from vernacular.corpus.romanised import Mixture, mixtures
 
 # Japanese mixes three scripts; with a twentieth of kana a text in Han characters is Japanese, not Chinese.
 _JAPANESE = ("Hira", "Kana")
@@ -35,12 +37,14 @@ class Identified:
     Attributes:
         languages: str [D], "und" where undecided.
         scripts: str [D], ISO 15924, "Zyyy" without letters.
-        probabilities: float32 [D], of the language.
+        probabilities: float32 [D], of the language; of romanised text, its share of the words.
+        mixtures: of texts in Latin letters with romanised words, which languages they mix; None for the others.
     """
 
     languages: list[str]
     scripts: list[str]
     probabilities: np.ndarray
+    mixtures: list[Mixture | None]
 
 
 def identify(
@@ -69,22 +73,52 @@ def identify(
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     best = probabilities.argmax(axis=1)
+    mixed = _romanised(texts, codes, num_letters, settings)
     languages: list[str] = []
     certainty = probabilities[np.arange(len(best)), best].astype(np.float32)
     for index, code in enumerate(codes):
         said = stated[index]
         entry = scripts().get(code)
+        likeliest = model.languages[best[index]]
+        least = settings.minimum_probability
+        least = calibration().threshold(likeliest) if least is None else least
+        mixture = mixed[index]
         if said and said != UNDETERMINED_LANGUAGE and _may_be_written(said, code):
             languages.append(said)
             certainty[index] = 1.0
+        elif mixture is not None:
+            languages.append(mixture.label)
+            certainty[index] = mixture.romanised
         elif entry and len(entry.languages) == 1:
             languages.append(next(iter(entry.languages)))
             certainty[index] = 1.0
-        elif num_letters[index] >= settings.minimum_letters and certainty[index] >= settings.minimum_probability:
-            languages.append(model.languages[best[index]])
+        elif num_letters[index] >= settings.minimum_letters and certainty[index] >= least:
+            languages.append(likeliest)
         else:
             languages.append(entry.main if entry and entry.main else UNDETERMINED_LANGUAGE)
-    return Identified(languages, codes, certainty)
+    return Identified(languages, codes, certainty, mixed)
+
+
+def raw_scores(texts: pa.Array, settings: Identification) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Uncalibrated log-odds [D, K] of a batch and the K languages, impossible ones at -inf: to calibrate with."""
+    texts = without_markup(texts)
+    codes, _ = dominant_scripts(CodePoints.of(texts))
+    sample = pc.binary_slice(texts.cast(pa.large_binary()), 0, settings.sample_bytes)
+    return _possible(_model().scores(sample.to_pylist()), codes), tuple(_model().languages)
+
+
+def _romanised(
+    texts: pa.Array, codes: list[str], num_letters: np.ndarray, settings: Identification
+) -> list[Mixture | None]:
+    """The mixtures of the texts in Latin letters that have romanised words enough."""
+    found: list[Mixture | None] = [None] * len(codes)
+    latin = [index for index, code in enumerate(codes) if code == "Latn"]
+    latin = [index for index in latin if num_letters[index] >= settings.minimum_letters]
+    if settings.romanised and latin:
+        sample = pc.utf8_slice_codeunits(texts.take(pa.array(latin)), 0, settings.sample_bytes)
+        for index, mixture in zip(latin, mixtures(sample), strict=True):
+            found[index] = mixture if mixture.label else None
+    return found
 
 
 def dominant_scripts(points: CodePoints) -> tuple[list[str], np.ndarray]:
@@ -116,11 +150,18 @@ def _may_be_written(language: str, script: str) -> bool:
 def _masked(scores: np.ndarray, codes: list[str], settings: Identification, wanted: frozenset[str]) -> np.ndarray:
     """Log-probabilities [D, K] with impossible languages at -inf and the recipe's languages raised by the prior."""
     languages = _model().languages
+    scores = calibration().apply(scores, languages)
     if wanted:
         preferred = np.array([language in wanted for language in languages])
         if settings.restrict and preferred.any():
             scores = np.where(preferred, scores, -np.inf)
         scores = scores + np.where(preferred, np.log(settings.prior), 0.0)
+    return _possible(scores, codes)
+
+
+def _possible(scores: np.ndarray, codes: list[str]) -> np.ndarray:
+    """The scores with languages that are not written in the document's script at -inf."""
+    languages = _model().languages
     for code in set(codes):
         entry = scripts().get(code)
         if entry is None:

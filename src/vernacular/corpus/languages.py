@@ -51,15 +51,18 @@ class LanguageData:
 def canonical_language(code: str | None) -> str:
     """The ISO 639-1 code if there is one, else the ISO 639-3 code; "und" for what is no language code.
 
-    Regions and scripts are dropped ("zh-hans" → "zh", "eng-IN" → "en"); the aliases are CLDR's ("cmn" → "zh").
+    Regions and scripts are dropped ("zh-hans" → "zh", "eng-IN" → "en"); the aliases are CLDR's ("cmn" → "zh"). A
+    language in Latin letters that has a script of its own keeps them: "hin-Latn" → "hi-Latn".
     """
     from babel.core import get_global
 
-    primary = re.split(r"[-_]", (code or "").strip().lower())[0]
+    primary, *rest = re.split(r"[-_]", (code or "").strip().lower())
     if not _CODE.match(primary):
         return UNDETERMINED_LANGUAGE
     alias = get_global("language_aliases").get(primary, primary)
-    return str(alias).split("_")[0].lower()
+    language = str(alias).split("_")[0].lower()
+    own = scripts_of(language)
+    return f"{language}-Latn" if "latn" in rest and own and "Latn" not in own else language
 
 
 @cache

@@ -14,7 +14,15 @@ import pyarrow.compute as pc
 import regex
 import yaml
 
-from vernacular.corpus.codepoints import LETTER, class_table, every_character, unspaced_table, viramas
+from vernacular.corpus.codepoints import (
+    LETTER,
+    class_table,
+    every_character,
+    script_codes,
+    script_table,
+    unspaced_table,
+    viramas,
+)
 from vernacular.corpus.languages import language_data
 from vernacular.foundation.errors import MachineError
 from vernacular.foundation.native import NativeLibrary
@@ -26,12 +34,14 @@ LIBRARY = NativeLibrary(
     name="counting",
     title="counters of text",
     folder=_HERE,
-    sources=("text.c", "scan.c"),
+    sources=("text.c", "scan.c", "romanised.c"),
     headers=("text.h", "fields.h"),
     signatures={
         "scan": (*_BATCH, _POINTER),
         "scan_lines": (*_BATCH, _NUMBER, _POINTER, _POINTER),
         "phrase_keys": (*_BATCH, _NUMBER, _POINTER),
+        "latin_ngrams": (*_BATCH, _NUMBER, _POINTER, _POINTER, _POINTER),
+        "romanised_words": (*_BATCH, _POINTER, _POINTER, _NUMBER, ctypes.c_float, _POINTER),
     },
 )
 
@@ -39,9 +49,8 @@ LIBRARY = NativeLibrary(
 FIELDS: tuple[str, ...] = tuple(re.findall(r"^FIELD\((\w+)\)", (_HERE / "fields.h").read_text(), re.MULTILINE))
 
 # Properties of code points, sets of phrases: the bits that text.h gives them.
-_ALONE, _LINKER, _TERMINAL, _CLOSING, _UPPER, _LOWER, _BULLET, _SEPARATOR, _FULL_STOP = (
-    1 << bit for bit in range(4, 13)
-)
+_ALONE, _LINKER, _TERMINAL, _CLOSING, _UPPER, _LOWER = (1 << bit for bit in range(4, 10))
+_BULLET, _SEPARATOR, _FULL_STOP, _LATIN = (1 << bit for bit in range(10, 14))
 SETS = {
     "stop_words": 1,
     "profanity": 2,
@@ -95,6 +104,7 @@ def properties() -> np.ndarray:
     table = class_table().astype(np.uint16)
     table[unspaced_table() & (class_table() == LETTER)] |= _ALONE
     table[viramas()] |= _LINKER
+    table[script_table() == script_codes().index("Latn")] |= _LATIN
     everything = every_character()
     for pattern, bit in ((r"\p{Sentence_Terminal}", _TERMINAL), (r"\p{Lu}+", _UPPER), (r"\p{Ll}+", _LOWER)):
         for match in regex.finditer(pattern, everything):
@@ -165,7 +175,7 @@ def _open_addressing(known: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(keys, dtype=np.uint64), np.array(values, dtype=np.uint32)
 
 
-def call(name: str, texts: pa.Array, languages: np.ndarray, tables: Tables, *rest: int) -> None:
+def call(name: str, texts: pa.Array, languages: np.ndarray, tables: Tables, *rest: float) -> None:
     """Call a function of the library with a batch.
 
     Args:

@@ -269,13 +269,6 @@ static void count_ngrams(Text *text, int64_t *out) {
     }
 }
 
-static int64_t longest_text(const int64_t *offsets, int64_t num_documents) {
-    int64_t longest = 0;
-    for (int64_t d = 0; d < num_documents; d++)
-        if (offsets[d + 1] - offsets[d] > longest) longest = offsets[d + 1] - offsets[d];
-    return longest;
-}
-
 /* Count [D, NUM_FIELDS] of D texts of valid UTF-8. languages: int64 [D], 0 for one without lists. 1 if out of memory. */
 int scan(const uint8_t *bytes, const int64_t *offsets, const int64_t *languages, int64_t num_documents,
          const Tables *tables, int64_t *out) {

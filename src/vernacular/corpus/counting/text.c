@@ -41,6 +41,14 @@ void free_text(Text *text) {
     free(text);
 }
 
+/* Bytes of the longest of D texts. */
+int64_t longest_text(const int64_t *offsets, int64_t num_documents) {
+    int64_t longest = 0;
+    for (int64_t d = 0; d < num_documents; d++)
+        if (offsets[d + 1] - offsets[d] > longest) longest = offsets[d + 1] - offsets[d];
+    return longest;
+}
+
 /* One code point of valid UTF-8. */
 static inline uint32_t decode(const uint8_t **at) {
     const uint8_t *bytes = *at;

@@ -18,7 +18,8 @@ enum {
     LOWER = 0x200,
     BULLET = 0x400,
     SEPARATOR = 0x800, /* stands between the items of a menu */
-    FULL_STOP = 0x1000 /* a terminal after which no space need stand: of scripts that separate no words */
+    FULL_STOP = 0x1000, /* a terminal after which no space need stand: of scripts that separate no words */
+    LATIN = 0x2000      /* a letter or mark of the Latin script */
 };
 
 /* sets of phrases: bits of the value that the table of phrases holds */
@@ -75,6 +76,7 @@ typedef struct {
 
 Text *new_text(Tables tables, int64_t most_bytes);
 void free_text(Text *text);
+int64_t longest_text(const int64_t *offsets, int64_t num_documents);
 void read_text(Text *text, const uint8_t *bytes, int64_t num_bytes);
 void find_phrases(Text *text, uint64_t language);
 uint32_t phrase_sets_of(const Tables *tables, uint64_t key, uint64_t language);
