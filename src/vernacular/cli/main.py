@@ -40,6 +40,7 @@ VERBS = (
     "evaluate",
     "rescore",
     "compare",
+    "compare-tokenizers",
     "leaderboard",
     "verify",
     "audit-card",

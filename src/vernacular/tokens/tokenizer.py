@@ -236,6 +236,14 @@ class Tokenizer:
         }
         return [next(encoded[start]) for start in starts]
 
+    def cuts(self, text: str) -> tuple[str, frozenset[int]]:
+        """The text as the normaliser writes it, and where the pre-tokenizer cuts it: no token reaches across a cut."""
+        written = self._engine.normalizer.normalize_str(text) if self._engine.normalizer else text
+        if self._engine.pre_tokenizer is None:
+            return written, frozenset()
+        pieces = self._engine.pre_tokenizer.pre_tokenize_str(written)
+        return written, frozenset(start for _, (start, _) in pieces)
+
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of `ids`; special tokens are left out, or written out. Bytes that are no UTF-8 become U+FFFD.
 
