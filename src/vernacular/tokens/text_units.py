@@ -68,7 +68,7 @@ def _before(values: Bools) -> Bools:
 
 def _cluster_starts(kinds: NDArray[np.uint16], begins: Bools) -> Bools:
     """Where a cluster starts. Texts stand one after the other; `begins` is True at the first character of each."""
-    here = kinds & _CLASS
+    here = (kinds & _CLASS).astype(np.uint16)
     last = np.concatenate([[0], here[:-1]])
     tied = (here == EXTEND) | (here == ZWJ) | (here == SPACING) | (last == PREPEND)  # GB9, 9a, 9b
     if (here >= L).any():
