@@ -19,7 +19,7 @@ from vernacular.inference.constraint import make_constraint
 from vernacular.inference.encoding import TokenPair
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
-from vernacular.inference.packing import arithmetic_of, pack
+from vernacular.inference.packing import load_packed
 from vernacular.inference.paged_memory import KERNELS, Kernels
 from vernacular.inference.reader import Reader
 from vernacular.kernels.linear import FORMATS, QUANTISED
@@ -68,11 +68,9 @@ def load(
             fix="put the tokenizer the weights were trained with into the folder",
         )
     keep_freed_memory()
-    decoder = load_decoder(folder, arithmetic_of(dtype), device)
+    decoder = load_packed(folder, dtype) if kernels == "native" else load_decoder(folder, dtype, device)
     if window is not None:
         _set_window(decoder, window)
-    if kernels == "native":
-        pack(decoder, dtype)
     return LocalModel(reader, decoder, dtype, engine=Engine(decoder, engine, kernels=kernels))
 
 

@@ -6,7 +6,6 @@ waits for.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from vernacular.inference.paged_memory import PagedAttend
@@ -28,7 +27,7 @@ class PackedAttention(nn.Module):
         weights = [linear.weight for linear in attention.project.linears()]
         self._clip, self._head_dim = attention.clip, attention.head_dim
         self._num_heads, self._num_key_heads = (len(weight) // attention.head_dim for weight in weights[:2])
-        self.project = PackedLinear(torch.cat(weights), format)
+        self.project = PackedLinear(weights, format)
         self.output = PackedLinear(attention.output.weight, format)
 
     def forward(

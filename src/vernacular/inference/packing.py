@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
 from torch import nn
 
 from vernacular.foundation.errors import UserError
@@ -13,6 +17,7 @@ from vernacular.models.attention import Attention, FanOut
 from vernacular.models.decoder import Decoder
 from vernacular.models.feed_forward import ACTIVATIONS, Experts, Gate
 from vernacular.models.norm import LayerNorm, RmsNorm
+from vernacular.models.weights import StoredWeights, unfilled_decoder
 
 
 def arithmetic_of(format: str) -> str:
@@ -20,7 +25,29 @@ def arithmetic_of(format: str) -> str:
     return "bfloat16" if format in QUANTISED else format
 
 
-def pack(decoder: Decoder, format: str) -> None:
+def load_packed(folder: Path, format: str) -> Decoder:
+    """The decoder of a weights folder, packed: every weight goes from the mapped file into its panels in one pass.
+
+    Peak memory is the packed weights and one block as it is stored. Refused as by `load_decoder`.
+    """
+    decoder = unfilled_decoder(folder, arithmetic_of(format))
+    with StoredWeights(folder, decoder) as stored, torch.no_grad():
+
+        def fill(name: str, module: nn.Module) -> None:
+            for part, parameter in module.named_parameters(prefix=name):
+                if part in stored:  # a tied head is the table, which is there
+                    parameter.data = stored.read(part).to(parameter.dtype)
+
+        decoder.embedding.weight.copy_(stored.read("embedding.weight"))
+        pack(decoder, format, fill)
+    return decoder
+
+
+def _is_filled(_name: str, _module: nn.Module) -> None:
+    """Of a decoder whose weights are there."""
+
+
+def pack(decoder: Decoder, format: str, fill: Callable[[str, nn.Module], None] = _is_filled) -> None:
     """Replace every product with weights by a packed one; each weight is freed as soon as it is packed.
 
     A weight shared with the embedding table stays there as well. Routers are never quantised: they are a thousandth of
@@ -30,10 +57,14 @@ def pack(decoder: Decoder, format: str) -> None:
         decoder: on the CPU, in the activations' precision: float32, or bfloat16 for every other format.
         format: float32, bfloat16, int8 (a scale per output) or int4 (a scale per output and group of inputs; the head
             takes int8).
+        fill: called with the name of a part of the decoder and the part, before it is packed, to read its weights.
     """
-    _pack_below(decoder.blocks, format)
-    _pack_child(decoder, "final_norm", format)
-    _pack_child(decoder, "head", "int8" if format == "int4" else format)
+    for layer, block in enumerate(decoder.blocks):
+        fill(f"blocks.{layer}", block)
+        _pack_below(block, format)
+    for name, of_part in (("final_norm", format), ("head", "int8" if format == "int4" else format)):
+        fill(name, getattr(decoder, name))
+        _pack_child(decoder, name, of_part)
 
 
 def _pack_below(module: nn.Module, format: str) -> None:

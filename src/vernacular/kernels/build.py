@@ -20,7 +20,7 @@ HEADERS = ("vectors.h", "panel.h", "numbers.h", "training_attention.h")
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
 _MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales
 _SIGNATURES: dict[str, Arguments] = {
-    "pack": (_WORD, _WORD, _WORD, _POINTER, _WORD, _WORD, _POINTER, _INT),
+    "pack": (_WORD, _WORD, _WORD, _POINTER, _WORD, _POINTER, _INT),
     "linear": (*_MATRIX, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _INT),
     "experts": (
         *(_WORD, _WORD, _WORD, _POINTER, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _WORD, _WORD),

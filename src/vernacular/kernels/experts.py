@@ -43,10 +43,12 @@ class PackedExperts(nn.Module):
             )
         self.format, self.num_experts, self.width, self.inner = format, num_experts, width, inner
         # A panel of a, then the panel of b for the same 64 outputs, so that they are multiplied one after the other.
-        pairs_E2ID = functional.pad(in_EID.detach().unflatten(1, (2, inner)), (0, 0, 0, -inner % PANEL))
-        in_ND = pairs_E2ID.unflatten(2, (-1, PANEL)).transpose(1, 2).reshape(-1, width)
-        out_NI = functional.pad(out_EDI.detach(), (0, 0, 0, -width % PANEL)).reshape(-1, inner)
-        self._in, self._out = Matrix.pack(in_ND, format), Matrix.pack(out_NI, format)
+        in_E2I = torch.arange(in_EID.shape[0] * in_EID.shape[1]).view(num_experts, 2, inner)
+        in_E2GP = functional.pad(in_E2I, (0, -inner % PANEL), value=-1).unflatten(2, (-1, PANEL))
+        out_ED = torch.arange(num_experts * width).view(num_experts, width)
+        out_N = functional.pad(out_ED, (0, -width % PANEL), value=-1).flatten()
+        self._in = Matrix.pack([in_EID.flatten(0, 1)], format, in_E2GP.transpose(1, 2).flatten())
+        self._out = Matrix.pack([out_EDI.flatten(0, 1)], format, out_N)
         for name, matrix in (("in", self._in), ("out", self._out)):
             self.register_buffer(f"{name}_panels", matrix.panels, persistent=False)
             self.register_buffer(f"{name}_scales", matrix.scales, persistent=False)

@@ -83,33 +83,49 @@ class Matrix:
     scales: Tensor | None
 
     @classmethod
-    def pack(cls, weight_NK: Tensor, format: str) -> Matrix:
-        """Quantise where the format asks for it, and lay out in panels."""
+    def pack(cls, weights: Sequence[Tensor], format: str, order_N: Tensor | None = None) -> Matrix:
+        """Quantise where the format asks for it, and lay out in panels; each weight is read where it lies.
+
+        Args:
+            weights: [N, K] each, one below the other.
+            format: of the panels.
+            order_N: int64, the row of each column, negative for a column of zeros; by default as they stand.
+        """
         if format not in FORMATS:
             raise unknown_name("format of weights", format, FORMATS)
-        columns, width = weight_NK.shape
-        num_panels = -(-columns // PANEL)
-        scales, group = None, 0
+        width = weights[0].shape[1]
+        scales = None
         if format in QUANTISED:
-            quantised = quantise(weight_NK, format)
-            rows = quantised.integers_NK
-            scales, group = _panel_scales(quantised.scales, num_panels), group_size(width) // 2
+            quantised = [quantise(weight, format) for weight in weights]
+            rows = [part.integers_NK for part in quantised]
+            scales = torch.cat([part.scales for part in quantised])
         else:
-            rows = weight_NK.detach().to(ACTIVATIONS[format])
-        rows = rows.contiguous()
-        units = width if format == "float32" else -(-rows.shape[1] // 2)
+            rows = [weight.detach().to(ACTIVATIONS[format]).contiguous() for weight in weights]
+        addresses_N = torch.cat([_row_addresses(part) for part in rows])
+        if order_N is not None:
+            addresses_N = addresses_N[order_N].masked_fill_(order_N < 0, 0)
+            scales = None if scales is None else scales[order_N]  # whatever a column of zeros is scaled by
+        columns = len(addresses_N)
+        num_panels = -(-columns // PANEL)
+        units = width if format == "float32" else -(-rows[0].shape[1] // 2)
         panels = memory.take(num_panels * PANEL * units * 4 // _PACKING[format])
         build.library().pack(
             FORMATS[format],
             columns,
             units,
-            rows.data_ptr(),
-            rows.stride(0) * rows.element_size(),
-            rows.shape[1],
+            addresses_N.data_ptr(),
+            rows[0].shape[1],
             panels.data_ptr(),
             torch.get_num_threads(),
         )
+        group = group_size(width) // 2 if format in QUANTISED else 0
+        scales = None if scales is None else _panel_scales(scales, num_panels)
         return cls(format, columns, width, units, group, panels, scales)
+
+
+def _row_addresses(weight_NK: Tensor) -> Tensor:
+    """Where each row begins in memory, int64."""
+    return weight_NK.data_ptr() + torch.arange(len(weight_NK)) * (weight_NK.stride(0) * weight_NK.element_size())
 
 
 def _panel_scales(scales: Tensor, num_panels: int) -> Tensor:
@@ -122,14 +138,18 @@ class PackedLinear(nn.Module):
     """A linear layer without bias: [..., K] to [..., N].
 
     Activations are float32 for a float32 weight and bfloat16 for every other format; so are the outputs.
+
+    Args:
+        weights: one of [N, K], or several that stand one below the other.
+        format: of the panels.
     """
 
     panels: Tensor
     scales: Tensor | None
 
-    def __init__(self, weight_NK: Tensor, format: str) -> None:
+    def __init__(self, weights: Tensor | Sequence[Tensor], format: str) -> None:
         super().__init__()
-        matrix = Matrix.pack(weight_NK, format)
+        matrix = Matrix.pack([weights] if isinstance(weights, Tensor) else weights, format)
         self.format, self.in_features, self.out_features = format, matrix.width, matrix.columns
         self.dtype = ACTIVATIONS[format]
         self._units, self._group, self._code = matrix.units, matrix.group, FORMATS[format]
@@ -180,7 +200,7 @@ class PackedFanOut(PackedLinear):
     """Several weights that read the same input, multiplied as one: [..., K] to a tuple of [..., N] each."""
 
     def __init__(self, weights: Sequence[Tensor], format: str) -> None:
-        super().__init__(torch.cat(list(weights)), format)
+        super().__init__(weights, format)
         self.sizes = [len(weight) for weight in weights]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]

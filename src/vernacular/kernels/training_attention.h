@@ -57,30 +57,6 @@ INLINE struct bfloat_pair pair_bfloats(floats low, floats high) {
     return pair;
 }
 
-/* LANES rows of LANES 4-byte units become columns. */
-INLINE void transpose(words *rows) {
-#if defined(__AVX512F__)
-    static const int32_t counted[] __attribute__((aligned(64))) = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const ints lane = *(const ints *)counted;
-    UNROLL for (int width = 1; width < LANES; width *= 2) {
-        const ints odd = (lane & width) != 0;
-        const __m512i low = (__m512i)(lane + (odd & (LANES - width)));
-        const __m512i high = (__m512i)(lane + width + (odd & (LANES - width)));
-        UNROLL for (int r = 0; r < LANES; r++) {
-            if (r & width) continue;
-            const __m512i a = (__m512i)rows[r], b = (__m512i)rows[r + width];
-            rows[r] = (words)_mm512_permutex2var_epi32(a, low, b);
-            rows[r + width] = (words)_mm512_permutex2var_epi32(a, high, b);
-        }
-    }
-#else
-    words columns[LANES];
-    for (int r = 0; r < LANES; r++)
-        for (int i = 0; i < LANES; i++) ((unit_t *)(columns + i))[r] = ((const unit_t *)(rows + r))[i];
-    memcpy(rows, columns, sizeof columns);
-#endif
-}
-
 /* A square of LANES rows of units from `from` on as columns: zeros beyond `count` rows and `units` units. */
 INLINE void take_square(const char *from, long stride, long count, long units, words *square) {
     for (int r = 0; r < LANES; r++) {

@@ -57,6 +57,30 @@ INLINE uint32_t as_bits(float x) {
     return bits;
 }
 
+/* LANES rows of LANES 4-byte units become columns. */
+INLINE void transpose(words *rows) {
+#if defined(__AVX512F__)
+    static const int32_t counted[] __attribute__((aligned(64))) = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const ints lane = *(const ints *)counted;
+    UNROLL for (int width = 1; width < LANES; width *= 2) {
+        const ints odd = (lane & width) != 0;
+        const __m512i low = (__m512i)(lane + (odd & (LANES - width)));
+        const __m512i high = (__m512i)(lane + width + (odd & (LANES - width)));
+        UNROLL for (int r = 0; r < LANES; r++) {
+            if (r & width) continue;
+            const __m512i a = (__m512i)rows[r], b = (__m512i)rows[r + width];
+            rows[r] = (words)_mm512_permutex2var_epi32(a, low, b);
+            rows[r + width] = (words)_mm512_permutex2var_epi32(a, high, b);
+        }
+    }
+#else
+    words columns[LANES];
+    for (int r = 0; r < LANES; r++)
+        for (int i = 0; i < LANES; i++) ((unit_t *)(columns + i))[r] = ((const unit_t *)(rows + r))[i];
+    memcpy(rows, columns, sizeof columns);
+#endif
+}
+
 /* bfloat16 is the upper half of a float; rounding is to nearest, ties to even; a NaN stays one. */
 INLINE words round_to_bfloat(floats x) {
     words bits = (words)x;

@@ -1,19 +1,21 @@
 """Tensors in files: safetensors and legacy pickles are read one tensor at a time, safetensors are written so.
 
-A file is mapped into memory, and one file at a time: of a folder of any size, no more than a shard is ever held.
+A tensor is mapped into memory when it is read, from one file at a time: of a folder of any size, no more is ever held
+than what is in use (of a legacy file, the file).
 Formats: https://github.com/huggingface/safetensors (format), PyTorch's `torch.save` (legacy).
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -112,22 +114,33 @@ def open_tensors(file: Path) -> AbstractContextManager[TensorFile]:
 
 
 class _Safetensors:
-    def __init__(self, file: Path, content: Any) -> None:
-        self._file, self._content = file, content
+    """Each tensor is a mapping of its own, so that its pages go when it does, not when the file's last tensor does."""
+
+    def __init__(self, file: Path, raw: BinaryIO, content: Any) -> None:
+        self._raw = raw
+        self._places: dict[str, tuple[TensorFacts, int]] = {}
+        # The tensors stand side by side without gaps: safetensors has refused any other file.
+        position = 8 + int.from_bytes(raw.read(8), "little")
+        for name in content.offset_keys():
+            part = content.get_slice(name)
+            if part.get_dtype() not in _DTYPES:
+                raise _not_float(name, part.get_dtype(), file)
+            facts = TensorFacts(name, _DTYPES[part.get_dtype()], tuple(part.get_shape()))
+            self._places[name] = facts, position
+            position += facts.num_bytes
 
     def facts(self) -> Iterator[TensorFacts]:
-        for name in self._content.offset_keys():
-            part = self._content.get_slice(name)
-            yield TensorFacts(name, self._dtype(name, part.get_dtype()), tuple(part.get_shape()))
+        return (facts for facts, _ in self._places.values())
 
     def read(self, name: str) -> Tensor:
-        tensor: Tensor = self._content.get_tensor(name)
-        return tensor
-
-    def _dtype(self, name: str, stored: str) -> torch.dtype:
-        if stored not in _DTYPES:
-            raise _not_float(name, stored, self._file)
-        return _DTYPES[stored]
+        facts, position = self._places[name]
+        if not facts.num_bytes:
+            return torch.empty(facts.shape, dtype=facts.dtype)
+        before = position % mmap.ALLOCATIONGRANULARITY
+        mapping = mmap.mmap(
+            self._raw.fileno(), before + facts.num_bytes, offset=position - before, access=mmap.ACCESS_COPY
+        )
+        return torch.frombuffer(mapping, dtype=facts.dtype, offset=before).view(facts.shape)
 
 
 class _Pickle:
@@ -147,8 +160,8 @@ class _Pickle:
 @contextmanager
 def _open_safetensors(file: Path) -> Iterator[TensorFile]:
     try:
-        with safe_open(file, framework="pt") as content:
-            yield _Safetensors(file, content)
+        with safe_open(file, framework="np") as content, open(file, "rb") as raw:
+            yield _Safetensors(file, raw, content)
     except SafetensorError as error:
         raise UserError(
             f"the weights file cannot be read: {error}", where=file, fix="it may be truncated; fetch it again"

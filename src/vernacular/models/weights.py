@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from vernacular.foundation.files import atomic_path, read_json_object, sha256_fi
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import from_published, load_family, to_published
-from vernacular.models.tensor_files import SHARD_BYTES, TensorFacts, open_tensors, tensor_files, write_tensors
+from vernacular.models.tensor_files import SHARD_BYTES, TensorFacts, TensorFolder, tensor_files, write_tensors
 from vernacular.tokens.tokenizer import Tokenizer
 
 CONFIG = "config.json"
@@ -131,20 +132,64 @@ def read_config(folder: Path) -> DecoderConfiguration:
 def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> Decoder:
     """Build the decoder of a weights folder and fill it, tensor by tensor.
 
-    Nothing is drawn or allocated twice, and one file is mapped at a time: the peak is the weights and one shard.
+    Nothing is drawn or allocated twice, and one tensor is mapped at a time: the peak is the weights and that tensor.
     A missing, surplus or misshapen tensor is refused by name; so is a truncated file.
     """
+    decoder = unfilled_decoder(folder, dtype, device)
+    with StoredWeights(folder, decoder) as stored, torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            parameter.copy_(stored.read(name))
+    return decoder
+
+
+def unfilled_decoder(folder: Path, dtype: str, device: str = "cpu") -> Decoder:
+    """The decoder of a weights folder, in evaluation mode, its weights still to be read: they take no memory yet."""
     configuration = read_config(folder)
     with Unfilled(torch_dtype(dtype), torch.device(device)):
         decoder = Decoder(configuration)
-    decoder.to(device, torch_dtype(dtype))  # What a block may have placed itself.
-    wanted = dict(load_family(configuration.family).published_tensors(configuration))
-    state = decoder.state_dict()
-    for file in tensor_files(folder):
-        _fill(state, file, wanted, tied=configuration.tie_embeddings)
-    if wanted:
-        raise missing_tensor(next(iter(wanted)), folder)
-    return decoder.eval()
+    return decoder.to(device, torch_dtype(dtype)).eval()  # `to`: what a block may have placed itself
+
+
+class StoredWeights:
+    """A folder's weights under the decoder's own names, each mapped when it is read; a context manager.
+
+    Raises:
+        UserError: a tensor is missing, surplus or misshapen, or a file truncated. Nothing has been read then.
+    """
+
+    def __init__(self, folder: Path, decoder: Decoder) -> None:
+        configuration = decoder.configuration
+        shapes = {name: parameter.shape for name, parameter in decoder.named_parameters()}
+        wanted = dict(load_family(configuration.family).published_tensors(configuration))
+        self._tensors = TensorFolder(tensor_files(folder))
+        self._places: dict[str, tuple[str, slice]] = {}
+        for name, facts in self._tensors.facts.items():
+            file = self._tensors.files[name]
+            if name == TIED_HEAD and configuration.tie_embeddings:
+                continue  # Some writers store the tied head a second time.
+            if name not in wanted:
+                raise surplus_tensor(name, file)
+            parts = wanted.pop(name)
+            ends = list(accumulate(shapes[part][0] for part in parts))
+            check_shape(facts, (ends[-1], *shapes[parts[0]][1:]), file)
+            for part, start, end in zip(parts, (0, *ends), ends, strict=False):
+                self._places[part] = name, slice(start, end)
+        if wanted:
+            raise missing_tensor(next(iter(wanted)), folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tensors.__exit__()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def read(self, name: str) -> Tensor:
+        """The weight, as it is stored; its memory goes when it does."""
+        stored, rows = self._places[name]
+        return self._tensors.read(stored)[rows]
 
 
 class Unfilled(TorchFunctionMode):
@@ -179,22 +224,6 @@ def weights_hash(folder: Path) -> str:
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """The parts, one below the other."""
     return parts[0].detach() if len(parts) == 1 else torch.cat([part.detach() for part in parts])
-
-
-@torch.no_grad()
-def _fill(state: Mapping[str, Tensor], file: Path, wanted: dict[str, tuple[str, ...]], *, tied: bool) -> None:
-    """Copy a file's tensors into `state`, taking the name of each out of `wanted`."""
-    with open_tensors(file) as tensors:
-        for facts in tensors.facts():
-            if facts.name == TIED_HEAD and tied:
-                continue  # Some writers store the tied head a second time.
-            if facts.name not in wanted:
-                raise surplus_tensor(facts.name, file)
-            targets = [state[part] for part in wanted.pop(facts.name)]
-            rows = [len(target) for target in targets]
-            check_shape(facts, (sum(rows), *targets[0].shape[1:]), file)
-            for target, part in zip(targets, tensors.read(facts.name).split(rows), strict=True):
-                target.copy_(part)
 
 
 def missing_tensor(name: str, where: Path) -> UserError:
