@@ -62,7 +62,7 @@ def run(case: Case, table: Tensor, *, chunk: int | None = None, dirt: float = fl
     """Write and attend, all at once or `chunk` tokens of each sequence at a time, in a pool full of `dirt`."""
     q, k, v = case.tokens()
     sequences, positions = case.places()
-    k_pool, v_pool = (attention.pool(NUM_PAGES, case.num_key_heads, case.width, case.dtype) for _ in range(2))
+    k_pool, v_pool = attention.pools(2, NUM_PAGES, case.num_key_heads, case.width, case.dtype)
     k_pool.fill_(dirt), v_pool.fill_(dirt)
     slots, out = slots_of(table, sequences, positions), torch.empty_like(q)
     for start in range(0, max(case.lengths), chunk or max(case.lengths)):
@@ -156,7 +156,7 @@ def test_bits_do_not_depend_on_the_other_sequences(dtype: torch.dtype) -> None:
     together = run(case, table)
     for sequence in range(len(case.lengths)):
         own = sequences == sequence
-        k_pool, v_pool = (attention.pool(NUM_PAGES, case.num_key_heads, case.width, dtype) for _ in range(2))
+        k_pool, v_pool = attention.pools(2, NUM_PAGES, case.num_key_heads, case.width, dtype)
         attention.write(k_pool, v_pool, k[own], v[own], slots_of(table, sequences[own], positions[own]))
         alone = attention.attend(q[own], k_pool, v_pool, table, sequences[own], positions[own], scale=case.width**-0.5)
         assert torch.equal(alone, together[own])
@@ -175,7 +175,7 @@ def test_a_shared_prefix_is_as_good_as_an_own_one(dtype: torch.dtype) -> None:
     shared[1, :2] = shared[0, :2]
     outs = []
     for table, written in ((own, positions >= 0), (shared, (sequences == 0) | (positions >= prefix))):
-        k_pool, v_pool = (attention.pool(NUM_PAGES, case.num_key_heads, case.width, dtype) for _ in range(2))
+        k_pool, v_pool = attention.pools(2, NUM_PAGES, case.num_key_heads, case.width, dtype)
         slots = slots_of(table, sequences, positions)
         attention.write(k_pool, v_pool, k[written], v[written], slots[written])
         outs.append(attention.attend(q, k_pool, v_pool, table, sequences, positions, scale=0.125))
@@ -187,7 +187,7 @@ def test_pages_out_of_the_window_are_not_touched() -> None:
     q, k, v = case.tokens()
     table = page_table(case.lengths)
     sequences, positions = case.places()
-    k_pool, v_pool = (attention.pool(NUM_PAGES, case.num_key_heads, case.width, case.dtype) for _ in range(2))
+    k_pool, v_pool = attention.pools(2, NUM_PAGES, case.num_key_heads, case.width, case.dtype)
     attention.write(k_pool, v_pool, k, v, slots_of(table, sequences, positions))
     settings = {"scale": 0.125, "window": 40}
     last = slice(140, 150)  # sees positions 101 … 149: pages 3 and 4
@@ -212,7 +212,7 @@ def test_what_is_not_a_number_stays_in_its_sequence() -> None:
     sequences, positions = case.places()
     table = page_table(case.lengths)
     k[10] = float("nan")
-    k_pool, v_pool = (attention.pool(NUM_PAGES, case.num_key_heads, case.width, case.dtype) for _ in range(2))
+    k_pool, v_pool = attention.pools(2, NUM_PAGES, case.num_key_heads, case.width, case.dtype)
     attention.write(k_pool, v_pool, k, v, slots_of(table, sequences, positions))
     out = attention.attend(q, k_pool, v_pool, table, sequences, positions, scale=0.125)
     assert out[10:40].isnan().all() and not out[:10].isnan().any() and not out[40:].isnan().any()
@@ -230,7 +230,7 @@ def test_views_of_a_fused_product_are_read_where_they_lie() -> None:
         (q.clone(), k.clone(), v.clone()),
         (q, k.transpose(1, 2).contiguous().transpose(1, 2), v),
     ):
-        k_pool, v_pool = (attention.pool(NUM_PAGES, 2, 64, torch.float32) for _ in range(2))
+        k_pool, v_pool = attention.pools(2, NUM_PAGES, 2, 64, torch.float32)
         attention.write(k_pool, v_pool, tokens[1], tokens[2], slots_of(table, sequences, positions))
         outs.append(attention.attend(tokens[0], k_pool, v_pool, table, sequences, positions, scale=0.125))
     assert torch.equal(outs[0], outs[1]) and torch.equal(outs[0], outs[2])
@@ -238,12 +238,12 @@ def test_views_of_a_fused_product_are_read_where_they_lie() -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="these have 320"):
-        attention.pool(1, 1, 320, torch.float32)
+        attention.pools(2, 1, 1, 320, torch.float32)
     with pytest.raises(UserError, match=r"in torch\.float16"):
-        attention.pool(1, 1, 64, torch.float16)
+        attention.pools(2, 1, 1, 64, torch.float16)
     case = Case((3,))
     q, _, _ = case.tokens()
-    pools = [attention.pool(1, 2, 64, torch.float32) for _ in range(2)]
+    pools = attention.pools(2, 1, 2, 64, torch.float32)
     sequences, positions = case.places()
     with pytest.raises(InternalError, match="int32"):
         attention.attend(q, *pools, page_table((3,)).long(), sequences, positions, scale=1.0)

@@ -35,6 +35,9 @@ class PagedMemory:
         dtype: of keys and values: that of the decoder's activations.
         device: where they are.
         kernels: "native", our own, on a CPU; "torch", PyTorch's, anywhere.
+
+    Attributes:
+        padding_page: a page beyond these, for rows that are no sequence's; PyTorch's kernels only.
     """
 
     def __init__(
@@ -47,12 +50,12 @@ class PagedMemory:
     ) -> None:
         self.kernels = _kernels(kernels)
         self.is_native = kernels == "native"
-        shape = (num_pages, configuration.num_key_value_heads, configuration.head_dim, dtype)
-        where = {} if kernels == "native" else {"device": device}
-        self.layers: list[tuple[Tensor, Tensor]] = [
-            (self.kernels.pool(*shape, **where), self.kernels.pool(*shape, **where))
-            for _ in range(configuration.num_layers)
-        ]
+        self.padding_page = num_pages
+        all_pages = num_pages if self.is_native else num_pages + 1
+        shape = (all_pages, configuration.num_key_value_heads, configuration.head_dim, dtype)
+        where = {} if self.is_native else {"device": device}
+        pools = self.kernels.pools(2 * configuration.num_layers, *shape, **where)
+        self.layers: list[tuple[Tensor, Tensor]] = list(zip(pools[::2], pools[1::2], strict=True))
 
 
 class Placed(NamedTuple):
@@ -129,11 +132,16 @@ class Placement:
 
 
 class PagedAttend:
-    """`Attend` for one forward pass over the tokens of many sequences in one row, [1, N]."""
+    """`Attend` for one forward pass over the tokens of many sequences in one row, [1, N].
 
-    def __init__(self, memory: PagedMemory, placement: Placement) -> None:
-        self._memory, self._placement = memory, placement
-        self._gathered: GatheredAttention | None = None
+    Args:
+        memory: where keys and values are.
+        placement: where the tokens stand.
+        gathered: the attention of PyTorch's kernels, where it is not to be worked out from the placement.
+    """
+
+    def __init__(self, memory: PagedMemory, placement: Placement, gathered: GatheredAttention | None = None) -> None:
+        self._memory, self._placement, self._gathered = memory, placement, gathered
 
     def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, heads: Heads) -> Tensor:
         """As `Attend`."""

@@ -15,11 +15,11 @@ enum { PAGE = 32, PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256
 enum { NARROW = (int)WIDE < (int)PAGE_VECTORS ? (int)WIDE : (int)PAGE_VECTORS };
 
 struct attention {
-    const char *queries, *keys, *values; /* [N, H, C]; [pages, K, PAGE · C padded] twice */
+    const char *queries, *keys, *values; /* [N, H, C]; pages of [K, PAGE · C padded] twice */
     char *out;                           /* [N, H, C] */
     const int32_t *page_table, *sequences, *positions;
     const float *slopes; /* [H], or null */
-    long query_stride, max_pages, num_tokens, num_heads, num_key_heads, width, window;
+    long query_stride, page_bytes, max_pages, num_tokens, num_heads, num_key_heads, width, window;
     float scale;
 };
 
@@ -168,9 +168,9 @@ INLINE int attend_block(const enum unit unit, const struct attention *a, struct 
     begin_block(unit, a, b);
     for (long p = oldest / PAGE; p <= newest / PAGE; p++) {
         if (p >= a->max_pages || pages[p] < 0) return 1;
-        const long at = (pages[p] * a->num_key_heads + b->key_head) * bytes;
+        const long at = pages[p] * a->page_bytes + b->key_head * bytes;
         const int32_t following = p < newest / PAGE && pages[p + 1] >= 0 ? pages[p + 1] : pages[p];
-        const long next = (following * a->num_key_heads + b->key_head) * bytes;
+        const long next = following * a->page_bytes + b->key_head * bytes;
         visit_page(unit, a, b, p * PAGE, at, next);
     }
     end_block(unit, a, b);
@@ -178,13 +178,13 @@ INLINE int attend_block(const enum unit unit, const struct attention *a, struct 
 }
 
 /* q [N, H, C] with `query_stride` numbers from token to token; out [N, H, C]. bfloat: all of them bfloat16, or float.
-   Returns 0; 1 where a page is missing; 2 without memory. */
+   Pages stand `page_bytes` apart. Returns 0; 1 where a page is missing; 2 without memory. */
 int attend(int bfloat, const char *queries, long query_stride, const char *keys, const char *values,
-           const int32_t *page_table, long max_pages, const int32_t *sequences, const int32_t *positions,
+           long page_bytes, const int32_t *page_table, long max_pages, const int32_t *sequences, const int32_t *positions,
            long num_tokens, long num_heads, long num_key_heads, long width, float scale, long window,
            const float *slopes, char *out, int threads) {
     const struct attention a = {queries, keys, values, out, page_table, sequences, positions, slopes, query_stride,
-                                max_pages, num_tokens, num_heads, num_key_heads, width, window, scale};
+                                page_bytes, max_pages, num_tokens, num_heads, num_key_heads, width, window, scale};
     const long group = num_heads / num_key_heads;
     const long parts = (group + MAX_QUERIES - 1) / MAX_QUERIES, heads = (group + parts - 1) / parts;
     long *starts = malloc((size_t)(num_tokens + 1) * sizeof *starts), num_blocks = 0;
@@ -217,13 +217,13 @@ int attend(int bfloat, const char *queries, long query_stride, const char *keys,
 /* Keys and values [N, K, C] of new tokens go to their slots, page · 32 + place in the page. The first key of a page
    clears its values, so that what an earlier sequence left there cannot reach a later one even as 0 · infinity. */
 int write_pages(int bfloat, const char *new_keys, long key_stride, const char *new_values, long value_stride,
-                char *keys, char *values, const int64_t *slots, long num_tokens, long num_key_heads, long width,
+                char *keys, char *values, long page_bytes, const int64_t *slots, long num_tokens, long num_key_heads, long width,
                 int threads) {
     const long wide = padded(width), size = bfloat ? 2 : 4, bytes = PAGE * wide * size, halves = bfloat ? 2 : 1;
 #pragma omp parallel for num_threads(threads) schedule(static) if (num_tokens * num_key_heads * width > 16384)
     for (long head = 0; head < num_key_heads; head++) {
         for (long t = 0; t < num_tokens; t++) {
-            const long place = slots[t] % PAGE, at = (slots[t] / PAGE * num_key_heads + head) * bytes;
+            const long place = slots[t] % PAGE, at = slots[t] / PAGE * page_bytes + head * bytes;
             const char *key = new_keys + (t * key_stride + head * width) * size;
             const char *value = new_values + (t * value_stride + head * width) * size;
             if (place == 0) memset(values + at, 0, (size_t)bytes);

@@ -22,24 +22,27 @@ MAX_WIDTH = 256
 _LANES = 16
 
 
-def pool(num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Memory for the keys, or the values, of one layer: [pages, K, numbers of a page], in the kernels' own order."""
+def pools(number: int, num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype) -> list[Tensor]:
+    """Memory for the keys, or the values, of several layers: [pages, K, numbers of a page] each, in the kernels' order.
+
+    A page of each lies beside that of the others, so that few tokens touch few pages of the machine's.
+    """
     if width > MAX_WIDTH or dtype not in (torch.float32, torch.bfloat16):
         raise UserError(
             f"the CPU kernels attend over heads of up to {MAX_WIDTH} numbers in float32 or bfloat16; "
             f"these have {width} in {dtype}",
             fix="choose PyTorch's own kernels with `--kernels torch`",
         )
-    shape = (num_pages, num_key_heads, PAGE_SIZE * (-(-width // _LANES) * _LANES))
-    return memory.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
+    shape = (num_pages, number, num_key_heads, PAGE_SIZE * (-(-width // _LANES) * _LANES))
+    return list(memory.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape).unbind(1))
 
 
 def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N: Tensor) -> None:
     """Put the keys and values of new tokens in their slots.
 
     Args:
-        k_pool: keys of the layer, from `pool`.
-        v_pool: values of the layer, from `pool`.
+        k_pool: keys of the layer, from `pools`.
+        v_pool: values of the layer, from `pools`.
         k_NKC: keys in the pool's dtype; the heads of a token side by side, tokens any distance apart.
         v_NKC: values, alike.
         slots_N: int64; page · PAGE_SIZE + place in the page. The tokens of a page come in order, its first before or
@@ -57,6 +60,7 @@ def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N:
         v_NKC.stride(0),
         k_pool.data_ptr(),
         v_pool.data_ptr(),
+        _page_bytes(k_pool),
         slots_N.data_ptr(),
         num_tokens,
         num_key_heads,
@@ -107,6 +111,7 @@ def attend(
         q_NHC.stride(0),
         k_pool.data_ptr(),
         v_pool.data_ptr(),
+        _page_bytes(k_pool),
         page_table_SP.data_ptr(),
         page_table_SP.shape[1],
         sequence_of_token_N.data_ptr(),
@@ -124,6 +129,11 @@ def attend(
     if failure:
         raise InternalError("attention needs a page that is not in the page table" if failure == 1 else "no memory")
     return out_NHC
+
+
+def _page_bytes(pool: Tensor) -> int:
+    """From one page to the next: of the keys and of the values alike."""
+    return pool.stride(0) * pool.element_size()
 
 
 def _heads_together(x_NHC: Tensor) -> Tensor:

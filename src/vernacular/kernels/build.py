@@ -27,7 +27,7 @@ _SIGNATURES: dict[str, Arguments] = {
         *(_WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _POINTER, _INT),
     ),
     "attend": (
-        *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
+        *(_INT, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER),
         *(_WORD, _WORD, _WORD, _WORD, _REAL, _WORD, _POINTER, _POINTER, _INT),
     ),
     "training_attention": (
@@ -55,7 +55,7 @@ _SIGNATURES: dict[str, Arguments] = {
         *(_INT, _INT, _POINTER, _POINTER, _POINTER, _REAL, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
     "write_pages": (
-        *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _WORD, _INT),
+        *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _WORD, _INT),
     ),
 }
 

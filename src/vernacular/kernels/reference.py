@@ -12,11 +12,12 @@ from torch import Tensor
 from vernacular.kernels.page import PAGE_SIZE
 
 
-def pool(
-    num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype, device: torch.device | str = "cpu"
-) -> Tensor:
-    """Memory for the keys, or the values, of one layer: [pages, PAGE_SIZE, K, C]."""
-    return torch.zeros(num_pages, PAGE_SIZE, num_key_heads, width, dtype=dtype, device=device)
+def pools(
+    number: int, num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> list[Tensor]:
+    """Memory for the keys, or the values, of several layers: [pages, PAGE_SIZE, K, C] each."""
+    shape = (num_pages, PAGE_SIZE, num_key_heads, width)
+    return [torch.zeros(shape, dtype=dtype, device=device) for _ in range(number)]
 
 
 def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N: Tensor) -> None:
