@@ -13,6 +13,7 @@ from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.files import read_json, write_json
 from vernacular.inference.conversation import Conversation, read_questions
 from vernacular.inference.model import LocalModel, load
+from vernacular.inference.paged_memory import Kernels
 from vernacular.models.language_model import LanguageModel, Sampling
 
 PROMPTS = ["गाँव के पास", "Żółta", "The ferry leaves when"]
@@ -170,7 +171,6 @@ def test_a_device_of_another_kind_is_refused(weights_folder: Path, device: str) 
     ("wish", "said"),
     [
         ({"kernels": "cuda"}, "unknown kernels 'cuda'"),
-        ({"kernels": "torch", "dtype": "int8"}, "int8 needs the native kernels"),
         ({"kernels": "native", "device": "cuda"}, "the native kernels run on a CPU"),
     ],
     ids=str,
@@ -180,9 +180,10 @@ def test_kernels_that_do_not_go_with_the_rest_are_refused(weights_folder: Path, 
         load(weights_folder, **wish)
 
 
+@pytest.mark.parametrize("kernels", ["native", "torch"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
-def test_fewer_bits_stay_close(lm: LocalModel, weights_folder: Path, dtype: str) -> None:
-    fewer = load(weights_folder, dtype=dtype)
+def test_fewer_bits_stay_close(lm: LocalModel, weights_folder: Path, dtype: str, kernels: Kernels) -> None:
+    fewer = load(weights_folder, dtype=dtype, kernels=kernels)
     assert fewer.identity["dtype"] == dtype
     assert len(fewer.complete(["Żółta"], [Sampling(max_new_tokens=9)])[0].ids) <= 9
     texts = list(tiny.SENTENCES["pl"])

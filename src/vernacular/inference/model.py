@@ -19,9 +19,10 @@ from vernacular.inference.constraint import make_constraint
 from vernacular.inference.encoding import TokenPair
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.likelihood import likelihoods
-from vernacular.inference.packing import load_packed
+from vernacular.inference.packing import arithmetic_of, load_packed
 from vernacular.inference.paged_memory import KERNELS, Kernels
 from vernacular.inference.reader import Reader
+from vernacular.inference.weight_only import check_can_be_quantised, quantise_weights
 from vernacular.kernels.linear import FORMATS, QUANTISED
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
@@ -44,7 +45,7 @@ def load(
     Args:
         folder: the folder, in Hugging Face layout.
         dtype: of the weights: "float32", "bfloat16", "int8" or "int4". The arithmetic around whole numbers of 8 or 4
-            bits is in bfloat16; they need the native kernels.
+            bits is in bfloat16.
         device: where it runs, as torch names it: "cpu", "cuda", "cuda:1".
         kernels: "native", our own, on a CPU (the default there), or "torch", PyTorch's, anywhere.
         window: keys a token may look at, itself included, where that is not to be what config.json says; 0: all.
@@ -52,13 +53,13 @@ def load(
 
     Raises:
         UserError: a part is missing, truncated, or does not belong to the others; or the dtype does not go with the
-            device or the kernels.
+            model on these kernels.
         MachineError: the native kernels cannot be compiled here.
     """
     folder = Path(folder)
     if dtype not in FORMATS:
         raise unknown_name("dtype", dtype, FORMATS)
-    kernels = _choose_kernels(kernels, dtype, device)
+    kernels = _choose_kernels(kernels, device)
     vocab_size = read_config(folder).vocab_size
     reader = Reader(folder)
     if reader.tokenizer.vocab_size > vocab_size:
@@ -68,10 +69,20 @@ def load(
             fix="put the tokenizer the weights were trained with into the folder",
         )
     keep_freed_memory()
-    decoder = load_packed(folder, dtype) if kernels == "native" else load_decoder(folder, dtype, device)
+    decoder = load_packed(folder, dtype) if kernels == "native" else _load_for_torch(folder, dtype, device)
     if window is not None:
         _set_window(decoder, window)
     return LocalModel(reader, decoder, dtype, engine=Engine(decoder, engine, kernels=kernels))
+
+
+def _load_for_torch(folder: Path, dtype: str, device: str) -> Decoder:
+    """The decoder as PyTorch's kernels take it."""
+    if dtype in QUANTISED:
+        check_can_be_quantised(read_config(folder), dtype)
+    decoder = load_decoder(folder, arithmetic_of(dtype), device)
+    if dtype in QUANTISED:
+        quantise_weights(decoder, dtype)
+    return decoder
 
 
 def _set_window(decoder: Decoder, window: int) -> None:
@@ -82,7 +93,7 @@ def _set_window(decoder: Decoder, window: int) -> None:
     decoder.heads = decoder.heads._replace(window=changed)
 
 
-def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels:
+def _choose_kernels(kernels: Kernels | None, device: str) -> Kernels:
     named = re.fullmatch(r"cpu|cuda(?::([0-9]{1,9}))?", device)
     if named is None:
         raise UserError(f"unknown device '{device}'", where="device", fix="choose cpu, cuda or cuda:NUMBER")
@@ -95,12 +106,6 @@ def _choose_kernels(kernels: Kernels | None, dtype: str, device: str) -> Kernels
         raise UserError("the native kernels run on a CPU", where="kernels", fix="choose device cpu or kernels torch")
     if not is_cpu:
         _check_gpu(int(named[1] or 0))
-    if dtype in QUANTISED and kernels != "native":
-        raise UserError(
-            f"{dtype} needs the native kernels, which run on a CPU",
-            where="dtype",
-            fix="choose device cpu and kernels native, or dtype bfloat16",
-        )
     return kernels
 
 
