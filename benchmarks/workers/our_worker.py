@@ -1,4 +1,4 @@
-"""Decoding by our engine: `our_worker.py FOLDER DTYPE THREADS`."""
+"""Decoding by our engine: `our_worker.py FOLDER DTYPE THREADS [DEVICE]`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vernacular.inference.model import load
 from vernacular.models.language_model import Sampling
 
 
-def main(folder: str, dtype: str, threads: str) -> None:
+def main(folder: str, dtype: str, threads: str, device: str = "cpu") -> None:
     torch.set_num_threads(int(threads))
-    lm = load(folder, dtype=dtype)
+    lm = load(folder, dtype=dtype, device=device)
 
     def run(prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
         answers = [lm.answer(prompt, Sampling(max_new_tokens=new_tokens)) for prompt in prompts]

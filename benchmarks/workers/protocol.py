@@ -2,7 +2,7 @@
 
 A worker runs one program's decoding in a process of its own, in whichever environment has that program, so that ours
 and the peers can take turns and each has its own memory to be measured. Told `{"prompts": [[ids]], "new_tokens": n}` it
-answers with the seconds and the processor seconds that it took, the tokens, and its peak memory.
+answers with the seconds and the processor seconds that it took, the tokens, and its peak memory, on a GPU too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ def peak_bytes() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) << 10
 
 
+def peak_device_bytes() -> int:
+    """Most memory that PyTorch has held on a GPU; 0 where there is no PyTorch or no GPU."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else 0
+
+
 def serve(run: Run) -> None:
     """Answer requests from standard input until it ends."""
     # What libraries print must not mix with the answers.
@@ -37,5 +43,6 @@ def serve(run: Run) -> None:
             "processor_seconds": time.process_time() - processor,
             "tokens": tokens,
             "peak_bytes": peak_bytes(),
+            "peak_device_bytes": peak_device_bytes(),
         }
         print(json.dumps(answer), file=answers, flush=True)

@@ -1,0 +1,41 @@
+"""The benchmark of decoding on a GPU runs, at toy size on a CPU; without a GPU it says what it did not measure."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_benchmark(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, str(ROOT / "benchmarks" / "inference_gpu.py"), *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_without_a_gpu_nothing_is_claimed() -> None:
+    finished = run_benchmark()
+    assert finished.returncode == 1
+    assert finished.stdout == ""
+    assert "no GPU that PyTorch can use; not measured: Granite 1B-A400M, batch 1; " in finished.stderr
+    assert "7B, batch 256" in finished.stderr
+
+
+@pytest.mark.slow
+def test_every_row_is_measured_at_toy_size() -> None:
+    finished = run_benchmark("--smoke")
+    assert finished.returncode == 0, finished.stderr
+    machine, *rows = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert machine["bandwidth_bytes_per_second"] > 0
+    mixture = [f"smoke mixture, batch {number}, bfloat16" for number in (1, 3)]
+    dense = [f"smoke, batch {number}, {dtype}" for dtype in ("bfloat16", "int8", "int4") for number in (1, 3)]
+    assert [row["what"] for row in rows] == mixture + dense
+    for row in rows:
+        assert row["ratio"] == row["ours"] / row["peer"] > 0
+        assert ("bandwidth_share" in row) == ("batch 1," in row["what"])
