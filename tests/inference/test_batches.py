@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from vernacular.inference.model import LocalModel
 from vernacular.inference.packing import pack
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
 from vernacular.inference.pages import PAGE_TOKENS
+from vernacular.inference.recorded_decoding import Buffers, Step, call_plainly
 from vernacular.inference.sampling import draw, penalise, probabilities
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
@@ -379,3 +380,46 @@ def test_a_constraint_says_what_may_come_next_in_its_own_answer(temperature: flo
     assert found[1].ids[5:] == (7,)
     assert tuple(constraint.accepted) == found[1].ids
     assert any(of_token.best[0][0] % 2 for of_token in found[1].log_probabilities or ()), "nothing was forbidden"
+
+
+def traced(step: Step, buffers: Buffers) -> Callable[[], torch.Tensor]:
+    """What a compiler is given before a recording: refused by PyTorch where it is not one graph of tensors."""
+    whole = torch.compile(step, backend="eager", fullgraph=True, dynamic=True)
+    return lambda: whole(*buffers)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_recorded_steps_give_the_tokens_of_computed_ones(name: str) -> None:
+    decoder = make_decoder(**SHAPES[name])
+    sizes = set()
+
+    def record(step: Step, buffers: Buffers) -> Callable[[], torch.Tensor]:
+        sizes.add(tuple(buffers.table_BW.shape))
+        return call_plainly(step, buffers)
+
+    tokens, scores = [], []
+    for how in (None, record):
+        answers = [
+            answer_to(prompt, max_new_tokens=3 + number, log_probabilities=0)
+            for number, prompt in enumerate(make_prompts(11))
+        ]
+        list(Engine(decoder, EngineSettings(most_rows=7), record=how).run(answers))
+        tokens.append([answer.ids for answer in answers])
+        scores.append([score.log_probability for answer in answers for score in answer.log_probabilities])
+    assert tokens[0] == tokens[1]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+    assert {rows for rows, _ in sizes} == {1, 2, 4, 8}, "rows are filled up to powers of two"
+
+
+@pytest.mark.parametrize("name", ["window shorter than the prompt", "mpt"])
+def test_a_step_is_one_graph_to_the_compiler(name: str) -> None:
+    decoder = make_decoder(**SHAPES[name])
+    expected, found = ([answer_to(prompt) for prompt in make_prompts(3)] for _ in range(2))
+    list(Engine(decoder).run(expected))
+    list(Engine(decoder, record=traced).run(found))
+    assert [answer.ids for answer in found] == [answer.ids for answer in expected]
+
+
+def test_recording_without_a_gpu_is_refused() -> None:
+    with pytest.raises(UserError, match="CUDA graphs, which a CPU has not"):
+        Engine(make_decoder(), EngineSettings(recorded=True))

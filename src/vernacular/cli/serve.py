@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """How much is answered at once: the fields of `EngineSettings`."""
+    """How much is answered at once, and how: the fields of `EngineSettings`."""
     from vernacular.inference.engine_settings import EngineSettings
 
     for name, field in EngineSettings.model_fields.items():
@@ -65,7 +65,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             default=argparse.SUPPRESS,
-            metavar="NUMBER",
+            metavar="VALUE",
             help=f"{field.description}{shown}",
         )
 

@@ -18,6 +18,7 @@ from vernacular.inference.answer import Answer
 from vernacular.inference.engine_settings import EngineSettings as EngineSettings
 from vernacular.inference.paged_memory import PagedMemory
 from vernacular.inference.pages import PAGE_TOKENS, Pages, pages_for
+from vernacular.inference.recorded_decoding import CudaGraphs, Record
 from vernacular.inference.runner import Runner
 from vernacular.inference.scheduler import Request, Scheduler
 from vernacular.models.decoder import Decoder
@@ -50,12 +51,20 @@ class Engine:
         decoder: in evaluation mode, on its device.
         settings: how much to take on at once.
         kernels: "native", our own, on a CPU; "torch", PyTorch's, anywhere.
+        record: how steps of decoding are recorded, with PyTorch's kernels; default: as the settings say.
 
     Raises:
-        UserError: the cache is too small.
+        UserError: the cache is too small, or decoding cannot be recorded as the settings ask.
     """
 
-    def __init__(self, decoder: Decoder, settings: EngineSettings | None = None, *, kernels: str = "torch") -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        settings: EngineSettings | None = None,
+        *,
+        kernels: str = "torch",
+        record: Record | None = None,
+    ) -> None:
         settings = settings or EngineSettings()
         self.kernels = kernels
         weight, configuration = decoder.embedding.weight, decoder.configuration
@@ -79,7 +88,7 @@ class Engine:
             window=configuration.window,
         )
         memory = PagedMemory(configuration, self._pages.total, weight.dtype, weight.device, kernels)
-        self._runner = Runner(decoder, memory)
+        self._runner = Runner(decoder, memory, record or _record(settings.recorded, weight.device))
         self._requests: dict[int, Request] = {}
         self._answers: dict[int, Answer] = {}
         self._prompt_tokens = self._generated_tokens = 0
@@ -160,6 +169,17 @@ class Engine:
         for answer in list(self._answers.values()):
             self.cancel(answer)
         self._pages.forget()
+
+
+def _record(recorded: bool | None, device: torch.device) -> Record | None:
+    """What the setting asks for, on this device."""
+    if recorded and device.type != "cuda":
+        raise UserError(
+            "decoding is recorded as CUDA graphs, which a CPU has not",
+            where="recorded",
+            fix="leave the setting out, or choose device cuda",
+        )
+    return CudaGraphs() if device.type == "cuda" and recorded is not False else None
 
 
 def _cache_bytes(device: torch.device) -> int:

@@ -24,6 +24,11 @@ class EngineSettings(Configuration):
         None, gt=0, description="most tokens in one forward pass (default: 512 on a CPU, 8192 on a GPU)"
     )
     most_rows: int = Field(256, gt=0, description="most answers that are written at once; others wait")
+    recorded: bool | None = Field(
+        None,
+        description="whether decoding is compiled, recorded as CUDA graphs and replayed (default: on a GPU, yes; "
+        "a CPU has none)",
+    )
 
     @field_validator("cache_bytes", mode="before")
     @classmethod

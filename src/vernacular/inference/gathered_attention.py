@@ -81,6 +81,25 @@ class GatheredAttention:
             for batch in self._batches(list(same), most_keys)
         ]
 
+    @classmethod
+    def of_rows(
+        cls, positions_B: Tensor, oldest_B: Tensor, table_BW: Tensor, heads: Heads, dtype: torch.dtype
+    ) -> GatheredAttention:
+        """Of one query for each of B rows, by tensors alone: whatever they hold, the shapes stay the same.
+
+        Args:
+            positions_B: each row's position, which is that of its newest key.
+            oldest_B: position of the first key in the row's pages.
+            table_BW: int64, its pages, the oldest first; those beyond its position are hidden.
+            heads: what the layers have in common.
+            dtype: of the queries.
+        """
+        device = positions_B.device
+        attention = cls([], heads, 1, dtype, device)
+        mask = attention._seen(positions_B[:, None], oldest_B[:, None], table_BW.shape[1])
+        attention._products = [_Product(torch.arange(len(table_BW), device=device), table_BW, mask)]
+        return attention
+
     def __call__(self, q_NHC: Tensor, k_pool: Tensor, v_pool: Tensor) -> Tensor:
         """What each token gathers, [N, H, C]; pools: [pages, PAGE_TOKENS, K, C]."""
         out_NHC = torch.empty_like(q_NHC)
@@ -132,9 +151,7 @@ class GatheredAttention:
 
     def _span(self, piece: Queries) -> tuple[int, int]:
         """The first page that the piece looks at, and the one after its last."""
-        window = self._heads.window
-        oldest = 0 if window is None else max(0, piece.start - window + 1)
-        return oldest // PAGE_TOKENS, (piece.start + piece.count_T - 1) // PAGE_TOKENS + 1
+        return first_page(piece.start, self._heads.window), (piece.start + piece.count_T - 1) // PAGE_TOKENS + 1
 
     def _shape(self, piece: Queries) -> tuple[int, bool, int]:
         first, end = self._span(piece)
@@ -167,9 +184,12 @@ class GatheredAttention:
     def _mask(self, pieces: Sequence[Queries], first_pages: Sequence[int], width: int) -> Tensor:
         starts_S1 = torch.tensor([[piece.start] for piece in pieces], device=self._device)
         firsts_S1 = torch.tensor([[first * PAGE_TOKENS] for first in first_pages], device=self._device)
-        queries_ST1 = (starts_S1 + torch.arange(pieces[0].count_T, device=self._device))[:, :, None]
+        return self._seen(starts_S1 + torch.arange(pieces[0].count_T, device=self._device), firsts_S1, width)
+
+    def _seen(self, positions_ST: Tensor, firsts_S1: Tensor, width: int) -> Tensor:
+        """The mask of queries at these positions over `width` pages from `firsts_S1` on: bool, or a float bias."""
         keys_S1L = (firsts_S1 + torch.arange(width * PAGE_TOKENS, device=self._device))[:, None, :]
-        distance_S1TL = (keys_S1L - queries_ST1)[:, None]
+        distance_S1TL = (keys_S1L - positions_ST[:, :, None])[:, None]
         seen_S1TL = distance_S1TL <= 0
         if self._heads.window is not None:
             seen_S1TL &= distance_S1TL > -self._heads.window
@@ -177,3 +197,8 @@ class GatheredAttention:
             return seen_S1TL
         slopes_H11 = self._heads.slopes_H.to(self._device)[:, None, None]
         return (slopes_H11 * distance_S1TL).masked_fill(~seen_S1TL, -torch.inf).to(self._dtype)
+
+
+def first_page(position: int, window: int | None) -> int:
+    """The first page that a token at this position looks at, counted in its sequence."""
+    return 0 if window is None else max(0, position - window + 1) // PAGE_TOKENS

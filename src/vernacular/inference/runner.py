@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vernacular.inference.answer import Answer, TokenScores
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
+from vernacular.inference.recorded_decoding import Record, RecordedDecoding
 from vernacular.inference.sampling import choose, penalise
 from vernacular.inference.scheduler import Chunk
 from vernacular.models.decoder import Decoder
@@ -36,10 +37,12 @@ class Runner:
     Args:
         decoder: in evaluation mode, on its device.
         memory: where keys and values are.
+        record: how steps of one token for each row are recorded; None: every step is computed call by call.
     """
 
-    def __init__(self, decoder: Decoder, memory: PagedMemory) -> None:
+    def __init__(self, decoder: Decoder, memory: PagedMemory, record: Record | None = None) -> None:
         self._decoder = decoder
+        self._recorded = None if record is None else RecordedDecoding(decoder, memory, record)
         self._memory = memory
         self._device = decoder.embedding.weight.device
         self._num_parameters = decoder.configuration.num_active_parameters()
@@ -60,6 +63,8 @@ class Runner:
 
     def _logits(self, step: Sequence[Chunk]) -> Tensor | None:
         """Scores of the next token after each chunk that draws, float32 [B, V]; None where none does."""
+        if self._recorded is not None and all(chunk.num_tokens == 1 and chunk.draws for chunk in step):
+            return self._recorded.scores(step)
         ids = [token for chunk in step for token in chunk.request.tokens[chunk.start : chunk.start + chunk.num_tokens]]
         placement = Placement.of(
             [

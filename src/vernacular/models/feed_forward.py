@@ -88,7 +88,8 @@ def answer(
     num_experts, per_token = input_EOD.shape[0], chosen_NK.shape[1]
     # M = N·K rows, those of one expert together.
     order_M = chosen_NK.flatten().argsort(stable=True)
-    counts_E = chosen_NK.flatten().bincount(minlength=num_experts)
+    # Added up rather than `bincount`, which asks a GPU for the largest number first.
+    counts_E = chosen_NK.new_zeros(num_experts).index_add_(0, chosen_NK.flatten(), torch.ones_like(chosen_NK).flatten())
     gate_MI, up_MI = grouped_product(x_ND[order_M // per_token], input_EOD, counts_E).chunk(2, dim=-1)
     answers_MD = grouped_product(activation(gate_MI) * up_MI, output_EDI, counts_E)
     # Back in the tokens' order, so that a token's sum does not depend on who else is there.

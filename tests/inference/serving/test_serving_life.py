@@ -147,7 +147,7 @@ def test_help_shows_what_the_engine_may_be_told(run_cli: Callable[..., Any], ver
     shown = " ".join(run_cli(verb, "--help").stdout.split())
     for name, field in EngineSettings.model_fields.items():
         default = "" if field.default is None else f" (default: {field.default})"
-        assert f"--{name.replace('_', '-')} NUMBER {field.description}{default}" in shown
+        assert f"--{name.replace('_', '-')} VALUE {field.description}{default}" in shown
 
 
 def test_an_address_in_use_is_said(run_cli: Callable[..., Any], served_weights: Path, server: ServerProcess) -> None:
