@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-import torch
 from protocol import serve
 
-from vernacular.inference.model import load
+import vernacular
 from vernacular.models.language_model import Sampling
 
 
 def main(folder: str, dtype: str, threads: str, device: str = "cpu") -> None:
-    torch.set_num_threads(int(threads))
-    lm = load(folder, dtype=dtype, device=device)
+    os.environ["OMP_NUM_THREADS"] = threads  # before PyTorch is there
+    lm = vernacular.load(folder, dtype=dtype, device=device)
 
     def run(prompts: list[list[int]], new_tokens: int) -> list[list[int]]:
         answers = [lm.answer(prompt, Sampling(max_new_tokens=new_tokens)) for prompt in prompts]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vernacular.inference.model import load as load
+    from vernacular.inference.loading import load as load
 
 __version__ = "0.1.0"
 
@@ -22,7 +22,7 @@ __all__ = ["__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        from vernacular.inference.model import load
+        from vernacular.inference.loading import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

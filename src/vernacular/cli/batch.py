@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     check_files(arguments.prompts, arguments.out)
     # Only now: loading torch takes seconds, and a mistyped path is to be refused at once.
-    from vernacular.inference.model import load
+    from vernacular.inference.loading import load
 
     lm = load(
         arguments.weights,

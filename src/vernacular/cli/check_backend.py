@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vernacular.inference.backends.comparison import compare
     from vernacular.inference.backends.opening import open_model
     from vernacular.inference.backends.probes import own_probes, read_probes
-    from vernacular.inference.model import load
+    from vernacular.inference.loading import load
 
     if arguments.max_new_tokens < 1:
         raise UserError(

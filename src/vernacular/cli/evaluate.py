@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
     def load(folder: Path) -> object:
-        from vernacular.inference.model import load as load_model
+        from vernacular.inference.loading import load as load_model
 
         return load_model(folder, dtype=configuration.dtype, device=arguments.device)
 

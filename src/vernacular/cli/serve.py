@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise missing_extra(error.name or "uvicorn", "serve", "the server") from error
-    from vernacular.inference.model import load
+    from vernacular.inference.loading import load
     from vernacular.inference.serving.server import reserve, serve
 
     listener = reserve(settings)

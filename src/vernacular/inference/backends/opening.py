@@ -66,7 +66,7 @@ def open_model(address: str, *, weights: Path | None = None, **settings: Any) ->
         from vernacular.inference.backends.vllm import VllmModel, VllmSettings
 
         return VllmModel(Path(read.where), _settings(VllmSettings, address, read, None))
-    from vernacular.inference.model import load
+    from vernacular.inference.loading import load
 
     for name in given.keys() & read.settings.keys():
         raise UserError(f"{name} stands in the address and beside it", where=address, fix="keep one of them")
