@@ -28,9 +28,12 @@ def clear_ahead(num_bytes: int) -> None:
     """Begin to touch that many bytes, which `claim` will give."""
     global _ahead
     mapping = map_memory(num_bytes)
-    place = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-    # A call of C, during which Python does other things.
-    thread = threading.Thread(target=ctypes.memset, args=(place, 0, len(mapping)), daemon=True)
+
+    def touch() -> None:
+        # A call of C, during which Python does other things; the mapping is held until it returns.
+        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(mapping)), 0, len(mapping))
+
+    thread = threading.Thread(target=touch, daemon=True)
     _ahead = mapping, thread
     thread.start()
 
