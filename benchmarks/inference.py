@@ -60,19 +60,20 @@ class Figures:
     peak_bytes: int
 
 
-def take_turns(workers: Mapping[str, Decoding], prompts: Sequence[Sequence[int]]) -> dict[str, Figures]:
-    """Every program's figures on the same prompts, measured in turns."""
+def take_turns(workers: Mapping[str, Decoding], number: int, vocabulary: int) -> dict[str, Figures]:
+    """Every program's figures on the same prompts, in turns; none twice, for ours remembers beginnings."""
     taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in workers}
     peaks = dict.fromkeys(workers, 0)
     for turn in range(TURNS + 1):
+        prompts, others = (make_prompts(number, vocabulary, seed=2 * turn + half) for half in range(2))
         for name, worker in workers.items():
-            first, whole = worker.decode(prompts, 1), worker.decode(prompts, NEW_TOKENS)
+            first, whole = worker.decode(prompts, 1), worker.decode(others, NEW_TOKENS)
             peaks[name] = whole["peak_bytes"]
             if turn:  # The first turn warms up.
                 seconds = whole["seconds"] - first["seconds"]
                 processor = whole["processor_seconds"] - first["processor_seconds"]
                 taken[name].append((first["seconds"], seconds, processor))
-    decoded, read = len(prompts) * (NEW_TOKENS - 1), len(prompts) * len(prompts[0])
+    decoded, read = number * (NEW_TOKENS - 1), number * PROMPT_TOKENS
     figures = {}
     for name, turns in taken.items():
         prefill, decode, processor = (statistics.median(values) for values in zip(*turns, strict=True))
@@ -80,9 +81,9 @@ def take_turns(workers: Mapping[str, Decoding], prompts: Sequence[Sequence[int]]
     return figures
 
 
-def make_prompts(number: int, vocabulary: int) -> list[list[int]]:
+def make_prompts(number: int, vocabulary: int, seed: int = 0) -> list[list[int]]:
     """Random ids, each prompt with a beginning of its own."""
-    numbers = random.Random(number)
+    numbers = random.Random(f"{number} {seed}")
     return [[1, *(numbers.randrange(10, vocabulary) for _ in range(PROMPT_TOKENS - 1))] for _ in range(number)]
 
 
@@ -158,7 +159,7 @@ def measure(llama_cpp: str | None) -> Iterator[dict[str, Any]]:
             check_answers(weights)
             workers = programs(weights, llama_cpp, stack, gguf=SIZES[size].get("family") is None)
             for number in (1, 16):
-                figures = take_turns(workers, make_prompts(number, read_config(weights).vocab_size))
+                figures = take_turns(workers, number, read_config(weights).vocab_size)
                 for program, one in figures.items():
                     line = {"what": f"{size}, batch {number}", "program": program, **vars(one)}
                     if number == 1:

@@ -85,10 +85,13 @@ def decode_rates(job: Job, weights: Path, script: str, dtype: str) -> Iterator[t
     """Of each batch: its size, tokens a second after the first, and the process's peak memory on the device."""
     with Worker(sys.executable, script, str(weights), dtype, "2", job.device) as worker:
         for number in job.batches:
-            prompts = make_prompts(number, read_config(weights).vocab_size)
+            vocabulary = read_config(weights).vocab_size
             seconds, peak = [], 0
-            for turn in range(job.turns + 1):
-                first, whole = (worker.ask({"prompts": prompts, "new_tokens": n}) for n in (1, job.new_tokens))
+            for turn in range(job.turns + 1):  # with prompts of its own, for ours remembers beginnings
+                first, whole = (
+                    worker.ask({"prompts": make_prompts(number, vocabulary, seed=2 * turn + half), "new_tokens": n})
+                    for half, n in enumerate((1, job.new_tokens))
+                )
                 peak = whole["peak_device_bytes"] or whole["peak_bytes"]
                 if turn:  # The first turn warms up, and records ours.
                     seconds.append(whole["seconds"] - first["seconds"])
