@@ -121,7 +121,7 @@ class Mesh:
         if self.sizes.world == 1:
             return [own.tolist()]
         everyones = own.new_empty(self.sizes.world * len(values))
-        dist.all_gather_into_tensor(everyones, own)
+        dist.all_gather_single(everyones, own)
         return everyones.view(self.sizes.world, len(values)).tolist()
 
     def wait(self) -> None:

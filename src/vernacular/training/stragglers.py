@@ -6,6 +6,7 @@ that all compute at the same moment. A slow disk, a throttled or shared processo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ import torch
 from vernacular.parallel.mesh import Mesh
 
 _SIDE = {"cpu": 256, "cuda": 4096}
-_PRODUCTS = 8
-_SLOW = 1.5  # times the median, from where it is said on the terminal
+_PRODUCTS, _ROUNDS = 8, 3
+# It is said on the terminal where a rank takes so many times as long as the median, so many lines of metrics in a row.
+_SLOW, _LINES = 1.5, 3
 
 
 class Stragglers:
@@ -26,6 +28,7 @@ class Stragglers:
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
         self._seconds = 0.0
+        self._slow: list[float] = []
 
     @contextmanager
     def own_work(self) -> Iterator[None]:
@@ -47,25 +50,30 @@ class Stragglers:
         }
 
     def warning(self, line: Mapping[str, float | None]) -> str | None:
-        """What to say of a line of metrics: a rank that is much slower than the others."""
+        """What to say after a line of metrics, once a rank has been much slower than the others for some lines."""
         ratio = line.get("slowest_over_median")
-        if ratio is None or ratio < _SLOW:
+        rank = line.get("slowest_rank")
+        if ratio is None or rank is None:
             return None
-        return (
-            f"rank {line['slowest_rank']:.0f} is slow: rows and products take it {ratio:.1f} × the median rank's time"
-        )
+        self._slow = [*(slow for slow in self._slow if slow == rank), rank] if ratio >= _SLOW else []
+        if len(self._slow) < _LINES:
+            return None
+        self._slow = []
+        return f"rank {rank:.0f} is slow: rows and products take it {ratio:.1f} × the median rank's time"
 
     def _time_products(self) -> float:
         device = self._mesh.device
         side = _SIDE[device.type]
         matrix = torch.ones(side, side, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
-        matrix @ matrix
-        self._finish()
-        begun = time.perf_counter()
-        for _ in range(_PRODUCTS):
-            matrix @ matrix
-        self._finish()
-        return time.perf_counter() - begun
+        fastest = math.inf
+        for _ in range(_ROUNDS):
+            self._finish()
+            begun = time.perf_counter()
+            for _ in range(_PRODUCTS):
+                matrix @ matrix
+            self._finish()
+            fastest = min(fastest, time.perf_counter() - begun)
+        return fastest
 
     def _finish(self) -> None:
         if self._mesh.device.type == "cuda":
