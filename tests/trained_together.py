@@ -1,12 +1,21 @@
-"""Training runs of a second on the ranks of a crew, through the trainer itself."""
+"""Training runs of a second on the ranks of a crew, through the trainer itself; some are stopped, some killed."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+from torch.distributed.checkpoint import FileSystemWriter
 
 from tiny_training import SHAPE, settings
 from vernacular.parallel.processes import this_process
+from vernacular.tokens.packing import Batch, PackedRows
+from vernacular.training import trainer
+from vernacular.training.checkpoint_storage import LocalStorage
 from vernacular.training.objectives.pretrain import pretrain
 
 EXPERTS = SHAPE | {
@@ -14,11 +23,13 @@ EXPERTS = SHAPE | {
     "num_experts": 4,
     "experts_per_token": 2,
     "router_aux_loss_coef": 0.3,
+    "tie_embeddings": False,
 }
-MODELS: dict[str, dict[str, Any]] = {
-    "dense": {"model": SHAPE},
-    "mixture": {"model": EXPERTS | {"tie_embeddings": False}, "router_z_loss": 1e-2},
-}
+MODELS: dict[str, dict[str, Any]] = {"dense": {"model": SHAPE}, "mixture": {"model": EXPERTS, "router_z_loss": 1e-2}}
+
+
+class Stopped(Exception):
+    """The run is to go on elsewhere."""
 
 
 def train(model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> dict[str, Any]:
@@ -26,12 +37,72 @@ def train(model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> di
     if this_process().leads:
         folder.mkdir(parents=True, exist_ok=True)
     # Larger than usual: a gradient that is zero but for rounding then moves its weight by next to nothing.
-    optimiser = {"learning_rate": 1e-2, "warmup_steps": 2, "epsilon": 1e-6, **changes.pop("optimiser", {})}
-    configuration = settings(
-        **{**MODELS[model], "batch_tokens": 192, "optimiser": optimiser, "z_loss": 1e-3, **changes}
-    )
+    optimiser = {"learning_rate": 1e-2, "warmup_steps": 2, "epsilon": 1e-6, **changes.get("optimiser", {})}
+    values = {**MODELS[model], "batch_tokens": 192, "z_loss": 1e-3, **changes, "optimiser": optimiser}
     tokenizer = tokens.parent / "tokenizer"
-    return pretrain(configuration, tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base")
+    return pretrain(settings(**values), tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base")
+
+
+def train_until(step: int, model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:
+    """As `train`, up to and with a step."""
+
+    def stop() -> NoReturn:
+        raise Stopped
+
+    with patch.object(trainer, "set_learning_rate", _after(step, trainer.set_learning_rate, stop)):
+        try:
+            train(model, changes, tokens, folder)
+        except Stopped:
+            return
+    raise AssertionError("the run came to its end")
+
+
+def train_and_die(
+    moment: str, ranks: tuple[int, ...], model: str, changes: dict[str, Any], tokens: Path, folder: Path
+) -> None:
+    """As `train`, until these ranks are killed: `in the update` of the fourth step; or with the second checkpoint,
+    `in writing` its part, or `before the commit` of all parts."""
+
+    def die() -> NoReturn:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("still there")
+
+    place: Any
+    place, name, times = {
+        "in the update": (trainer, "set_learning_rate", 3),
+        "in writing": (FileSystemWriter, "write_data", 1),
+        "before the commit": (LocalStorage, "commit", 1),
+    }[moment]
+    if this_process().rank in ranks:
+        setattr(place, name, _after(times, getattr(place, name), die))
+    train(model, changes, tokens, folder)
+
+
+def rows_read(changes: dict[str, Any], tokens: Path, folder: Path) -> list[list[int]]:
+    """The rows that a rank trains on, a list for each step."""
+    read: list[list[int]] = []
+    genuine = PackedRows.batch
+
+    def batch(self: PackedRows, indices: list[int]) -> Batch:
+        if self.reader.split == "train":
+            read.append(list(indices))
+        return genuine(self, indices)
+
+    with patch.object(PackedRows, "batch", batch):
+        train("dense", changes, tokens, folder)
+    return read
+
+
+def _after(times: int, genuine: Callable[..., Any], act: Callable[[], NoReturn]) -> Callable[..., Any]:
+    """`genuine` for so many calls, and then `act`."""
+    calls = 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return genuine(*arguments, **named) if calls <= times else act()
+
+    return counted
 
 
 # Loaded on first use otherwise, by every process of a crew for itself.

@@ -134,7 +134,7 @@ def test_a_run_killed_after_its_last_step_only_writes_its_weights(
         raise Killed
 
     undisturbed = train(tmp_path / "undisturbed", tokens, tokenizer, settings())
-    monkeypatch.setattr("vernacular.training.objectives.pretrain.save_weights", die)
+    monkeypatch.setattr("vernacular.training.objectives.leaving.save_weights", die)
     with pytest.raises(Killed):
         train(tmp_path / "killed", tokens, tokenizer, settings())
     monkeypatch.undo()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
@@ -92,11 +92,27 @@ class Checkpoints:
         """As `save`, of the best one so far, which replaces the best before."""
         self._save(f"{_BEST}-{position.step:08d}", position)
 
+    def load_best(self) -> bool:
+        """Fill the model from the best checkpoint; whether there is one."""
+        self.finish()
+        (step,) = self._mesh.gather(self._newest(_BEST))[0]
+        if step < 0:
+            return False
+        state = state_of(self._run.decoder, None)
+        self._load(f"{_BEST}-{int(step):08d}", state)
+        take_state(self._run.decoder, None, state)
+        return True
+
     def finish(self) -> None:
         """Wait until all is written that was to be. Raises `MachineError` where it could not be."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
+
+    def settle(self) -> None:
+        """Let what is being written come to its end, whatever that is; for a run that ends with an error."""
+        if self._writing is not None:
+            wait([self._writing])
 
     def go_back(self, step: int) -> None:
         """Remove every checkpoint later than the latest return point up to `step`."""
@@ -110,8 +126,7 @@ class Checkpoints:
     def restore(self, *, data: str) -> Position | None:
         """Fill model and optimiser from the newest checkpoint; None where there is none."""
         # One rank looks, lest a slow file system show them different ones.
-        names = self.storage.names(_STEP) if self._mesh.leads else []
-        (newest,) = self._mesh.gather(_step_of(names[-1]) if names else -1)[0]
+        (newest,) = self._mesh.gather(self._newest(_STEP))[0]
         if newest < 0:
             return None
         name = f"{_STEP}-{int(newest):08d}"
@@ -123,6 +138,16 @@ class Checkpoints:
                 fix="remove the stage's folder and run the recipe again",
             )
         state = state_of(self._run.decoder, self._optimiser)
+        self._load(name, state)
+        take_state(self._run.decoder, self._optimiser, state)
+        return position
+
+    def _newest(self, kind: str) -> int:
+        """The step of the newest whole checkpoint of a kind, -1 where there is none; for the first rank to look."""
+        names = self.storage.names(kind) if self._mesh.leads else []
+        return _step_of(names[-1]) if names else -1
+
+    def _load(self, name: str, state: dict[str, Any]) -> None:
         with self._errors("reading a checkpoint", name):
             distributed_checkpoint.load(
                 state,
@@ -130,8 +155,6 @@ class Checkpoints:
                 process_group=self._group,
                 no_dist=self._group is None,
             )
-        take_state(self._run.decoder, self._optimiser, state)
-        return position
 
     def _save(self, name: str, position: Position) -> None:
         self.finish()
@@ -160,12 +183,15 @@ class Checkpoints:
             )
             if self._mesh.leads:
                 self.storage.commit(name, position)
-                self._remove_old(_step_of(name))
+                self._remove_old(name)
 
-    def _remove_old(self, step: int) -> None:
-        for name in self.storage.names(_BEST)[:-1]:
-            self.storage.remove(name)
-        every, return_point = self.configuration.keep_every, self._return_point(step)
+    def _remove_old(self, newest: str) -> None:
+        if newest.startswith(_BEST):
+            for name in self.storage.names(_BEST):
+                if name != newest:
+                    self.storage.remove(name)
+            return
+        every, return_point = self.configuration.keep_every, self._return_point(_step_of(newest))
         for name in self.storage.names(_STEP)[: -self.configuration.keep_checkpoints]:
             kept = every is not None and _step_of(name) % every == 0
             if not kept and not (self.return_every and _step_of(name) == return_point):
@@ -183,21 +209,33 @@ class Checkpoints:
 
     @contextmanager
     def _errors(self, doing: str, name: str) -> Iterator[None]:
-        """The system's errors bare: the library wraps a full disk in a `BaseException` of its own."""
         where = self.storage.place(name)
-        with machine_errors(doing, where):
-            try:
+        try:
+            with machine_errors(doing, where), _bare_errors():
                 yield
-            except CheckpointException as error:
-                for failure, _ in error.failures.values():
-                    _raise_known_error(failure)
-                raise MachineError(
-                    f"{doing} failed: {error}", where=where, fix="remove it to go on from the one before"
-                ) from error
+        except OSError as error:
+            raise MachineError(
+                f"{error}, while {doing}", where=where, fix="check checkpoint_folder and the disk behind it"
+            ) from error
+        except CheckpointException as error:
+            raise MachineError(
+                f"{doing} failed: {error}", where=where, fix="remove it to go on from the one before"
+            ) from error
 
 
 def _step_of(name: str) -> int:
     return int(name.partition("-")[2])
+
+
+@contextmanager
+def _bare_errors() -> Iterator[None]:
+    """The system's errors bare: the library wraps a full disk in a `BaseException` of its own."""
+    try:
+        yield
+    except CheckpointException as error:
+        for failure, _ in error.failures.values():
+            _raise_known_error(failure)
+        raise
 
 
 def _raise_known_error(error: BaseException | None) -> None:

@@ -57,6 +57,19 @@ class ProfileConfiguration(Configuration):
         return self
 
 
+class BestConfiguration(Configuration):
+    """The checkpoint that is best by a metric stays, and its weights are written to `best/` beside the last ones."""
+
+    metric: str = Field(
+        min_length=1, description="a metric of the run, such as heldout_loss; judged wherever it is measured"
+    )
+    better: Literal["lower", "higher"] = Field("lower", description="which of two values is the better one")
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Whether a value is the best so far."""
+        return best is None or (value < best if self.better == "lower" else value > best)
+
+
 class TrainingConfiguration(Configuration):
     """What all objectives share."""
 
@@ -132,6 +145,9 @@ class TrainingConfiguration(Configuration):
     )
     keep_every: int | None = Field(
         None, gt=0, description="checkpoints at multiples of so many steps all stay", json_schema_extra=NEUTRAL
+    )
+    keep_best: BestConfiguration | None = Field(
+        None, description="also keep the checkpoint that is best by a metric, and write its weights to best/"
     )
     wandb: WandbConfiguration | None = Field(
         None, description="also log to Weights & Biases", json_schema_extra=NEUTRAL

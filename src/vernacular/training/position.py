@@ -81,6 +81,8 @@ class Position:
         recent: loss and gradient norm of the last steps, where a spike rule wants them.
         seconds: time in steps, over all the processes that took part.
         window: sums since the last line of metrics.
+        best: the best value so far of the metric that `keep_best` names.
+        best_step: when it was reached.
     """
 
     threads: int
@@ -92,6 +94,8 @@ class Position:
     recent: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     window: Window = field(default_factory=Window)
+    best: float | None = None
+    best_step: int | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Position:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 
 from vernacular.foundation.allocator import keep_freed_memory
-from vernacular.foundation.errors import MachineError, UserError
+from vernacular.foundation.errors import MachineError, UserError, unknown_name
 from vernacular.foundation.machine import usable_cores
 from vernacular.models.decoder import Decoder
 from vernacular.models.training_kernels import use_native_kernels
@@ -100,28 +100,44 @@ class Trainer:
         position = self._restore()
         keep_freed_memory()
         torch.set_num_threads(position.threads)
-        with self._open_logbook(position) as logbook:
-            while position.step < self.steps:
-                begun = time.perf_counter()
-                with logbook.profiled(position.step + 1):
-                    result = self._step(position)
-                if result.is_spike:
-                    logbook.say(self.spikes.note(position, result))
-                if result.is_spike and self.spikes.return_every:
-                    position = self._go_back(position)
-                    logbook.go_back(position.step)
-                    continue
-                position.add(result, time.perf_counter() - begun)
-                logbook.count_step()
-                if self._is_logged(position.step):
-                    line = self._measure(position)
-                    logbook.write(position.step, line)
-                    if slow := self.stragglers.warning(line):
-                        logbook.say(slow)
-                if self._is_due(position.step, self.configuration.checkpoint_every, self.spikes.return_every):
-                    self.checkpoints.save(position)
+        try:
+            with self._open_logbook(position) as logbook:
+                position = self._train(position, logbook)
             self.checkpoints.finish()
+        finally:
+            self.checkpoints.settle()
         return self._summary(position) if self.mesh.leads else {}
+
+    def _train(self, position: Position, logbook: Logbook) -> Position:
+        while position.step < self.steps:
+            begun = time.perf_counter()
+            with logbook.profiled(position.step + 1):
+                result = self._step(position)
+            if result.is_spike:
+                logbook.say(self.spikes.note(position, result))
+            if result.is_spike and self.spikes.return_every:
+                position = self._go_back(position)
+                logbook.go_back(position.step)
+                continue
+            position.add(result, time.perf_counter() - begun)
+            logbook.count_step()
+            if self._is_logged(position.step):
+                self._log(position, logbook)
+            if self._is_due(position.step, self.configuration.checkpoint_every, self.spikes.return_every):
+                self.checkpoints.save(position)
+        return position
+
+    def _log(self, position: Position, logbook: Logbook) -> None:
+        line = self._measure(position)
+        logbook.write(position.step, line)
+        if slow := self.stragglers.warning(line):
+            logbook.say(slow)
+        if self._is_best(position, line):
+            self.checkpoints.save_best(position)
+
+    def load_best(self) -> bool:
+        """Take the weights of the best checkpoint, where one is kept; whether there was one."""
+        return self.configuration.keep_best is not None and self.checkpoints.load_best()
 
     def weights(self) -> Decoder | None:
         """The whole decoder as it stands, on the first rank; on the others None. All ranks call this."""
@@ -229,6 +245,22 @@ class Trainer:
             return {}
         return {"heldout_loss": nats / weight, "heldout_accuracy": correct / weight}
 
+    def _is_best(self, position: Position, line: Mapping[str, float | None]) -> bool:
+        """Whether a line of metrics holds the best value so far of the metric to judge by, which is noted."""
+        rule = self.configuration.keep_best
+        if rule is None:
+            return False
+        known = {*line, "heldout_loss", "heldout_accuracy"}
+        if rule.metric not in known and not rule.metric.startswith(tuple(f"{probe.name}/" for probe in self.probes)):
+            raise unknown_name("metric", rule.metric, known, where=f"stage {self.name}, keep_best.metric")
+        # What probes find, the first rank alone knows.
+        value = line.get(rule.metric)
+        (judged,) = self.mesh.gather(math.nan if value is None else value)[0]
+        if math.isnan(judged) or not rule.is_better(judged, position.best):
+            return False
+        position.best, position.best_step = judged, position.step
+        return True
+
     def _probe(self, step: int) -> dict[str, float]:
         """What the probes that are due find, on the first rank, which alone asks them; the others wait."""
         due = [probe for probe in self.probes if self._is_due(step, probe.every)]
@@ -269,6 +301,7 @@ class Trainer:
             "parameters": self.decoder.configuration.num_parameters(),
             "epochs": round(self.steps * self.configuration.batch_rows / len(self.train_rows), 3),
             **summary,
+            **({} if position.best is None else {"best_step": position.best_step, "best": position.best}),
             "mfu": None if mfu is None else round(mfu, 4),
             "mfu_formula": explain(self.flops_per_token, self.peak),
         }

@@ -9,11 +9,12 @@ from typing import Any
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
-from vernacular.models.weights import copy_tokenizer, load_decoder, published_token_ids, save_weights
+from vernacular.models.weights import load_decoder
 from vernacular.tokens.shards import ShardReader
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.mup import initialise
+from vernacular.training.objectives.leaving import leave_weights
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.probe import Probe
 from vernacular.training.trainer import Trainer, open_training_mesh
@@ -52,9 +53,7 @@ def pretrain(
     with open_training_mesh(configuration) as mesh:
         trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)
         summary = trainer.fit()
-        if (whole := trainer.weights()) is not None:
-            save_weights(folder, whole, token_ids=published_token_ids(encoder))
-            copy_tokenizer(tokenizer, folder)
+        leave_weights(trainer, folder, tokenizer)
     return summary
 
 

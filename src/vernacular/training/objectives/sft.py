@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
-from vernacular.models.weights import copy_tokenizer, load_decoder, published_token_ids, save_weights
+from vernacular.models.weights import load_decoder
 from vernacular.parallel.processes import this_process
 from vernacular.tokens.tokenization import tokenize_conversations
-from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import SftConfiguration
+from vernacular.training.objectives.leaving import leave_weights
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.probe import Probe
 from vernacular.training.trainer import Trainer, open_training_mesh
@@ -63,7 +63,5 @@ def sft(
     with open_training_mesh(configuration) as mesh:
         trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)
         summary = trainer.fit()
-        if (whole := trainer.weights()) is not None:
-            save_weights(folder, whole, token_ids=published_token_ids(Tokenizer.load(weights)))
-            copy_tokenizer(weights, folder)
+        leave_weights(trainer, folder, weights)
     return {**summary, "data": data}
