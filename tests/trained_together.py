@@ -12,6 +12,8 @@ from unittest.mock import patch
 from torch.distributed.checkpoint import FileSystemWriter
 
 from tiny_training import SHAPE, settings
+from vernacular.foundation.errors import UserError
+from vernacular.models.decoder import Decoder
 from vernacular.parallel.processes import this_process
 from vernacular.tokens.packing import Batch, PackedRows
 from vernacular.training import trainer
@@ -32,7 +34,7 @@ class Stopped(Exception):
     """The run is to go on elsewhere."""
 
 
-def train(model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> dict[str, Any]:
+def train(model: str, changes: dict[str, Any], tokens: Path, folder: Path, **options: Any) -> dict[str, Any]:
     """A run of a few steps of eight rows; its summary, on the first rank."""
     if this_process().leads:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,30 @@ def train(model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> di
     optimiser = {"learning_rate": 1e-2, "warmup_steps": 2, "epsilon": 1e-6, **changes.get("optimiser", {})}
     values = {**MODELS[model], "batch_tokens": 192, "z_loss": 1e-3, **changes, "optimiser": optimiser}
     tokenizer = tokens.parent / "tokenizer"
-    return pretrain(settings(**values), tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base")
+    return pretrain(
+        settings(**values), tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base", **options
+    )
+
+
+class HeadNorm:
+    """A probe that reads a weight which no rank holds whole."""
+
+    name, every = "head", 3
+
+    def measure(self, decoder: Decoder) -> dict[str, float]:
+        return {"norm": float(decoder.head.weight.norm())}
+
+
+def train_probed(changes: dict[str, Any], tokens: Path, folder: Path) -> None:
+    train("dense", changes, tokens, folder, probes=[HeadNorm()])
+
+
+def refusal(changes: dict[str, Any], tokens: Path, folder: Path) -> str:
+    try:
+        train("dense", changes, tokens, folder)
+    except UserError as error:
+        return str(error)
+    raise AssertionError("not refused")
 
 
 def train_until(step: int, model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:

@@ -1,6 +1,6 @@
 #!/bin/bash
 # 4 nodes of 8 GPUs: one torchrun on each node, which starts one process for each GPU.
-# Submit with: sbatch docs/launch/slurm.sh train.py
+# Submit with: sbatch docs/launch/slurm.sh recipe.yaml --out /shared/runs
 #SBATCH --job-name=vernacular
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -24,4 +24,4 @@ srun --kill-on-bad-exit=1 torchrun \
     --rdzv-id="$SLURM_JOB_ID" \
     --rdzv-backend=c10d \
     --rdzv-endpoint="$head:29500" \
-    "$@"
+    -m vernacular.cli.main run "$@"

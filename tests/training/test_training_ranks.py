@@ -72,8 +72,9 @@ def assert_follows(
             assert ours[key] == pytest.approx(theirs[key], rel=loss), key
         assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=norm)
         for key in theirs:
+            # A share moves by whole tokens, where a choice is a near tie.
             if key.startswith("router_"):
-                assert ours[key] == pytest.approx(theirs[key], rel=1e-5), key
+                assert ours[key] == pytest.approx(theirs[key], rel=max(1e-5, 100 * (loss - LOSS))), key
     one, two = load_file(found / "model.safetensors"), load_file(expected / "model.safetensors")
     assert one.keys() == two.keys()
     assert max(float((one[key] - two[key]).abs().max()) for key in two) < weight
@@ -88,7 +89,14 @@ def test_one_process_with_micro_batches_follows_the_whole_batch(
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize(("ranks", "case"), [*((2, case) for case in TWO), *((4, case) for case in FOUR)], ids=str)
+@pytest.mark.parametrize(
+    ("ranks", "case"),
+    [
+        *((2, case) for case in TWO),
+        *(pytest.param(4, case, marks=[pytest.mark.slow] if place > 3 else []) for place, case in enumerate(FOUR)),
+    ],
+    ids=str,
+)
 def test_ranks_follow_one_process(
     ranks: int, case: Case, alone: Callable[[str], Path], hire: Hire, tokens: Path, tmp_path: Path
 ) -> None:
@@ -101,3 +109,76 @@ def test_ranks_follow_one_process(
     for line in read_metrics(tmp_path):
         assert line["slowest_rank"] in range(ranks)
         assert line["slowest_over_median"] >= 1
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("optimiser", "loss", "weight"),
+    # What is rounded to bfloat16 on the way may fall to either side: averages of the one; of the other the factors of
+    # an iteration that lifts even what is rounding in a gradient to the size of the rest.
+    [("adamw-bf16", 1e-4, 2e-3), ("muon", 5e-4, 5e-3)],
+)
+@pytest.mark.parametrize(("model", "parallel"), [("dense", {}), ("dense", {"tensor": 2}), ("mixture", {"expert": 2})])
+def test_other_optimisers_follow_one_process(
+    optimiser: str,
+    loss: float,
+    weight: float,
+    model: str,
+    parallel: dict[str, Any],
+    hire: Hire,
+    tokens: Path,
+    tmp_path: Path,
+) -> None:
+    changes = {"optimiser": {"name": optimiser}}
+    trained_together.train(model, changes, tokens, tmp_path / "alone")
+    hire(2).run(trained_together.train, model, {**changes, "parallel": parallel}, tokens, tmp_path / "spread")
+    assert_follows(tmp_path / "spread", tmp_path / "alone", loss=loss, norm=10 * loss, weight=weight)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optimiser": {"name": "adamw-8bit"}}, "optimiser.name"),
+        ({"precision": "bfloat16-pure", "rounding": "kahan"}, "precision"),
+        ({"batch_tokens": 72}, "batch_tokens"),
+        ({"parallel": {"pipeline": 2}, "micro_batch_tokens": 96, "batch_tokens": 96}, "micro_batch_tokens"),
+    ],
+)
+def test_what_ranks_cannot_do_is_refused_by_name(
+    changes: dict[str, Any], named: str, hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    for refusal in hire(2).run(trained_together.refusal, changes, tokens, tmp_path):
+        assert named in refusal
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+@pytest.mark.parametrize("model", ["dense", "mixture"])
+def test_activations_computed_again_give_the_very_same_run(
+    model: str, mode: str, alone: Callable[[str], Path], tokens: Path, tmp_path: Path
+) -> None:
+    trained_together.train(model, {"parallel": {"activation_checkpointing": mode}}, tokens, tmp_path)
+    assert_follows(tmp_path, alone(model), loss=1e-12, norm=1e-12, weight=1e-30)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(("ranks", "model"), [(2, "dense"), (1, "mixture")])
+def test_compiled_blocks_follow_eager_ones(
+    ranks: int, model: str, alone: Callable[[str], Path], hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    if ranks == 1:
+        trained_together.train(model, {"compile": True}, tokens, tmp_path)
+    else:
+        hire(ranks).run(trained_together.train, model, {"compile": True}, tokens, tmp_path)
+    # Fused kernels round in another order at every step.
+    assert_follows(tmp_path, alone(model), loss=1e-5, norm=1e-4, weight=5e-4)
+
+
+@pytest.mark.distributed
+def test_a_probe_sees_the_whole_model_on_the_first_rank(hire: Hire, tokens: Path, tmp_path: Path) -> None:
+    hire(2).run(trained_together.train_probed, {"parallel": {"tensor": 2}}, tokens, tmp_path / "spread")
+    trained_together.train_probed({}, tokens, tmp_path / "alone")
+    spread, alone = ([line.get("head/norm") for line in read_metrics(tmp_path / name)] for name in ("spread", "alone"))
+    assert [value is None for value in alone] == [True, True, False, True, True, False]
+    assert spread[2::3] == pytest.approx(alone[2::3], rel=1e-6)

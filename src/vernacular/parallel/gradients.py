@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from vernacular.parallel.mesh import Mesh
 
@@ -48,6 +49,30 @@ def holders(tensor: Tensor, mesh: Mesh) -> int:
             if not isinstance(placement, Replicate):
                 ranks //= size
     return ranks
+
+
+def on_whole_matrices(parameter: Tensor, part: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """This rank's part of what `function` makes of whole matrices, [..., O, I], of which `part` is its part.
+
+    Args:
+        parameter: spread as the part is.
+        part: [..., O, I], this rank's.
+        function: from whole matrices to as many of the same shape.
+    """
+    if not isinstance(parameter, DTensor) or not _cuts_matrices(parameter):
+        return function(part)
+    ranks, placements = parameter.device_mesh, parameter.placements
+    spread = DTensor.from_local(
+        part, ranks, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
+    )
+    answer = DTensor.from_local(function(spread.full_tensor()), ranks, [Replicate()] * ranks.ndim, run_check=False)
+    return answer.redistribute(placements=placements).to_local()
+
+
+def _cuts_matrices(tensor: DTensor) -> bool:
+    """Whether a rank holds a part of a matrix; of a stack of them it may hold some, whole."""
+    cut = [cast(Shard, placement).dim for placement in tensor.placements if not isinstance(placement, Replicate)]
+    return any(dimension >= tensor.dim() - 2 for dimension in cut)
 
 
 def own_part(tensor: Tensor) -> Tensor:

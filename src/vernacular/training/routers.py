@@ -64,7 +64,8 @@ class Routers:
             mixture = getattr(block, "feed_forward", None)
             if isinstance(mixture, ExpertFeedForward):
                 self._layers.append(layer)
-                mixture.router.register_forward_hook(partial(self._note, layer))
+                # What is taken down leaves the graph of a block that is compiled.
+                mixture.router.register_forward_hook(torch.compiler.disable(partial(self._note, layer)))
 
     def __bool__(self) -> bool:
         """Whether the whole decoder has any, be it on other stages."""

@@ -364,6 +364,12 @@ def _require_shares(configuration: TrainingConfiguration, mesh: Mesh, name: str)
             where=f"stage {name}, micro_batch_tokens",
             fix="choose a divisor",
         )
+    if mesh.sizes.world > 1 and configuration.optimiser.name == "adamw-8bit":
+        raise UserError(
+            "averages in 8 bits are torchao's, and are not known to be right in parts or to move to another layout",
+            where=f"stage {name}, optimiser.name",
+            fix="use adamw-bf16, or train with one process",
+        )
     if mesh.sizes.world > 1 and configuration.precision == "bfloat16-pure":
         raise UserError(
             "bfloat16 weights that are sharded would get their gradients rounded to bfloat16",

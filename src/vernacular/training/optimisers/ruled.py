@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vernacular.parallel.gradients import own_part
 from vernacular.training.optimisers.rounding import Rounder
 from vernacular.training.optimisers.rules import RULES, new_state
 
@@ -51,8 +52,10 @@ class RuledOptimiser(torch.optim.Optimizer):
                 number += 1
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                state["step"] += 1
-                value = self.rounder.read(parameter, state)
-                RULES[group["rule"]](value, parameter.grad.float(), state, group)
-                self.rounder.write(value, parameter, state, number)
+                self.state[parameter]["step"] += 1
+                # Of a weight that is spread, a rank changes its own part.
+                state = {name: own_part(tensor) for name, tensor in self.state[parameter].items()}
+                own = own_part(parameter)
+                value = self.rounder.read(own, state)
+                RULES[group["rule"]](value, own_part(parameter.grad).float(), state, {**group, "parameter": parameter})
+                self.rounder.write(value, own, state, number)

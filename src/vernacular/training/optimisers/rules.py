@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vernacular.parallel.gradients import on_whole_matrices
+
 # The quintic whose slope at 0 is steepest (Jordan et al. 2024, as in torch.optim.Muon).
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _SMALLEST_NORM = 1e-7
@@ -28,16 +30,21 @@ def adamw(value: Tensor, gradient: Tensor, state: dict[str, Any], group: Mapping
 
 
 def muon(value: Tensor, gradient: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
-    """`value -= rate · (orthogonal(momentum) + decay · value)`, for matrices or stacks of them."""
+    """`value -= rate · (orthogonal(momentum) + decay · value)`, for matrices or stacks of them.
+
+    Where a matrix is spread over ranks, each of them turns the whole of it and keeps its own part of the answer.
+    """
     mean = state["mean"].float().lerp_(gradient, 1 - group["momentum"])
     state["mean"].copy_(mean)
-    update = gradient.lerp(mean, group["momentum"])
-    if group["parts"] > 1:
-        update = update.unflatten(-2, (group["parts"], -1))
-    update = orthogonal(update, group["newton_schulz_steps"])
-    rate = group["lr"] * _SHAPE_FACTORS[group["adjust"]](*update.shape[-2:])
+
+    def turn(update: Tensor) -> Tensor:
+        matrices = update.unflatten(-2, (group["parts"], -1)) if group["parts"] > 1 else update
+        factor = _SHAPE_FACTORS[group["adjust"]](*matrices.shape[-2:])
+        return orthogonal(matrices, group["newton_schulz_steps"]).mul_(factor).reshape(update.shape)
+
+    update = on_whole_matrices(group["parameter"], gradient.lerp(mean, group["momentum"]), turn)
     value.mul_(1 - group["lr"] * group["weight_decay"])
-    value.add_(update.reshape(value.shape), alpha=-rate)
+    value.add_(update, alpha=-group["lr"])
 
 
 def orthogonal(matrices: Tensor, steps: int) -> Tensor:
