@@ -15,6 +15,7 @@ from vernacular.corpus.curation import curate
 from vernacular.corpus.document import DOCUMENT_SCHEMA, REMOVED_SCHEMA, document_files, document_id
 from vernacular.corpus.report import Account, label_figures
 from vernacular.corpus.writing import ShardWriter
+from vernacular.foundation.artifact import collect_outputs, digest_outputs
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import InternalError, UserError
 
@@ -50,6 +51,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 def all_files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def id_at(folder: Path, place: str) -> str:
+    """The id of the record that stood at `file:line`."""
+    return next(row["id"] for row in rows(folder / "logs" / "places") if row["provenance"] == place)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +102,7 @@ def test_the_artifact(curated: Path) -> None:
     assert all(sum(row["language"] == code for row in heldout) >= 8 for code in ("pl", "hi"))
     assert sorted(path.name for path in curated.iterdir()) == [
         "documents",
-        "quarantine.jsonl",
+        "logs",
         "removed",
         "report.json",
     ]
@@ -105,22 +111,48 @@ def test_the_artifact(curated: Path) -> None:
 
 
 def test_removed_documents_keep_their_reason(curated: Path) -> None:
-    removed = {row["provenance"]: row for row in rows(curated / "removed")}
+    removed: dict[str, list[dict[str, Any]]] = {}
+    for row in rows(curated / "removed"):
+        removed.setdefault(row["id"], []).append(row)
     expected = {
+        "bad.jsonl:1": "exact_duplicate",  # of good.jsonl:4, interchangeable with it
+        "bad.jsonl:2": "exact_duplicate",
         "bad.jsonl:4": "near_duplicate",
         "bad.jsonl:5": "broken_encoding",
         "bad.jsonl:6": "wrong_language",
         "bad.jsonl:8": "empty",
-        "good.jsonl:4": "exact_duplicate",
-        "good.jsonl:45": "exact_duplicate",
     }
-    assert {place: row["reason"] for place, row in removed.items()} == expected
-    assert removed["good.jsonl:4"]["detail"] == "the same text as bad.jsonl:1"
-    assert removed["bad.jsonl:4"]["detail"].endswith("to bad.jsonl:3")
-    assert removed["bad.jsonl:6"]["detail"].startswith("de, probability")
-    broken = [json.loads(line) for line in (curated / "quarantine.jsonl").read_text().splitlines()]
+    found = {place: removed[id_at(curated, place)] for place in expected}
+    assert {place: [row["reason"] for row in gone] for place, gone in found.items()} == {
+        place: [reason] for place, reason in expected.items()
+    }
+    assert sum(map(len, removed.values())) == len(expected)
+    assert found["bad.jsonl:1"][0]["detail"] == "the same text as one of mix"
+    assert found["bad.jsonl:4"][0]["detail"].endswith(f"to {id_at(curated, 'bad.jsonl:3')}")
+    assert found["bad.jsonl:6"][0]["detail"].startswith("de, probability")
+    broken = [json.loads(line) for line in (curated / "logs" / "quarantine.jsonl").read_text().splitlines()]
     assert [(entry["file"], entry["line"]) for entry in broken] == [("bad.jsonl", 7), ("bad.jsonl", 9)]
     assert "no field 'text'" in broken[1]["error"]
+
+
+def test_every_record_has_a_place(curated: Path) -> None:
+    places = rows(curated / "logs" / "places")
+    assert len(places) == 87
+    assert {row["provenance"] for row in places if row["id"] == document_id(polish(3))} == {
+        "bad.jsonl:1",
+        "good.jsonl:4",
+    }
+    ids = [row["id"] for row in places]
+    assert ids == sorted(ids)
+
+
+def test_a_document_is_called_what_its_source_calls_it(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_lines(tmp_path / "in" / "a.jsonl", [{"text": polish(1), "url": "https://a.example/1"}, {"text": polish(2)}])
+    (tmp_path / "in" / "b.txt").write_text(hindi(5))
+    curate(configuration({"path": str(tmp_path / "in"), "id_field": "url"}), tmp_path / "out")
+    named = {row["text"]: row["provenance"] for row in rows(tmp_path / "out" / "documents" / "train")}
+    assert named == {polish(1): "https://a.example/1", polish(2): "", hindi(5): "b.txt"}
 
 
 def test_the_account_balances(curated: Path, sources: Path) -> None:
@@ -134,12 +166,13 @@ def test_the_account_balances(curated: Path, sources: Path) -> None:
     assert report["quarantined"] == {"documents": 2, "bytes": len("{broken") + len('{"tekst": "nie to pole"}')}
     assert report["removed"]["reasons"]["exact_duplicate"]["documents"] == 2
     assert report["languages"]["de"]["removed"]["documents"] == 1
-    assert report["not_read"] == [{"source": "mix", "file": "README", "why": "its name has no extension"}]
+    not_read = json.loads((curated / "logs" / "not_read.json").read_text())
+    assert not_read == [{"source": "mix", "file": "README", "why": "its name has no extension"}]
     kept = rows(curated / "documents" / "train") + rows(curated / "documents" / "heldout")
     assert report["kept"]["bytes_after_normalisation"] == sum(len(row["text"].encode()) for row in kept)
 
 
-def test_the_same_text_in_other_files_gives_the_same_documents(curated: Path, sources: Path, tmp_path: Path) -> None:
+def test_the_same_text_in_other_files_gives_the_same_artifact(curated: Path, sources: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     curate(configuration({"name": "mix", "path": str(sources)}, languages=["pl", "hi"]), again)
     assert all_files(again) == all_files(curated)
@@ -150,19 +183,32 @@ def test_the_same_text_in_other_files_gives_the_same_documents(curated: Path, so
         (shuffled / f"{part}.jsonl").write_text("\n".join(lines[::-1][part::4]))
     other = tmp_path / "other"
     curate(configuration({"name": "mix", "path": str(shuffled)}, languages=["pl", "hi"]), other)
-    for split in ("train", "heldout"):
-        ids = [[row["id"] for row in rows(folder / "documents" / split)] for folder in (curated, other)]
-        assert ids[0] == ids[1]
+    assert digest_outputs(collect_outputs(other)) == digest_outputs(collect_outputs(curated))
+    assert all_files(other) != all_files(curated), "the logs say where each record stood"
 
 
-def test_writing_in_parts_makes_no_difference(
+def test_what_is_at_once_in_memory_makes_no_difference(
     curated: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import vernacular.corpus.curation as curation
+    import vernacular.corpus.deduplication as deduplication
+    import vernacular.corpus.reading as reading
+    import vernacular.corpus.runs as runs
 
-    monkeypatch.setattr(curation, "_BYTES_AT_ONCE", 1000)
-    curate(configuration({"name": "mix", "path": str(sources)}, languages=["pl", "hi"]), tmp_path)
+    monkeypatch.setattr(curation, "_COPIES_OF_A_PART", 1_000_000)
+    monkeypatch.setattr(deduplication, "_BYTES_TO_SORT", 10_000_000)
+    monkeypatch.setattr(reading, "_BYTES_PER_RUN", 4000)
+    monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 5)
+    monkeypatch.setattr(runs, "_ROWS_PER_GROUP", 3)
+    small = {"memory": "1GB", "workers": 1}
+    curate(configuration({"name": "mix", "path": str(sources)}, languages=["pl", "hi"], engine=small), tmp_path)
     assert all_files(tmp_path) == all_files(curated)
+
+
+def test_memory_too_small_for_the_workers_is_refused(sources: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="too little for 4 processes") as caught:
+        curate(configuration({"path": str(sources)}, engine={"memory": "1 GB", "workers": 4}), tmp_path)
+    assert caught.value.where == "engine.memory"
 
 
 def test_curating_again_replaces_what_was_there(sources: Path, tmp_path: Path) -> None:
@@ -187,6 +233,9 @@ def test_an_empty_corpus_is_refused_with_the_reasons(tmp_path: Path) -> None:
     assert "broken record: 1" in str(caught.value)
     (tmp_path / "none.jsonl").write_text("\n\n")
     with pytest.raises(UserError, match="the sources hold no documents"):
+        curate(configuration({"path": str(tmp_path / "none.jsonl")}), tmp_path / "out")
+    (tmp_path / "none.jsonl").write_text("{\n")
+    with pytest.raises(UserError, match="the corpus is empty: removed: broken record: 1"):
         curate(configuration({"path": str(tmp_path / "none.jsonl")}), tmp_path / "out")
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from vernacular.corpus.configuration import Heldout, NearDuplicates
-from vernacular.corpus.deduplication import exact_duplicates, near_duplicates, rows_per_band
+from vernacular.corpus.configuration import Engine, Heldout, NearDuplicates
+from vernacular.corpus.deduplication import find_distinct, near_duplicates
+from vernacular.corpus.distinct import read_settled
 from vernacular.corpus.document import document_id
-from vernacular.corpus.engine import daft
 from vernacular.corpus.heldout import choose_heldout
-from vernacular.corpus.shingles import jaccard, shingle_matrix, shingle_texts
+from vernacular.corpus.runs import Runs, write_run
+from vernacular.corpus.shingles import Shingles, bands_of
+from vernacular.foundation.configuration import validate
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.ledger import Ledger
 
 SETTINGS = NearDuplicates()
 WORDS = {
@@ -31,26 +36,41 @@ def text_of(language: str, seed: int, length: int = 60) -> str:
 
 
 def removed(texts: list[str], folder: Path, files: int = 1, settings: NearDuplicates = SETTINGS) -> dict[str, str]:
-    """The texts removed as near-duplicates, with the detail."""
+    """The texts removed as near-duplicates, with the text that stays in their place."""
+    ledger = Ledger.open(folder, {})
+    for part in range(files):
+        write_run(run_of(texts[part::files], settings), ledger.part("runs") / f"{part}.parquet")
+    runs = Runs(sorted(ledger.part("runs").iterdir()))
+    engine = Engine(workers=1)
+    parts = runs.parts(10_000 if files > 1 else 1 << 30)
+    distinct = find_distinct(runs, parts, settings, ledger.part("bands"), engine)
+    found = near_duplicates(runs, parts, distinct, settings, ledger, engine)
+    of_id = {document_id(text): text for text in texts}
+    text_at = [of_id[each.decode()] for each in distinct.ids]
+    return {text_at[gone]: text_at[kept] for gone, kept in zip(found.removed, found.kept, strict=True)}
+
+
+def run_of(texts: list[str], settings: NearDuplicates, qualities: dict[str, float] | None = None) -> pa.Table:
+    """A run as assessment writes it, all of one source and language."""
     array = pa.array(texts, pa.large_string())
-    frame = daft.from_pydict(
+    bands = Shingles.of(array, settings).bands(settings, 0)
+    width = 8 * bands.shape[1]
+    unknown = pa.nulls(len(texts), pa.string())
+    columns = dict.fromkeys(("name", "reason", "detail", "label", "group", "script"), unknown)
+    lengths = pa.array([len(text) for text in texts], pa.int64())
+    return pa.table(
         {
-            "row": list(range(len(texts))),
+            **columns,
             "id": [document_id(text) for text in texts],
-            "length": [len(text) for text in texts],
-            "provenance": texts,
             "text": array,
-            "shingles": shingle_texts(array),
+            "language": ["und"] * len(texts),
+            "quality": pa.array([(qualities or {}).get(text) for text in texts], pa.float32()),
+            "order": pa.array([0] * len(texts), pa.int32()),
+            "bytes_in": lengths,
+            "length": lengths,
+            "bands": pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(texts), [None, pa.py_buffer(bands)]),
         }
     )
-    signature = daft.functions.minhash(
-        frame["shingles"], num_hashes=settings.hashes, ngram_size=settings.shingle, seed=1
-    )
-    frame = frame.with_column("signature", signature).exclude("shingles")
-    for part in range(files):
-        frame.where(frame["row"] % files == part).write_parquet(str(folder)).collect()
-    found = near_duplicates(folder, np.arange(len(texts)), settings)
-    return {texts[duplicate.row]: duplicate.detail for duplicate in found}
 
 
 @pytest.mark.parametrize("language", WORDS)
@@ -60,7 +80,7 @@ def test_the_longest_of_similar_texts_stays(language: str, tmp_path: Path) -> No
     gone = removed(originals + copies, tmp_path)
     assert set(gone) == set(copies)
     for copy, original in zip(copies, originals, strict=False):
-        assert gone[copy].endswith(f"to {original}")
+        assert gone[copy] == original
 
 
 def test_case_and_punctuation_make_no_difference(tmp_path: Path) -> None:
@@ -102,27 +122,80 @@ def test_many_copies_of_one_text_cost_no_quadratic_work(tmp_path: Path) -> None:
     assert len(removed(texts, tmp_path)) == 1499
 
 
+def grams(text: str, size: int) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return set(zip(*(words[place:] for place in range(size)), strict=False)) or {tuple(words)}
+
+
 def test_jaccard_is_exact() -> None:
-    first, second = list("abcdef"), list("abcdxfg")
-    grams = [set(zip(words, words[1:], words[2:], strict=False)) for words in (first, second)]
-    matrix = shingle_matrix(pa.array([" ".join(first), " ".join(second), "a b", "a b", ""], pa.large_string()), 3)
+    texts = ["a b c d e f", "A b, c d x f g", "a b", "a b!", ""]
+    shingles = Shingles.of(pa.array(texts, pa.large_string()), NearDuplicates(shingle=3)).distinct()
     pairs = np.array([[0, 1], [0, 0], [2, 3], [0, 2], [4, 4]])
-    expected = [len(grams[0] & grams[1]) / len(grams[0] | grams[1]), 1.0, 1.0, 0.0, 0.0]
-    assert jaccard(matrix, pairs[:, 0], pairs[:, 1]).tolist() == pytest.approx(expected)
+    expected = []
+    for first, second in pairs:
+        one, other = grams(texts[first], 3), grams(texts[second], 3)
+        expected.append(len(one & other) / len(one | other) if texts[first] else 0.0)
+    assert shingles.jaccard(pairs[:, 0], pairs[:, 1]).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "pieces"),
+    [
+        ("Wlazł kotek, na PŁOTEK!", "word", 4),
+        ("नमस्ते दुनिया", "word", 2),
+        ("नमस्ते दुनिया", "grapheme", 6),
+        ("தமிழ் மொழி", "grapheme", 5),
+        ("我喜欢猫", "word", 4),
+        ("ประเทศไทย", "grapheme", 9),
+        ("...", "word", 0),
+    ],
+)
+def test_pieces_are_words_or_graphemes(text: str, unit: str, pieces: int) -> None:
+    settings = validate(NearDuplicates, {"shingle": 1, "unit": unit})
+    assert len(Shingles.of(pa.array([text], pa.large_string()), settings).hashes) == pieces
+
+
+def test_a_slice_of_texts_has_the_shingles_of_its_texts() -> None:
+    texts = pa.array([text_of(language, 1) for language in WORDS], pa.large_string())
+    whole, part = (Shingles.of(array, SETTINGS) for array in (texts, texts.slice(1, 2)))
+    assert part.hashes.tolist() == whole.hashes[whole.ends[1] : whole.ends[3]].tolist()
 
 
 @pytest.mark.parametrize(("hashes", "threshold"), [(128, 0.8), (128, 0.9), (64, 0.7), (16, 0.3)])
 def test_bands_find_pairs_at_the_threshold(hashes: int, threshold: float) -> None:
-    size = rows_per_band(hashes, threshold)
-    assert size == 1 or 1 - (1 - threshold**size) ** (hashes // size) >= 0.999
+    count, size = bands_of(NearDuplicates(hashes=hashes, threshold=threshold))
+    assert size == 1 or 1 - (1 - threshold**size) ** count >= 0.999
 
 
-def test_of_equal_texts_the_first_in_the_sources_stays() -> None:
-    rows = np.array([7, 3, 5, 1])
-    ids = np.array([b"b" * 32, b"a" * 32, b"b" * 32, b"c" * 32])
-    kept, gone = exact_duplicates(rows, ids, pa.array(["p7", "p3", "p5", "p1"]))
-    assert rows[kept].tolist() == [3, 5, 1]
-    assert [(duplicate.row, duplicate.detail) for duplicate in gone] == [(7, "the same text as p5")]
+def test_more_bands_than_hashes_are_refused() -> None:
+    with pytest.raises(UserError, match="must not exceed hashes"):
+        validate(NearDuplicates, {"hashes": 16, "bands": 17})
+
+
+def test_of_equal_texts_the_best_stays(tmp_path: Path) -> None:
+    table = run_of([text_of("pl", 1)] * 4, SETTINGS)
+    table = table.set_column(table.schema.get_field_index("order"), "order", pa.array([2, 0, 1, 0], pa.int32()))
+    table = table.set_column(table.schema.get_field_index("name"), "name", pa.array(["a", "c", None, "b"]))
+    table = table.set_column(
+        table.schema.get_field_index("reason"), "reason", pa.array([None, None, None, "spam"], pa.string())
+    )
+    write_run(table, tmp_path / "run.parquet")
+    rows, stays = read_settled(runs := Runs([tmp_path / "run.parquet"]), runs.parts(1 << 30)[0])
+    assert stays.tolist() == [True, False, False, False]
+    assert rows["name"].to_pylist() == ["c", None, "a", "b"]
+
+
+def test_of_similar_texts_the_one_of_better_quality_stays(tmp_path: Path) -> None:
+    words = text_of("ta", 3, 80).split()
+    texts = [" ".join(words), " ".join(words[:-1]), " ".join(words[1:])]
+    ledger = Ledger.open(tmp_path, {})
+    write_run(run_of(texts, SETTINGS, {texts[1]: 0.9, texts[2]: 0.7}), ledger.part("runs") / "0.parquet")
+    runs = Runs(sorted(ledger.part("runs").iterdir()))
+    parts, engine = runs.parts(1 << 30), Engine(workers=1)
+    distinct = find_distinct(runs, parts, SETTINGS, ledger.part("bands"), engine)
+    found = near_duplicates(runs, parts, distinct, SETTINGS, ledger, engine)
+    assert {distinct.ids[kept].decode() for kept in found.kept} == {document_id(texts[1])}
+    assert len(found.removed) == 2
 
 
 def ids_of(count: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from vernacular.corpus.configuration import CurateConfiguration, Source
-from vernacular.corpus.reading import Tally, _batches
+from vernacular.corpus.reading import Tally, read_batches
 from vernacular.corpus.sources import find_files
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError
@@ -25,20 +25,14 @@ POLISH = "Pada deszcz, a kot śpi na piecu."
 TAMIL = "எங்கள் வீட்டின் அருகே ஒரு மரம்."
 
 
-class _NoBar:
-    def update(self, amount: int) -> None:
-        pass
-
-
 def rows(path: Path | str, *, strict: bool = False, **settings: Any) -> list[dict[str, Any]]:
     source = Source(name="s", path=str(path), **settings)
     return list(_rows(source, strict))
 
 
 def _rows(source: Source, strict: bool = False) -> Iterator[dict[str, Any]]:
-    for file in find_files((source,)).files:
-        for batch in _batches(file, strict, _NoBar()):
-            yield from batch.to_pylist()
+    for batch in read_batches(find_files((source,)).files, strict):
+        yield from batch.to_pylist()
 
 
 def texts(path: Path | str, **settings: Any) -> list[str | None]:

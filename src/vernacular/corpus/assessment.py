@@ -1,89 +1,181 @@
-"""One pass over every record: normalise, identify, measure, judge, and note a MinHash signature.
+"""One pass over every record: normalise, identify, measure, judge, and note the bands of its MinHash.
 
-The result is the working table: a Parquet folder with a row per record, from which duplicates are removed and the
-corpus is written. Texts are in memory one batch at a time.
+The result are sorted runs on disk, from which duplicates are removed and the corpus is written. A task reads some files
+and leaves runs of about 32 MB of text; texts are in memory one run at a time per worker. A run that is entered in the
+ledger is not assessed again, though its files are read again to find where the next one begins.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from vernacular.corpus.configuration import CurateConfiguration
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_id
-from vernacular.corpus.engine import daft, operating_system_error
+from vernacular.corpus.engine import num_workers, spread
 from vernacular.corpus.filters import verdicts
 from vernacular.corpus.identification import Identified, identify
 from vernacular.corpus.languages import canonical_language, scripts_of
 from vernacular.corpus.normalisation import normalise
-from vernacular.corpus.reading import Records, Tally
+from vernacular.corpus.reading import Tally, read_runs
 from vernacular.corpus.repairs import repair
-from vernacular.corpus.shingles import shingle_texts
-from vernacular.corpus.sources import SourceFile, total_bytes
+from vernacular.corpus.runs import write_run
+from vernacular.corpus.shingles import Shingles, bands_of
+from vernacular.corpus.sources import SourceFile, in_tasks, total_bytes
+from vernacular.foundation.files import atomic_path
+from vernacular.foundation.ledger import Ledger
 from vernacular.foundation.progress import progress
 
-_ROWS_PER_BATCH = 1024
-# Daft holds a row group in memory until it is full; its defaults (128 MB packed) would need gigabytes.
-_SMALL_FILES = {"parquet_target_row_group_size": 8 << 20, "parquet_target_filesize": 64 << 20}
+_BYTES_PER_TASK = 64 << 20
+_FILES_PER_TASK = 1000
+# A large file is read by so many workers at most: each reads all of it, and assesses its share of the runs.
+_MOST_READERS = 8
 
 _ASSESSED = pa.struct(
     [
         pa.field("text", pa.large_string()),
-        pa.field("id", pa.large_string()),
+        pa.field("id", pa.string()),
         pa.field("language", pa.large_string()),
         pa.field("script", pa.large_string()),
+        pa.field("quality", pa.float32()),
         pa.field("reason", pa.large_string()),
         pa.field("detail", pa.large_string()),
         pa.field("bytes_out", pa.int64()),
         pa.field("length", pa.int64()),
-        pa.field("shingles", pa.large_string()),
     ]
 )
 
 
+@dataclass(frozen=True)
+class Task:
+    """Files that one worker reads.
+
+    Attributes:
+        number: of the task; names its runs.
+        files: to read, one after another.
+        share: which of its runs are assessed: those whose number leaves this remainder …
+        shares: … when divided by this.
+    """
+
+    number: int
+    files: tuple[SourceFile, ...]
+    share: int
+    shares: int
+
+    @property
+    def piece(self) -> str:
+        """Its name in the ledger."""
+        return f"read-{self.number:05d}-{self.share}-of-{self.shares}"
+
+
 def assess_sources(
-    files: list[SourceFile], configuration: CurateConfiguration, wanted: frozenset[str], table: Path
-) -> Tally:
-    """Read and assess every file into the Parquet folder `table`.
+    files: list[SourceFile], configuration: CurateConfiguration, wanted: frozenset[str], ledger: Ledger
+) -> tuple[list[Path], Tally]:
+    """Read and assess every file into sorted runs.
 
     Returns:
-        What was read, counted on the way.
+        The runs, and what was read, counted on the way.
 
     Raises:
         UserError: a source cannot be read, or a record is broken and the recipe says `strict`.
     """
+    tasks = list(_tasks(files, num_workers(configuration.engine)))
+    work = functools.partial(assess_task, configuration=configuration, wanted=wanted, ledger=ledger)
     tally = Tally()
-    near = configuration.near_duplicates
     with progress(doing="reading documents", total=total_bytes(files) or None, unit="B") as bar:
-        assessed = _assessor(configuration, wanted)
-        records = Records(files, configuration.strict, tally, bar).read()
-        rest = [name for name in records.column_names if name not in ("text", "stated")]
-        columns = records.select(*rest, assessed(records["text"], records["stated"]))
-        if near.enabled:
-            signature = daft.functions.minhash(
-                columns["shingles"], num_hashes=near.hashes, ngram_size=near.shingle, seed=configuration.seed + 1
-            )
-            columns = columns.with_column("signature", signature)
-        try:
-            with daft.execution_config_ctx(**_SMALL_FILES):
-                columns.exclude("shingles").write_parquet(str(table), compression="zstd").collect()
-        except daft.exceptions.DaftCoreException as error:
-            raise tally.error or operating_system_error(error) or error from None
-    return tally
+        for task, pieces in zip(tasks, spread(work, tasks, configuration.engine), strict=True):
+            for source, (records, size) in pieces.items():
+                tally.add(source, records, size)
+            bar.update(total_bytes(task.files) // task.shares)
+    return sorted(ledger.part("runs").glob("*.parquet")), tally
 
 
-def _assessor(configuration: CurateConfiguration, wanted: frozenset[str]) -> Any:
-    """The Daft function that assesses a batch."""
-    dtype = daft.DataType.from_arrow_type(_ASSESSED)
+def _tasks(files: list[SourceFile], workers: int) -> Iterator[Task]:
+    groups = in_tasks(files, bytes_per_task=_BYTES_PER_TASK, files_per_task=_FILES_PER_TASK)
+    for number, group in enumerate(groups):
+        shares = min(workers, _MOST_READERS, total_bytes(group) // _BYTES_PER_TASK + 1)
+        for share in range(shares):
+            yield Task(number, tuple(group), share, shares)
 
-    @daft.func.batch(return_dtype=dtype, unnest=True, use_process=False, batch_size=_ROWS_PER_BATCH)
-    def assessed(text: Any, stated: Any) -> pa.Array:
-        return assess(text.to_arrow(), stated.to_arrow().to_pylist(), configuration, wanted)
 
-    return assessed
+def assess_task(
+    task: Task, *, configuration: CurateConfiguration, wanted: frozenset[str], ledger: Ledger
+) -> dict[str, tuple[int, int]]:
+    """Assess a task's share of the runs, those already entered left out; records and bytes that it has by source."""
+    finished = ledger.finished(task.piece)
+    if finished is None:
+        total = Tally()
+        for run, batches in groupby(read_runs(task.files, configuration.strict), key=lambda pair: pair[0]):
+            if run % task.shares != task.share:
+                continue
+            piece = f"run-{task.number:05d}-{run:05d}"
+            facts = ledger.finished(piece)
+            if facts is None:
+                facts = _assess_run(piece, (batch for _, batch in batches), configuration, wanted, ledger)
+            for source, (records, size) in facts.items():
+                total.add(source, records, size)
+        finished = ledger.finish(task.piece, [], _counts(total))
+    return {source: (records, size) for source, (records, size) in finished.items()}
+
+
+def _counts(tally: Tally) -> dict[str, tuple[int, int]]:
+    return {source: (records, tally.bytes[source]) for source, records in tally.records.items()}
+
+
+def _assess_run(
+    piece: str,
+    batches: Iterator[pa.RecordBatch],
+    configuration: CurateConfiguration,
+    wanted: frozenset[str],
+    ledger: Ledger,
+) -> dict[str, Any]:
+    """Assess and write one run, the broken records apart from the others, and enter it."""
+    tally = Tally()
+    places = {source.name: place for place, source in enumerate(configuration.sources)}
+    assessed: list[pa.Table] = []
+    broken: list[pa.Table] = []
+    for batch in batches:
+        rows = pa.table(batch)
+        sums = rows.group_by("source").aggregate([("bytes_in", "sum"), ([], "count_all")])
+        for row in sums.to_pylist():
+            tally.add(row["source"], row["count_all"], row["bytes_in_sum"])
+        order = pa.array([places[name] for name in batch["source"].to_pylist()], pa.int32())
+        rows = rows.append_column("order", order)
+        whole = pc.is_null(rows["problem"])
+        broken.append(rows.filter(pc.invert(whole)).drop_columns(["text"]))
+        assessed.append(_assessed(rows.filter(whole), configuration, wanted))
+    files = [ledger.part("runs") / f"{piece}.parquet"]
+    write_run(pa.concat_tables(assessed), files[0])
+    problems = pa.concat_tables(broken)
+    if problems.num_rows:
+        files.append(ledger.part("broken") / f"{piece}.parquet")
+        with atomic_path(files[1]) as temporary:
+            pq.write_table(problems, temporary, compression="zstd")
+    return ledger.finish(piece, files, _counts(tally))
+
+
+def _assessed(rows: pa.Table, configuration: CurateConfiguration, wanted: frozenset[str]) -> pa.Table:
+    texts, stated = rows["text"].combine_chunks(), rows["stated"].to_pylist()
+    found = pa.table(pa.RecordBatch.from_struct_array(assess(texts, stated, configuration, wanted)))
+    rest = rows.drop_columns(["text", "stated", "problem", "file", "line"])
+    table = pa.table([*rest.columns, *found.columns], names=[*rest.column_names, *found.column_names])
+    near = configuration.near_duplicates
+    if not near.enabled:
+        return table
+    # What the filters remove is compared with nothing.
+    passed = pc.if_else(pc.is_null(table["reason"]), table["text"], "").combine_chunks()
+    bands = Shingles.of(passed, near).bands(near, configuration.seed)
+    width = 8 * bands_of(near)[0]
+    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(bands), [None, pa.py_buffer(bands)])
+    return table.append_column("bands", column)
 
 
 def assess(
@@ -92,7 +184,7 @@ def assess(
     """Assess a batch of D raw texts (null where the record is broken) and the languages their sources state.
 
     Returns:
-        struct [D] with the fields of the working table that do not come from the reader.
+        struct [D] with the columns of a run that do not come from the reader.
     """
     texts, num_controls = normalise(pc.fill_null(texts.cast(pa.large_string()), ""), configuration.normalisation)
     said = [canonical_language(language) if language else None for language in stated]
@@ -105,19 +197,16 @@ def assess(
             reasons[index], details[index] = "empty", "no text is left after normalisation and repair"
         elif reasons[index] != "broken_encoding" and (unwanted := _unwanted(found, index, wanted)):
             reasons[index], details[index] = "wrong_language", unwanted
-    shingles = (
-        shingle_texts(texts) if configuration.near_duplicates.enabled else pa.nulls(len(values), pa.large_string())
-    )
     columns = [
         texts,
-        pa.array([document_id(value) for value in values], pa.large_string()),
+        pa.array([document_id(value) for value in values], pa.string()),
         pa.array(found.languages, pa.large_string()),
         pa.array(found.scripts, pa.large_string()),
+        pa.nulls(len(values), pa.float32()),
         pa.array(reasons, pa.large_string()),
         pa.array(details, pa.large_string()),
         pc.binary_length(texts).cast(pa.int64()),
         pc.utf8_length(texts).cast(pa.int64()),
-        shingles,
     ]
     return pa.StructArray.from_arrays(columns, fields=list(_ASSESSED))
 

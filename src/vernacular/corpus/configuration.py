@@ -173,13 +173,35 @@ class PersonalData(Configuration):
     )
 
 
+class ExactDuplicates(Configuration):
+    """What of equal pieces of text is removed. Of equal documents one always stays; the rest is by wish."""
+
+    paragraphs: bool = Field(False, description="of equal paragraphs (between blank lines) keep one in the corpus")
+    lines: bool = Field(False, description="of equal lines keep one in the corpus")
+    minimum_characters: int = Field(
+        30, ge=1, description="paragraphs and lines of fewer code points stay, however often they stand"
+    )
+
+
 class NearDuplicates(Configuration):
     """Near-duplicate removal: MinHash finds candidates, the exact Jaccard similarity of their shingles decides."""
 
     enabled: bool = Field(True, description="remove near-duplicates")
     threshold: float = Field(0.8, gt=0, le=1, description="Jaccard similarity from which two documents are duplicates")
-    shingle: int = Field(4, ge=1, le=32, description="words (characters where a script separates no words) a shingle")
+    unit: Literal["word", "grapheme"] = Field(
+        "word", description="what shingles are made of; in scripts that separate no words every letter is a word"
+    )
+    shingle: int = Field(4, ge=1, le=32, description="words (or graphemes) a shingle")
     hashes: int = Field(128, ge=16, le=1024, description="MinHash values per document")
+    bands: int | None = Field(
+        None, ge=1, description="bands they are cut into; null: as wide as recall 0.999 at the threshold allows"
+    )
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> Self:
+        if self.bands is not None and self.bands > self.hashes:
+            raise ValueError(f"bands ({self.bands}) must not exceed hashes ({self.hashes})")
+        return self
 
 
 class Heldout(Configuration):
@@ -187,6 +209,30 @@ class Heldout(Configuration):
 
     share: float = Field(0.02, ge=0, le=0.5, description="share of each language's documents")
     at_least: int = Field(8, ge=0, description="documents of each language, where a fifth of it is as many")
+
+
+_MEMORY = r"^[0-9]+(\.[0-9]+)? ?(MB|GB|TB)$"
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+class Engine(Configuration):
+    """What the work runs on. Nothing here changes the result."""
+
+    runner: Literal["native", "ray"] = Field("native", description="native: this machine; ray: a Ray cluster")
+    address: str | None = Field(None, description="of the Ray cluster; null: the one at hand, or one on this machine")
+    workers: int | None = Field(None, ge=1, description="processes; null: one per core (ray: per core of the cluster)")
+    memory: str = Field("8GB", pattern=_MEMORY, description="what all processes on a machine may take together")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory in bytes."""
+        return int(float(self.memory[:-2]) * _UNITS[self.memory[-2:]])
+
+    @model_validator(mode="after")
+    def _address_fits(self) -> Self:
+        if self.address is not None and self.runner != "ray":
+            raise ValueError("address is that of a Ray cluster; set runner: ray, or leave it out")
+        return self
 
 
 class CurateConfiguration(Configuration):
@@ -202,10 +248,12 @@ class CurateConfiguration(Configuration):
     filters: Filters = Field(Filters(), description="rules that remove documents")
     repairs: Repairs = Field(Repairs(), description="lines that are cut out of texts")
     personal_data: PersonalData = Field(PersonalData(), description="personal data that is masked")
+    exact_duplicates: ExactDuplicates = Field(ExactDuplicates(), description="removal of equal paragraphs and lines")
     near_duplicates: NearDuplicates = Field(NearDuplicates(), description="near-duplicate removal")
     heldout: Heldout = Field(Heldout(), description="documents set aside for evaluation")
     strict: bool = Field(False, description="stop at the first broken record instead of setting it aside")
     seed: int = Field(0, ge=0, description="decides which documents are set aside, and the MinHash permutations")
+    engine: Engine = Field(Engine(), description="what the work runs on", json_schema_extra={"changes_result": False})
 
     @field_validator("languages")
     @classmethod

@@ -1,9 +1,11 @@
 """Curation: from a recipe's sources to clean, deduplicated documents, with an account of every one.
 
-read → normalise → identify → measure → judge      one Daft plan, a batch at a time (assessment.py)
-→ exact duplicates → near-duplicates           (deduplication.py)
-→ held-out split → write, in order of ids      (this file)
+read → normalise → identify → measure → judge      sorted runs, task by task (assessment.py)
+→ equal documents → near-duplicates            range by range of ids (distinct.py, deduplication.py)
+→ held-out split → write, in order of ids      (this file, output.py)
 → report.json, which must balance              (report.py)
+
+A killed run goes on: what is finished is entered in a ledger below `checkpoints`, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -15,34 +17,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from vernacular.corpus.assessment import assess_sources
 from vernacular.corpus.configuration import CurateConfiguration
-from vernacular.corpus.deduplication import exact_duplicates, near_duplicates
-from vernacular.corpus.document import DOCUMENT_SCHEMA, REMOVED_SCHEMA
-from vernacular.corpus.engine import daft
+from vernacular.corpus.deduplication import Removals, find_distinct, near_duplicates
+from vernacular.corpus.distinct import Distinct
 from vernacular.corpus.filters import check_names
 from vernacular.corpus.heldout import choose_heldout
 from vernacular.corpus.languages import canonical_language
-from vernacular.corpus.report import HELDOUT, QUARANTINED, SPLITS, TRAIN, Account, funnel
-from vernacular.corpus.sources import find_files
-from vernacular.corpus.writing import ShardWriter
+from vernacular.corpus.output import Verdicts, write_documents, write_quarantine
+from vernacular.corpus.report import HELDOUT, Account, funnel
+from vernacular.corpus.runs import Part, Runs
+from vernacular.corpus.sources import Found, find_files
+from vernacular.foundation.artifact import CHECKPOINTS, LOGS
 from vernacular.foundation.errors import UserError, machine_errors
-from vernacular.foundation.files import atomic_path, write_json
-from vernacular.foundation.progress import progress
+from vernacular.foundation.files import atomic_path, sha256_json, write_json
+from vernacular.foundation.ledger import Ledger
 
-# So many bytes of text are sorted at once when documents are written.
-_BYTES_AT_ONCE = 256 << 20
-_MOST_PARTS = 1 << 16  # four hexadecimal digits of an id
+# Raised when the same settings and files come to give other runs.
+_LEDGER_VERSION = 1
+# A part of the rows is held, sorted and copied: so many times its size at most.
+_COPIES_OF_A_PART = 16
 
 
 def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
     """Curate a corpus into `folder`.
 
-    Writes documents/train, documents/heldout and removed (Parquet), quarantine.jsonl, report.json, and
-    conversations.jsonl and tasks/ where a source provides them. Prints the funnel.
+    Writes documents/train, documents/heldout and removed (Parquet), report.json, logs/ (where every record stood, the
+    broken ones, the files not read), and conversations.jsonl and tasks/ where a source provides them. Prints the
+    funnel. A run that was killed goes on from `folder`/checkpoints.
 
     Returns:
         A summary: documents and bytes in and kept, reasons, languages, labels' figures.
@@ -53,79 +56,94 @@ def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
     """
     check_names(configuration.filters)
     found = find_files(configuration.sources)
-    wanted = frozenset(canonical_language(code) for code in configuration.languages or ())
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("documents", "removed", "tasks"):
+    for name in ("documents", "removed", "tasks", LOGS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    work = folder / ".work"
-    shutil.rmtree(work, ignore_errors=True)
+    ledger = Ledger.open(folder / CHECKPOINTS, _key(configuration, found))
+    account = Account()
     try:
         with machine_errors("curating documents", folder):
-            tally = assess_sources(found.files, configuration, wanted, work)
-            verdicts = _decide(work, configuration, wanted)
-            account = Account()
-            _write_quarantine(work, folder, account)
-            _write_documents(work, verdicts, folder, account)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    account.check(tally)
+            _curate(configuration, found, ledger, folder, account)
+    except UserError:
+        # What has to be changed changes the work.
+        ledger.discard()
+        raise
     provided = _write_synthetic_parts(configuration, folder)
-    report = {**account.report(), "not_read": found.not_read, **provided}
+    report = {**account.report(), **provided}
     write_json(folder / "report.json", report)
-    print(funnel(report))
+    write_json(folder / LOGS / "not_read.json", found.not_read)
+    ledger.discard()
+    print(funnel(report, found.not_read))
     return _summary(report)
 
 
-def _decide(work: Path, configuration: CurateConfiguration, wanted: frozenset[str]) -> pa.Table:
-    """The outcome of every document that passed the filters: columns row, verdict, because."""
-    frame = daft.read_parquet(str(work / "*.parquet"))
-    passed = frame.where(daft.col("reason").is_null() & daft.col("problem").is_null())
-    documents = passed.select("row", "id", "language", "provenance").to_arrow()
-    rows = documents["row"].to_numpy()
-    ids = np.array(documents["id"].to_pylist(), dtype="S32")
-    kept, duplicates = exact_duplicates(rows, ids, documents["provenance"])
-    if configuration.near_duplicates.enabled:
-        similar = near_duplicates(work, rows[kept], configuration.near_duplicates)
-        kept = kept[~np.isin(rows[kept], [duplicate.row for duplicate in similar])]
-        duplicates += similar
-    languages = np.array(documents["language"].to_pylist(), dtype=str)
-    _check_result(frame, Counter(languages[kept].tolist()), wanted, len(duplicates))
-    held = choose_heldout(ids[kept], languages[kept], configuration.heldout, configuration.seed)
-    verdicts = [(int(row), HELDOUT if out else TRAIN, "") for row, out in zip(rows[kept], held, strict=True)]
-    verdicts += [(duplicate.row, duplicate.reason, duplicate.detail) for duplicate in duplicates]
-    columns = list(zip(*verdicts, strict=True))
-    types = (pa.int64(), pa.large_string(), pa.large_string())
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, types, strict=True)]
-    return pa.table(arrays, names=["row", "verdict", "because"])
+def _key(configuration: CurateConfiguration, found: Found) -> dict[str, Any]:
+    """What the work in progress depends on."""
+    settings = configuration.model_dump(mode="json", exclude={"engine"})
+    files = [[file.source.name, file.shown, file.size] for file in found.files]
+    return {"version": _LEDGER_VERSION, "settings": sha256_json(settings), "files": sha256_json(files)}
 
 
-def _check_result(frame: Any, kept: Counter[str], wanted: frozenset[str], num_duplicates: int) -> None:
+def _curate(configuration: CurateConfiguration, found: Found, ledger: Ledger, folder: Path, account: Account) -> None:
+    engine, near = configuration.engine, configuration.near_duplicates
+    wanted = frozenset(canonical_language(code) for code in configuration.languages or ())
+    paths, tally = assess_sources(found.files, configuration, wanted, ledger)
+    write_quarantine(ledger.part("broken"), folder, account)
+    runs = Runs(paths)
+    if not runs.num_rows:
+        broken = account.quarantined
+        raise _empty(f"removed: broken record: {broken:,}" if broken else "the sources hold no documents")
+    parts = runs.parts(engine.memory_bytes // _COPIES_OF_A_PART)
+    distinct = find_distinct(runs, parts, near, ledger.part("bands"), engine)
+    removals = near_duplicates(runs, parts, distinct, near, ledger, engine) if near.enabled else Removals.together([])
+    verdicts = _decide(distinct, removals, configuration)
+    _check_result(runs, parts, distinct, verdicts, wanted, account)
+    write_documents(runs, parts, distinct, verdicts, folder, account)
+    account.check(tally)
+
+
+def _decide(distinct: Distinct, removals: Removals, configuration: CurateConfiguration) -> Verdicts:
+    """What becomes of each distinct document."""
+    kept = np.ones(len(distinct), dtype=bool)
+    kept[removals.removed] = False
+    held = np.zeros(len(distinct), dtype=bool)
+    held[kept] = choose_heldout(distinct.ids[kept], distinct.languages[kept], configuration.heldout, configuration.seed)
+    return Verdicts(kept, held, removals)
+
+
+def _check_result(
+    runs: Runs, parts: list[Part], distinct: Distinct, verdicts: Verdicts, wanted: frozenset[str], account: Account
+) -> None:
     """Refuse an empty corpus and a language that is not there, saying what became of the text."""
-    missing = sorted(wanted - set(kept))
+    counts = np.bincount(distinct.languages[verdicts.kept], minlength=len(distinct.names))
+    kept = {name for name, count in zip(distinct.names, counts.tolist(), strict=True) if count}
+    missing = sorted(wanted - kept)
     if kept and not missing:
         return
-    grouped = frame.groupby("language", "reason", "problem").agg(daft.col("row").count().alias("count"))
     languages: Counter[str] = Counter()
-    reasons: Counter[str] = Counter({"exact or near duplicate": num_duplicates})
+    reasons: Counter[str] = Counter({"broken record": account.quarantined})
     lost: Counter[str] = Counter()
-    for row in grouped.to_pylist():
-        outcome = "broken record" if row["problem"] else row["reason"] or "kept"
-        if not row["problem"]:
-            languages[row["language"]] += row["count"]
-        if outcome != "kept":
-            reasons[outcome] += row["count"]
-            if row["language"] in missing:
-                lost[f"{outcome} ({row['language']})"] += row["count"]
+    for part in parts:
+        grouped = runs.read(part, ["id", "language", "reason"]).group_by(["language", "reason"])
+        for row in grouped.aggregate([([], "count_all")]).to_pylist():
+            languages[row["language"]] += row["count_all"]
+            if row["reason"]:
+                reasons[row["reason"]] += row["count_all"]
+                if row["language"] in missing:
+                    lost[f"{row['reason']} ({row['language']})"] += row["count_all"]
     if missing and any(languages.values()):
-        found = _listed(languages)
         removed = f"; removed: {_listed(lost)}" if lost else ""
         raise UserError(
-            f"no document in {', '.join(missing)} is left; the text has {found}{removed}",
+            f"no document in {', '.join(missing)} is left; the text has {_listed(languages)}{removed}",
             where="languages",
             fix=f"add text in {', '.join(missing)}, or take it off `languages`",
         )
-    raise UserError(
-        "the corpus is empty: " + (f"removed: {_listed(reasons)}" if +reasons else "the sources hold no documents"),
+    raise _empty(f"removed: {_listed(reasons)}")
+
+
+def _empty(why: str) -> UserError:
+    return UserError(
+        f"the corpus is empty: {why}",
         where="sources",
         fix="look at the reasons; `filters.disable` switches a rule off",
     )
@@ -133,48 +151,6 @@ def _check_result(frame: Any, kept: Counter[str], wanted: frozenset[str], num_du
 
 def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name}: {count:,}" for name, count in counts.most_common() if count) or "nothing"
-
-
-def _write_quarantine(work: Path, folder: Path, account: Account) -> None:
-    frame = daft.read_parquet(str(work / "*.parquet")).where(daft.col("problem").not_null())
-    rows = frame.select(
-        "row", "source", "file", "line", "problem", "language", "bytes_in", "bytes_out", "label", "group"
-    )
-    table = rows.sort("row").to_arrow()
-    with atomic_path(folder / "quarantine.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for row in table.select(["file", "line", "problem"]).to_pylist():
-            entry = {"file": row["file"], "line": row["line"], "error": row["problem"]}
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-    account.add(table.append_column("outcome", pa.array([QUARANTINED] * len(table), pa.large_string())))
-
-
-def _write_documents(work: Path, verdicts: pa.Table, folder: Path, account: Account) -> None:
-    """Write documents and removed, by ascending id. Ids are hashes, so each range of them is an equal part."""
-    writers = {split: ShardWriter(folder / "documents" / split, DOCUMENT_SCHEMA) for split in SPLITS}
-    removed = ShardWriter(folder / "removed", REMOVED_SCHEMA)
-    frame = daft.read_parquet(str(work / "*.parquet")).where(daft.col("problem").is_null())
-    columns = [name for name in frame.column_names if name not in ("signature", "file", "line", "problem", "length")]
-    frame = frame.select(*columns).join(daft.from_arrow(verdicts), on="row", how="left")
-    outcome = daft.functions.coalesce(daft.col("reason"), daft.col("verdict"))
-    detail = daft.functions.coalesce(daft.col("detail"), daft.col("because"))
-    frame = frame.with_columns({"outcome": outcome, "detail": detail})
-    total = frame.select("bytes_out").sum("bytes_out").to_pydict()["bytes_out"][0] or 0
-    parts = min(-(-total // _BYTES_AT_ONCE) or 1, _MOST_PARTS)
-    for part in progress(range(parts), doing="writing documents", total=parts, unit="parts"):
-        low, high = (f"{_MOST_PARTS * bound // parts:04x}" for bound in (part, part + 1))
-        within = daft.col("id") >= daft.lit(low)
-        if part + 1 < parts:
-            within &= daft.col("id") < daft.lit(high)
-        for batch in frame.where(within).sort(["id", "row"]).to_arrow_iter():
-            table = pa.Table.from_batches([batch])
-            account.add(table)
-            table = table.append_column("quality", pa.nulls(len(table), pa.float32()))
-            gone = pc.invert(pc.is_in(table["outcome"], pa.array(SPLITS, table["outcome"].type)))
-            for split, writer in writers.items():
-                writer.add(table.filter(pc.equal(table["outcome"], split)))
-            removed.add(table.filter(gone).drop_columns(["reason"]).rename_columns({"outcome": "reason"}))
-    for writer in (*writers.values(), removed):
-        writer.close()
 
 
 def _write_synthetic_parts(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:

@@ -1,186 +1,249 @@
-"""Duplicates: equal texts by id, similar texts by MinHash candidates whose Jaccard similarity is then computed.
+"""Near-duplicates: MinHash finds candidates, exact Jaccard similarity decides, and of each cluster the best stays.
 
-Which document of a group of duplicates stays does not depend on order or partitioning: of equal texts the one that
-stands first in the recipe's sources, of similar ones the longest, and among equally long ones that of the lowest id.
+    bands of every document   → spilled to disk by ranges of their hashes, each range sorted on its own
+    → buckets of equal bands  → clusters of candidates, which share no document
+    → windows of clusters     → the clusters' shingles, as many at once as memory allows
+    → verified clusters       → documents to remove
+
+Clusters are connected components, and of each the document with the best quality stays, then the longest, then the one
+of the lowest id: nothing that depends on order, partitions or the number of workers. In memory lie some 50 bytes a
+document, and one range or window per worker.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
-from vernacular.corpus.configuration import NearDuplicates
-from vernacular.corpus.engine import daft
-from vernacular.corpus.shingles import jaccard, shingle_matrix
-from vernacular.corpus.words import mixed
+from vernacular.corpus.configuration import Engine, NearDuplicates
+from vernacular.corpus.distinct import Distinct, Numbering, numbered
+from vernacular.corpus.engine import num_workers, spread
+from vernacular.corpus.runs import Part, Runs
+from vernacular.corpus.shingles import Shingles, address, bands_of, native
+from vernacular.foundation.files import atomic_path
+from vernacular.foundation.ledger import Ledger
 from vernacular.foundation.progress import progress
 
-# Probability that two documents exactly at the threshold become candidates, at least.
-_RECALL = 0.999
-# An estimate from H hashes has a standard deviation of at most 1/(2√H); candidates further below the threshold
-# than this many deviations are not looked at.
-_DEVIATIONS = 4
-_PAIRS_AT_ONCE = 1 << 20
+_BYTES_PER_ENTRY = 16  # a band's hash and its document's number
+_BYTES_TO_SORT = 4 * _BYTES_PER_ENTRY
 
 
 @dataclass(frozen=True)
-class Duplicate:
-    """A document to remove: the working table's row, the reason, and what it duplicates."""
+class Removals:
+    """Near-duplicates to remove.
 
-    row: int
-    reason: str
-    detail: str
-
-
-def exact_duplicates(rows: np.ndarray, ids: np.ndarray, provenance: pa.Array) -> tuple[np.ndarray, list[Duplicate]]:
-    """Keep the first of the documents with one id.
-
-    Args:
-        rows: int64 [D], positions in the recipe's sources.
-        ids: their ids (bytes [D]).
-        provenance: where each came from.
-
-    Returns:
-        Indices into the arguments of the documents that stay (ascending by id), and the others as duplicates.
+    Attributes:
+        removed: int64 [R], numbers of documents, ascending.
+        kept: int64 [R], the document that stays in each one's place.
+        similarity: float64 [R], Jaccard similarity of the two; below the threshold where others lie between them.
     """
-    order = np.lexsort((rows, ids))
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = ids[order][1:] != ids[order][:-1]
-    kept = order[first]
-    originals = kept[np.cumsum(first) - 1]
-    removed = [
-        Duplicate(int(rows[index]), "exact_duplicate", f"the same text as {provenance[int(original)]}")
-        for index, original in zip(order[~first], originals[~first], strict=True)
-    ]
-    return kept, removed
+
+    removed: np.ndarray
+    kept: np.ndarray
+    similarity: np.ndarray
+
+    @classmethod
+    def together(cls, several: Sequence[Removals]) -> Removals:
+        """All of them as one."""
+        none = [np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)]
+        columns = [
+            np.concatenate([empty, *(getattr(each, field.name) for each in several)])
+            for empty, field in zip(none, fields(cls), strict=True)
+        ]
+        order = np.argsort(columns[0])
+        return cls(*(column[order] for column in columns))
 
 
-def near_duplicates(table: Path, rows: np.ndarray, settings: NearDuplicates) -> list[Duplicate]:
-    """Find the documents that are nearly the same as one that stays.
+def find_distinct(runs: Runs, parts: list[Part], settings: NearDuplicates, folder: Path, engine: Engine) -> Distinct:
+    """Number the distinct documents, and spill their bands below `folder` on the way."""
+    numbering = Numbering()
+    spill = _Spill.planned(folder, runs.num_rows, settings, engine)
+    columns = ("length", "bands") if settings.enabled else ("length",)
+    shown = progress(numbered(runs, parts, columns), doing="finding equal documents", total=len(parts), unit="parts")
+    for _, rows in shown:
+        numbers = numbering.add(rows)
+        if settings.enabled:
+            spill.add(_bands(rows["bands"]), numbers)
+    return numbering.distinct()
 
-    Args:
-        table: the working table, with signatures.
-        rows: int64 [D]: the documents to compare, all of different texts.
-        settings: threshold, shingle size, number of hashes.
-    """
-    with progress(doing="comparing documents", total=3, unit="steps") as bar:
-        buckets = _buckets(table, rows, settings)
-        bar.update(1)
-        members = np.unique(np.concatenate(buckets)) if buckets else np.zeros(0, dtype=np.int64)
-        if not len(members):
-            return []
-        documents = (
-            daft.read_parquet(str(table))
-            .join(daft.from_pydict({"row": pa.array(members)}), on="row")
-            .select("row", "id", "length", "provenance", "text", "signature")
-            .sort("row")
-            .to_arrow()
-        )
-        signatures = _signature_array(documents["signature"], settings.hashes)
-        first, second = _likely_pairs(buckets, documents["row"].to_numpy(), signatures, settings)
-        bar.update(1)
-        shingles = shingle_matrix(documents["text"].combine_chunks(), settings.shingle)
-        similar = jaccard(shingles, first, second) >= settings.threshold
-        count = len(documents)
-        edges = coo_matrix((np.ones(similar.sum(), dtype=np.int8), (first[similar], second[similar])), (count, count))
-        _, groups = connected_components(edges, directed=False)
-        bar.update(1)
-    ids = np.array(documents["id"].to_pylist(), dtype="S32")
-    order = np.lexsort((ids, -documents["length"].to_numpy(), groups))
-    leads = np.ones(count, dtype=bool)
-    leads[1:] = groups[order][1:] != groups[order][:-1]
-    kept = order[leads][np.cumsum(leads) - 1][~leads]
+
+def near_duplicates(
+    runs: Runs, parts: list[Part], distinct: Distinct, settings: NearDuplicates, ledger: Ledger, engine: Engine
+) -> Removals:
+    """Find the documents that are nearly the same as one that stays; `find_distinct` has spilled their bands."""
+    spilled, folder = ledger.part("bands"), ledger.part("windows")
+    facts = ledger.finished("windows")
+    if facts is None:
+        windows = _candidate_windows(spilled, distinct, engine)
+        _write_buckets(spilled, folder, windows)
+        _write_shingles(runs, parts, distinct, windows, settings, folder)
+        facts = ledger.finish("windows", sorted(folder.iterdir()), {"windows": int(windows.max(initial=-1)) + 1})
+    work = functools.partial(verify_window, ledger=ledger, settings=settings)
+    tasks = range(facts["windows"])
+    results = progress(spread(work, tasks, engine), doing="comparing documents", total=len(tasks), unit="windows")
+    return Removals.together([_read_removals(path) for path in results])
+
+
+# ----------------------------------------------------------------------------------------------------------- buckets
+
+
+@dataclass(frozen=True)
+class _Spill:
+    """Entries (hash of a band, number of its document) on disk, those of similar hashes in one file."""
+
+    folder: Path
+    count: int
+
+    @classmethod
+    def planned(cls, folder: Path, num_documents: int, settings: NearDuplicates, engine: Engine) -> _Spill:
+        for stale in folder.iterdir():
+            stale.unlink()
+        size = num_documents * bands_of(settings)[0] * _BYTES_TO_SORT
+        return cls(folder, min(size // (engine.memory_bytes // 8) + 1, 4096))
+
+    def add(self, bands: np.ndarray, numbers: np.ndarray) -> None:
+        """Spill the bands (uint64 [D, bands]) of D documents."""
+        hashes = bands.ravel()
+        entries = np.stack([hashes, np.repeat(numbers.astype(np.uint64), bands.shape[1])], axis=1)
+        entries = entries[hashes != 0]
+        # The upper 32 bits, scaled: an even share of the hashes for each file, whatever their number.
+        places = (entries[:, 0] >> np.uint64(32)) * np.uint64(self.count) >> np.uint64(32)
+        order = np.argsort(places, kind="stable") if self.count > 1 else np.arange(len(places))
+        bounds = np.searchsorted(places[order], np.arange(self.count + 1))
+        for place in range(self.count):
+            with open(self.folder / f"{place:04d}.entries", "ab") as file:
+                entries[order[bounds[place] : bounds[place + 1]]].tofile(file)
+
+
+def _buckets(spilled: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each file of entries the buckets: ends int64 [buckets + 1], and members int64, documents that share a band."""
+    for path in progress(sorted(spilled.glob("*.entries")), doing="sorting bands", unit="files"):
+        entries = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
+        hashes = np.ascontiguousarray(entries[:, 0])
+        order = np.argsort(hashes)
+        hashes = hashes[order]
+        same = np.zeros(len(hashes) + 1, dtype=bool)
+        same[1:-1] = hashes[1:] == hashes[:-1]
+        shared = same[:-1] | same[1:]
+        begins = np.flatnonzero(~same[:-1][shared])
+        yield np.append(begins, shared.sum()), entries[order, 1][shared].astype(np.int64)
+
+
+def _candidate_windows(spilled: Path, distinct: Distinct, engine: Engine) -> np.ndarray:
+    """int32 [D]: the window in which each document is compared, -1 for those without a candidate."""
+    parents = np.arange(len(distinct))
+    for ends, members in _buckets(spilled):
+        native().join_buckets(address(parents), address(ends), len(ends) - 1, address(members))
+    native().find_roots(address(parents), len(parents))
+    windows = np.full(len(distinct), -1, dtype=np.int32)
+    alone = np.bincount(parents, minlength=len(parents))[parents] == 1
+    candidates = np.flatnonzero(~alone)
+    if len(candidates):
+        # A shingle takes 8 bytes and is at least a code point long.
+        _, clusters = np.unique(parents[candidates], return_inverse=True)
+        sizes = np.bincount(clusters, weights=8 * distinct.lengths[candidates])
+        fits = max(engine.memory_bytes // (8 * num_workers(engine)), 1)
+        windows[candidates] = ((np.cumsum(sizes) - sizes) // fits)[clusters]
+        windows[candidates] = np.unique(windows[candidates], return_inverse=True)[1]
+    return windows
+
+
+def _write_buckets(spilled: Path, folder: Path, windows: np.ndarray) -> None:
+    """Hand each window its buckets, as (size, members …) one after another."""
+    for stale in folder.iterdir():
+        stale.unlink()
+    for ends, members in _buckets(spilled):
+        sizes = np.diff(ends)
+        of_bucket = windows[members[ends[:-1]]] if len(sizes) else windows[:0]
+        for window in np.unique(of_bucket):
+            chosen = of_bucket == window
+            with open(folder / f"{window:05d}.sizes", "ab") as file:
+                sizes[chosen].tofile(file)
+            with open(folder / f"{window:05d}.buckets", "ab") as file:
+                members[np.repeat(chosen, sizes)].tofile(file)
+
+
+def _write_shingles(
+    runs: Runs, parts: list[Part], distinct: Distinct, windows: np.ndarray, settings: NearDuplicates, folder: Path
+) -> None:
+    """Hand each window the shingles of its documents, and what decides which of them stay."""
+    shown = progress(numbered(runs, parts, ("text",)), doing="gathering candidates", total=len(parts), unit="parts")
+    for numbers, rows in shown:
+        order = np.argsort(windows[numbers], kind="stable")
+        order = order[windows[numbers[order]] >= 0]
+        for window in np.unique(windows[numbers[order]]):
+            chosen = order[windows[numbers[order]] == window]
+            shingles = Shingles.of(rows["text"].take(pa.array(chosen)).combine_chunks(), settings).distinct()
+            mine = numbers[chosen]
+            columns = {
+                "hashes": shingles.hashes,
+                "counts": np.diff(shingles.ends),
+                "numbers": mine,
+                "lengths": distinct.lengths[mine],
+                "qualities": distinct.qualities[mine],
+            }
+            for name, values in columns.items():
+                with open(folder / f"{window:05d}.{name}", "ab") as file:
+                    values.tofile(file)
+
+
+def _bands(column: pa.ChunkedArray) -> np.ndarray:
+    """uint64 [D, bands] of a column of fixed-size binary."""
+    whole = column.combine_chunks()
+    width = whole.type.byte_width // 8
+    begin = whole.offset * width
+    flat = np.frombuffer(whole.buffers()[1], dtype=np.uint64)[begin : begin + len(whole) * width]
+    return flat.reshape(len(whole), width)
+
+
+# ------------------------------------------------------------------------------------------------------ verification
+
+
+def verify_window(window: int, *, ledger: Ledger, settings: NearDuplicates) -> Path:
+    """Compare the candidates of a window and write what is to be removed; returns the file."""
+    piece, path = f"window-{window:05d}", ledger.part("verified") / f"{window:05d}.npz"
+    if ledger.finished(piece) is None:
+        removals = _verified(ledger.part("windows") / f"{window:05d}", settings)
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **{field.name: getattr(removals, field.name) for field in fields(Removals)})
+        ledger.finish(piece, [path], {})
+    return path
+
+
+def _read_removals(path: Path) -> Removals:
+    with np.load(path) as arrays:
+        return Removals(**{field.name: arrays[field.name] for field in fields(Removals)})
+
+
+def _verified(stem: Path, settings: NearDuplicates) -> Removals:
+    def read(name: str, dtype: type) -> np.ndarray:
+        return np.fromfile(stem.with_suffix(f".{name}"), dtype=dtype)
+
+    numbers = read("numbers", np.int64)
+    # Mapped: a single cluster may be larger than a window.
+    hashes = np.memmap(stem.with_suffix(".hashes"), dtype=np.uint64, mode="r")
+    shingles = Shingles(hashes, np.concatenate([[0], np.cumsum(read("counts", np.int64))]))
+    ends = np.concatenate([[0], np.cumsum(read("sizes", np.int64))])
+    members = np.searchsorted(numbers, read("buckets", np.int64))
+    clusters, compared = np.arange(len(numbers)), np.zeros(1, dtype=np.int64)
+    arrays = (members, shingles.hashes, shingles.ends)
+    native().join_similar(
+        *(address(ends), len(ends) - 1, *map(address, arrays), settings.threshold, address(clusters), address(compared))
+    )
+    native().find_roots(address(clusters), len(clusters))
+    order = np.lexsort((numbers, -read("lengths", np.int64), -_known(read("qualities", np.float32)), clusters))
+    leads = np.ones(len(order), dtype=bool)
+    leads[1:] = clusters[order][1:] != clusters[order][:-1]
+    kept = order[np.flatnonzero(leads)][np.cumsum(leads) - 1][~leads]
     removed = order[~leads]
-    similarity = jaccard(shingles, removed, kept)
-    return [
-        Duplicate(
-            int(documents["row"][int(index)].as_py()),
-            "near_duplicate",
-            f"similarity {similarity[position]:.3f} to {documents['provenance'][int(lead)]}",
-        )
-        for position, (index, lead) in enumerate(zip(removed, kept, strict=True))
-    ]
+    return Removals(numbers[removed], numbers[kept], shingles.jaccard(removed, kept))
 
 
-def rows_per_band(num_hashes: int, threshold: float) -> int:
-    """The most hashes in a band with which documents at the threshold still share one with probability 0.999."""
-    sizes = range(1, num_hashes + 1)
-    enough = [size for size in sizes if 1 - (1 - threshold**size) ** (num_hashes // size) >= _RECALL]
-    return max(enough, default=1)
-
-
-def _buckets(table: Path, rows: np.ndarray, settings: NearDuplicates) -> list[np.ndarray]:
-    """Groups (int64, two or more rows each) of documents that have a band of their signatures in common."""
-    size = rows_per_band(settings.hashes, settings.threshold)
-    dtype = daft.DataType.list(daft.DataType.uint64())
-
-    @daft.func.batch(return_dtype=dtype, use_process=False)
-    def bands(signature: daft.Series) -> pa.Array:
-        return _bands(_signature_array(signature.to_arrow(), settings.hashes), size)
-
-    frame = daft.read_parquet(str(table)).select("row", "signature")
-    frame = frame.join(daft.from_pydict({"row": pa.array(rows)}), on="row")
-    frame = frame.select("row", bands(frame["signature"]).alias("band")).explode("band")
-    grouped = frame.groupby("band").agg(daft.col("row").list_agg(), daft.col("row").count().alias("count"))
-    shared = grouped.where("count > 1").select("row").to_arrow()["row"]
-    return [np.sort(np.asarray(group.values)) for chunk in shared.chunks for group in chunk]
-
-
-def _bands(signatures: np.ndarray, size: int) -> pa.Array:
-    """list<uint64> [D]: one hash per band; bands at different places never share one."""
-    count = signatures.shape[1] // size
-    hashes = np.tile(np.arange(1, count + 1, dtype=np.uint64), (len(signatures), 1))
-    for position in range(size):
-        column = signatures[:, position : count * size : size].astype(np.uint64)
-        hashes = mixed(hashes * np.uint64(0x9E3779B97F4A7C15) + column)
-    offsets = np.arange(0, hashes.size + 1, count, dtype=np.int64)
-    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(hashes.ravel()))
-
-
-def _signature_array(column: pa.ChunkedArray | pa.Array, num_hashes: int) -> np.ndarray:
-    """uint32 [D, num_hashes]."""
-    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return whole.flatten().to_numpy(zero_copy_only=False).astype(np.uint32).reshape(-1, num_hashes)
-
-
-def _likely_pairs(
-    buckets: list[np.ndarray], rows: np.ndarray, signatures: np.ndarray, settings: NearDuplicates
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (two int64 arrays of positions in `rows`) whose signatures agree nearly as often as the threshold asks.
-
-    Documents of one signature are paired with the first of them only, which alone meets the others: a thousand
-    copies of a notice cost a thousand comparisons, not half a million.
-    """
-    _, lead, same = np.unique(signatures, axis=0, return_index=True, return_inverse=True)
-    leads = lead[same.ravel()]
-    followers = np.flatnonzero(leads != np.arange(len(rows)))
-    least = (settings.threshold - _DEVIATIONS * 0.5 / np.sqrt(settings.hashes)) * settings.hashes
-    found = [leads[followers] * len(rows) + followers]
-    waiting: list[np.ndarray] = []
-    for bucket in buckets:
-        members = np.unique(leads[np.searchsorted(rows, bucket)])
-        for index in range(len(members) - 1):
-            waiting.append(members[index] * len(rows) + members[index + 1 :])
-        if sum(map(len, waiting)) > _PAIRS_AT_ONCE:
-            found.append(_agreeing(waiting, signatures, least))
-            waiting = []
-    found.append(_agreeing(waiting, signatures, least))
-    pairs = np.unique(np.concatenate(found))
-    return pairs // len(rows), pairs % len(rows)
-
-
-def _agreeing(waiting: list[np.ndarray], signatures: np.ndarray, least: float) -> np.ndarray:
-    """Those of the pairs (first × D + second) that agree in at least `least` hashes."""
-    if not waiting:
-        return np.zeros(0, dtype=np.int64)
-    pairs = np.unique(np.concatenate(waiting))
-    kept = [
-        part[(signatures[part // len(signatures)] == signatures[part % len(signatures)]).sum(axis=1) >= least]
-        for part in np.array_split(pairs, max(1, len(pairs) >> 16))
-    ]
-    return np.concatenate(kept)
+def _known(qualities: np.ndarray) -> np.ndarray:
+    """Qualities with those unknown below all others."""
+    return np.where(np.isnan(qualities), -np.inf, qualities)

@@ -30,6 +30,14 @@ REMOVED_SCHEMA = pa.schema(
     [*DOCUMENT_SCHEMA, pa.field("reason", pa.string(), nullable=False), pa.field("detail", pa.string(), nullable=False)]
 )
 
+PLACE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("provenance", pa.string(), nullable=False),
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -42,7 +50,8 @@ class Document:
         script: ISO 15924 code of the script most letters are in; "Zyyy" without letters.
         source: name of the source in the recipe.
         quality: a score of a later stage, or None.
-        provenance: `path` or `path:line` relative to the source's root.
+        provenance: what the record calls itself in its source (`id_field`), or the file that it is all of; empty where
+            it is a nameless line of a file, whose place stands in logs/places.
     """
 
     id: str

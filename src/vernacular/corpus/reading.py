@@ -1,16 +1,14 @@
-"""Source files as a Daft data source: each task reads some files and yields batches of raw records."""
+"""Source files as batches of raw records, cut into runs."""
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vernacular.corpus.engine import DataSource, DataSourceTask, RecordBatch, daft
 from vernacular.corpus.readers.archives import read_warc
 from vernacular.corpus.readers.books import read_epub
 from vernacular.corpus.readers.pages import read_html
@@ -18,103 +16,71 @@ from vernacular.corpus.readers.plain import read_markdown, read_text
 from vernacular.corpus.readers.record import RAW_SCHEMA, Record, until_damage
 from vernacular.corpus.readers.stream import reading
 from vernacular.corpus.readers.tables import read_csv, read_dataset, read_jsonl, read_parquet
-from vernacular.corpus.sources import SourceFile, in_tasks
-from vernacular.foundation.errors import UserError, VernacularError
+from vernacular.corpus.sources import SourceFile
+from vernacular.foundation.errors import UserError
 
-_ROWS_PER_BATCH = 2048
+_ROWS_PER_BATCH = 1024
 _BYTES_PER_BATCH = 8 << 20
-_BYTES_PER_TASK = 64 << 20
-_FILES_PER_TASK = 1000
+_BYTES_PER_RUN = 32 << 20
 ROWS_PER_FILE = 1 << 40
-_DAFT_SCHEMA = daft.Schema.from_pyarrow_schema(RAW_SCHEMA)
 
 
+@dataclass
 class Tally:
-    """What was read, counted apart from the plan, so that the report can be checked against it."""
+    """What was read, counted apart from what is kept, so that the report can be checked against it.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.records: Counter[str] = Counter()
-        self.bytes: Counter[str] = Counter()
-        self.error: VernacularError | OSError | None = None
+    Attributes:
+        records: by source.
+        bytes: of their texts as read, by source.
+    """
+
+    records: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
 
     def add(self, source: str, records: int, size: int) -> None:
         """Count records of a source and their bytes."""
-        with self._lock:
-            self.records[source] += records
-            self.bytes[source] += size
+        self.records[source] += records
+        self.bytes[source] += size
 
 
-class Records(DataSource):
-    """The records of all files, read while the plan runs.
+def read_runs(files: Sequence[SourceFile], strict: bool) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The records of some files in batches of `RAW_SCHEMA`, each with the number of the run it belongs to.
 
-    Args:
-        files: what to read.
-        strict: stop at the first broken record.
-        tally: counts what is read; holds the error that stopped the reading, since Daft passes on only its words.
-        bar: progress in bytes of the files.
+    Runs are cut by the records alone: the same files give the same runs every time.
+
+    Raises:
+        UserError: a file cannot be read, or a record is broken and `strict` holds.
     """
-
-    def __init__(self, files: list[SourceFile], strict: bool, tally: Tally, bar: Any) -> None:
-        self._files = files
-        self._strict = strict
-        self._tally = tally
-        self._bar = bar
-
-    @property
-    def name(self) -> str:
-        """For Daft's plans."""
-        return "records"
-
-    @property
-    def schema(self) -> daft.Schema:
-        """Of `RAW_SCHEMA`."""
-        return _DAFT_SCHEMA
-
-    async def get_tasks(self, pushdowns: Any) -> AsyncIterator[DataSourceTask]:
-        """One task for a large file or for many small ones."""
-        for group in in_tasks(self._files, bytes_per_task=_BYTES_PER_TASK, files_per_task=_FILES_PER_TASK):
-            yield _ReadFiles(group, self._strict, self._tally, self._bar)
+    run, size = 0, 0
+    for batch in read_batches(files, strict):
+        if size and size + batch.nbytes > _BYTES_PER_RUN:
+            run, size = run + 1, 0
+        size += batch.nbytes
+        yield run, batch
 
 
-class _ReadFiles(DataSourceTask):
-    def __init__(self, files: list[SourceFile], strict: bool, tally: Tally, bar: Any) -> None:
-        self._files = files
-        self._strict = strict
-        self._tally = tally
-        self._bar = bar
-
-    @property
-    def schema(self) -> daft.Schema:
-        return _DAFT_SCHEMA
-
-    async def read(self) -> AsyncIterator[RecordBatch]:
-        try:
-            for file in self._files:
-                for batch in _batches(file, self._strict, self._bar):
-                    self._tally.add(file.source.name, batch.num_rows, pc.sum(batch["bytes_in"]).as_py() or 0)
-                    yield RecordBatch.from_arrow_record_batches([batch], RAW_SCHEMA)
-        except (VernacularError, OSError) as error:
-            self._tally.error = self._tally.error or error
-            raise
-
-
-def _batches(file: SourceFile, strict: bool, bar: Any) -> Iterator[pa.RecordBatch]:
+def read_batches(files: Iterable[SourceFile], strict: bool) -> Iterator[pa.RecordBatch]:
+    """As `read_runs`, without the runs."""
     gathered: list[tuple[Any, ...]] = []
     size = 0
+    for row, bytes_read in (each for file in files for each in _rows(file, strict)):
+        gathered.append(row)
+        size += bytes_read
+        if len(gathered) >= _ROWS_PER_BATCH or size >= _BYTES_PER_BATCH:
+            yield _batch(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield _batch(gathered)
+
+
+def _rows(file: SourceFile, strict: bool) -> Iterator[tuple[tuple[Any, ...], int]]:
     with reading(file.shown):
-        for position, record in enumerate(_records(file, bar)):
+        for position, record in enumerate(_records(file)):
             if record.problem is not None and strict:
                 raise UserError(
                     record.problem, where=_place(file.shown, record.line), fix="mend it, or set strict: false"
                 )
-            gathered.append(_row(file, position, record))
-            size += record.size
-            if len(gathered) >= _ROWS_PER_BATCH or size >= _BYTES_PER_BATCH:
-                yield _batch(gathered)
-                gathered, size = [], 0
-    if gathered:
-        yield _batch(gathered)
+            yield _row(file, position, record), record.size
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
@@ -124,12 +90,14 @@ def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
 
 def _row(file: SourceFile, position: int, record: Record) -> tuple[Any, ...]:
     place = _place(file.name, record.line)
+    own_name = record.name or (file.name if record.line is None else None)
     return (
         file.number * ROWS_PER_FILE + position,
         file.source.name,
         file.name,
         record.line,
         f"{place} ({record.name})" if record.name else place,
+        own_name,
         record.text,
         file.source.language or record.language,
         record.problem,
@@ -143,15 +111,14 @@ def _place(name: str, line: int | None) -> str:
     return name if line is None else f"{name}:{line}"
 
 
-def _records(file: SourceFile, bar: Any) -> Iterator[Record]:
+def _records(file: SourceFile) -> Iterator[Record]:
     if file.format == "synthetic":
         yield from _synthetic(file)
     elif file.format == "dataset":
         yield from read_dataset(file.path, file.source)
     else:
         with file.filesystem.open(file.path, "rb") as opened:
-            counted = _Counted(opened, bar)
-            yield from until_damage(_read(file, counted))
+            yield from until_damage(_read(file, opened))
 
 
 def _read(file: SourceFile, opened: Any) -> Iterator[Record]:
@@ -188,19 +155,3 @@ def _synthetic(file: SourceFile) -> Iterator[Record]:
         text = value["text"]
         size = len(text.encode("utf-8"))
         yield Record(text, number, size, name=value["provenance"], label=value["label"], group=value["group"])
-
-
-class _Counted:
-    """A file whose reading moves the progress bar."""
-
-    def __init__(self, file: IO[bytes], bar: Any) -> None:
-        self._file = file
-        self._bar = bar
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size)
-        self._bar.update(len(chunk))
-        return chunk
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)

@@ -47,6 +47,11 @@ class Account:
         labelled = rows.filter(pc.is_valid(rows["label"])).select(["label", "group", "outcome"])
         self._labelled += list(zip(*(column.to_pylist() for column in labelled.columns), strict=True))
 
+    @property
+    def quarantined(self) -> int:
+        """Broken records so far."""
+        return sum(count for (_, _, outcome), count in self._documents.items() if outcome == QUARANTINED)
+
     def check(self, tally: Tally) -> None:
         """Compare with what the readers counted: in = kept + removed + quarantined, by source.
 
@@ -154,13 +159,13 @@ def _ratio(part: int, whole: int) -> float | None:
     return round(part / whole, 6) if whole else None
 
 
-def funnel(report: Figures) -> str:
+def funnel(report: Figures, not_read: list[dict[str, str]]) -> str:
     """The report in a few lines, for people."""
     lines = [_line("read", report["in"])]
     for reason, figures in sorted(report["removed"]["reasons"].items(), key=lambda item: -item[1]["documents"]):
         lines.append(_line(f"  − {reason}", figures))
     if report["quarantined"]["documents"]:
-        lines.append(_line("  − broken records (quarantine.jsonl)", report["quarantined"]))
+        lines.append(_line("  − broken records (logs/quarantine.jsonl)", report["quarantined"]))
     kept = report["kept"]
     lines.append(_line("kept", {**kept, "bytes": kept["bytes_after_normalisation"]}))
     lines.append(_line("  for training", kept[TRAIN]))
@@ -170,8 +175,8 @@ def funnel(report: Figures) -> str:
     lines += [_line(f"    {name}", figures) for name, figures in languages[:_LANGUAGES_SHOWN]]
     if len(languages) > _LANGUAGES_SHOWN:
         lines.append(f"    and {len(languages) - _LANGUAGES_SHOWN} more languages (report.json)")
-    if report["not_read"]:
-        names = [f"{entry['file']} ({entry['why']})" for entry in report["not_read"]]
+    if not_read:
+        names = [f"{entry['file']} ({entry['why']})" for entry in not_read]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         lines.append(f"not read: {', '.join(names[:5])}{more}")
     if "labels" in report:

@@ -1,68 +1,161 @@
-"""Shingles: the overlapping runs of words by which near-duplicates are compared.
+"""Shingles: the overlapping runs of words or graphemes by which near-duplicates are compared, and their MinHash.
 
-Words are lower case, without punctuation; in scripts that separate no words every letter is one.
+Words are lower case, without punctuation; in scripts that separate no words every letter is one. Everything is 64-bit
+hashes and integer arithmetic in C (near_duplicates.c): the same on every machine. MinHash is Broder's (On the
+resemblance and containment of documents, 1997), its bands Leskovec, Rajaraman and Ullman's (Mining of Massive
+Datasets, chapter 3).
 """
 
 from __future__ import annotations
 
+import ctypes
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import scipy.sparse
 
-from vernacular.corpus.codepoints import CodePoints
-from vernacular.corpus.languages import scripts
-from vernacular.corpus.words import Hashes, Words
+from vernacular.corpus.codepoints import DIGIT, JOINER, LETTER, MARK, class_table, unspaced_table, viramas
+from vernacular.corpus.configuration import NearDuplicates
+from vernacular.corpus.words import mixed
+from vernacular.foundation.errors import MachineError
+from vernacular.foundation.native import Arguments, NativeLibrary
 
-_BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}\x{200C}\x{200D}]+"
+# Probability that two documents exactly at the threshold become candidates, at least.
+_RECALL = 0.999
+_LANES = 64  # permutations that the C code takes at once
+_CODE_BITS = 21
+_OUTSIDE, _BASE, _EXTENDS, _ALONE, _LINKER, _JOINER = range(6)
+
+_WORD, _INT, _REAL, _POINTER = ctypes.c_long, ctypes.c_int, ctypes.c_double, ctypes.c_void_p
+_SIGNATURES: dict[str, Arguments] = {
+    "shingle_texts": (_WORD, _INT, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
+    "minhash_bands": (_POINTER, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _WORD, _POINTER),
+    "sort_shingles": (_POINTER, _POINTER, _WORD),
+    "join_buckets": (_POINTER, _POINTER, _WORD, _POINTER),
+    "find_roots": (_POINTER, _WORD),
+    "join_similar": (_POINTER, _WORD, _POINTER, _POINTER, _POINTER, _REAL, _POINTER, _POINTER),
+    "similarities": (_POINTER, _POINTER, _POINTER, _POINTER, _WORD, _POINTER),
+}
 
 
-def shingle_texts(texts: pa.Array) -> pa.Array:
-    """The words of each text (large_string [D]) separated by single spaces, as Daft's `minhash` wants them."""
-    names = "".join(rf"\p{{{name}}}" for name in _unspaced_names())
-    spaced = pc.replace_substring_regex(pc.utf8_lower(texts), _BETWEEN_WORDS, " ")
-    return pc.utf8_trim_whitespace(pc.replace_substring_regex(spaced, rf"([{names}])", r"\1 "))
+@cache
+def native() -> ctypes.CDLL:
+    """The compiled functions of near_duplicates.c.
 
-
-def shingle_matrix(texts: pa.Array, size: int) -> scipy.sparse.csr_matrix:
-    """Which shingles each text has: int32 0/1 [D, number of different shingles].
-
-    A text of fewer than `size` words is one shingle.
+    Raises:
+        MachineError: there is no C compiler, or nowhere to keep what it makes.
     """
-    words = Words(CodePoints.of(pc.utf8_lower(texts)))
-    pieces = [words.hashes.ngrams(size)]
-    for fewer in range(1, size):
-        whole = words.hashes.ngrams(fewer)
-        short = words.counts[whole.documents] == fewer
-        pieces.append(Hashes(whole.values[short], whole.documents[short], whole.starts[short]))
-    values = np.concatenate([piece.values for piece in pieces])
-    documents = np.concatenate([piece.documents for piece in pieces])
-    distinct, columns = np.unique(values, return_inverse=True)
-    shape = (words.points.num_documents, max(len(distinct), 1))
-    matrix = scipy.sparse.csr_matrix((np.ones(len(values), dtype=np.int32), (documents, columns)), shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
+    return NativeLibrary(
+        name="near-duplicates",
+        title="functions for near-duplicates",
+        folder=Path(__file__).parent,
+        sources=("near_duplicates.c",),
+        headers=(),
+        signatures=_SIGNATURES,
+        otherwise=", or switch near-duplicates off with `near_duplicates: {enabled: false}`",
+    ).load()
 
 
-def jaccard(matrix: scipy.sparse.csr_matrix, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """float64 [P]: exact Jaccard similarity of the rows `first` and `second` (int [P]); 0 for two empty rows."""
-    sizes = np.diff(matrix.indptr)
-    similarity = np.zeros(len(first))
-    step = 1 << 16
-    for begin in range(0, len(first), step):
-        here = slice(begin, begin + step)
-        shared = np.asarray(matrix[first[here]].multiply(matrix[second[here]]).sum(axis=1)).ravel()
-        union = sizes[first[here]] + sizes[second[here]] - shared
-        similarity[here] = shared / np.maximum(union, 1)
-    return similarity
+@dataclass(frozen=True)
+class Shingles:
+    """The shingles of D texts.
+
+    Attributes:
+        hashes: uint64, those of one text after those of another.
+        ends: int64 [D + 1]; text d has `hashes[ends[d]:ends[d + 1]]`.
+    """
+
+    hashes: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, texts: pa.Array, settings: NearDuplicates) -> Shingles:
+        """Shingle D texts (large_string without nulls)."""
+        texts = texts.cast(pa.large_string())
+        count = len(texts)
+        _, offsets_buffer, data = texts.buffers()
+        offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[texts.offset : texts.offset + count + 1]
+        text = np.frombuffer(data or b"\0", dtype=np.uint8)
+        # A piece is at least a byte long.
+        hashes = np.empty(int(offsets[-1] - offsets[0]) + 1 if count else 1, dtype=np.uint64)
+        ends = np.zeros(count + 1, dtype=np.int64)
+        by_grapheme = int(settings.unit == "grapheme")
+        arrays = [_kinds(), text, np.ascontiguousarray(offsets)]
+        native().shingle_texts(
+            settings.shingle, by_grapheme, *(address(array) for array in arrays), count, address(hashes), address(ends)
+        )
+        return cls(hashes[: ends[-1]].copy(), ends)
+
+    def distinct(self) -> Shingles:
+        """The same, each text's in ascending order and once each: what Jaccard similarity is computed from."""
+        hashes, ends = self.hashes.copy(), self.ends.copy()
+        native().sort_shingles(address(hashes), address(ends), len(ends) - 1)
+        return Shingles(hashes[: ends[-1]].copy(), ends)
+
+    def bands(self, settings: NearDuplicates, seed: int) -> np.ndarray:
+        """uint64 [D, bands]: equal where texts share a band of their MinHash; 0 where a text has no shingles."""
+        num_bands, rows = bands_of(settings)
+        lanes = -(-num_bands * rows // _LANES) * _LANES
+        multipliers, increments = _permutations(lanes, seed)
+        bands = np.empty((len(self.ends) - 1, num_bands), dtype=np.uint64)
+        failed = native().minhash_bands(
+            *(address(self.hashes), address(self.ends), len(bands), address(multipliers), address(increments)),
+            *(lanes, num_bands, rows, address(bands)),
+        )
+        if failed:
+            raise MachineError("there is no memory for MinHash", fix="free some memory")
+        return bands
+
+    def jaccard(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """float64 [P]: exact similarity of the texts `first` and `second` (int64 [P]) of distinct shingles."""
+        first, second = (np.ascontiguousarray(side, dtype=np.int64) for side in (first, second))
+        out = np.empty(len(first))
+        arrays = (self.hashes, self.ends, first, second)
+        native().similarities(*map(address, arrays), len(first), address(out))
+        return out
 
 
-def _unspaced_names() -> list[str]:
-    # RE2, behind Arrow, knows scripts by their long names only.
-    long = {
-        "Hani": "Han", "Hira": "Hiragana", "Kana": "Katakana", "Bopo": "Bopomofo", "Thai": "Thai", "Laoo": "Lao",
-        "Khmr": "Khmer", "Mymr": "Myanmar", "Tibt": "Tibetan", "Java": "Javanese", "Bali": "Balinese",
-        "Talu": "New_Tai_Lue", "Tale": "Tai_Le",
-    }  # fmt: skip
-    return [long[code] for code, script in scripts().items() if not script.spaces]
+def bands_of(settings: NearDuplicates) -> tuple[int, int]:
+    """How many bands, and how many hashes in each.
+
+    Without a setting: the widest bands by which documents at the threshold still meet with probability 0.999.
+    """
+    if settings.bands is not None:
+        return settings.bands, settings.hashes // settings.bands
+    sizes = range(1, settings.hashes + 1)
+    enough = [size for size in sizes if 1 - (1 - settings.threshold**size) ** (settings.hashes // size) >= _RECALL]
+    rows = max(enough, default=1)
+    return settings.hashes // rows, rows
+
+
+@cache
+def _permutations(lanes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Odd multipliers and increments (uint32 [lanes]) of permutations of the 32-bit numbers."""
+    numbers = mixed(np.arange(1, 2 * lanes + 1, dtype=np.uint64) + mixed(np.array([seed + 1], dtype=np.uint64)))
+    values = (numbers >> np.uint64(32)).astype(np.uint32)
+    return values[:lanes] | np.uint32(1), values[lanes:].copy()
+
+
+@cache
+def _kinds() -> np.ndarray:
+    """uint32 [0x110000]: each code point's lower case, and above its 21 bits what it is to a shingle."""
+    classes = class_table()
+    kinds = np.full(len(classes), _OUTSIDE, dtype=np.uint32)
+    kinds[(classes == LETTER) | (classes == DIGIT)] = _BASE
+    kinds[classes == MARK] = _EXTENDS
+    kinds[classes == JOINER] = _JOINER
+    kinds[(classes == LETTER) & unspaced_table()] = _ALONE
+    kinds[viramas()] = _LINKER
+    lower = np.arange(len(classes), dtype=np.uint32)
+    for code in np.flatnonzero(classes == LETTER):
+        small = chr(code).lower()
+        if len(small) == 1:
+            lower[code] = ord(small)
+    return kinds << np.uint32(_CODE_BITS) | lower
+
+
+def address(array: np.ndarray) -> int:
+    """Of an array's memory, for C."""
+    return array.ctypes.data

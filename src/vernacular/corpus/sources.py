@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -181,7 +181,7 @@ def _unknown_format(path: str, source: Source, *, alone: bool) -> UserError:
     return UserError("the format of this file is unknown", where=path, fix=fix)
 
 
-def total_bytes(files: list[SourceFile]) -> int:
+def total_bytes(files: Sequence[SourceFile]) -> int:
     """Bytes on disk of all files whose size is known."""
     return sum(file.size for file in files)
 

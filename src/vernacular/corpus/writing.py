@@ -20,7 +20,7 @@ class ShardWriter:
 
     Args:
         folder: where to.
-        schema: of the rows; must have the column `text`.
+        schema: of the rows; their size is that of the column `text`, without one that of `provenance`.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
@@ -29,12 +29,13 @@ class ShardWriter:
         self._waiting: list[pa.Table] = []
         self._bytes = 0
         self._num_files = 0
+        self._sized = "text" if "text" in schema.names else "provenance"
 
     def add(self, rows: pa.Table) -> None:
         """Take rows, in order."""
         rows = rows.select(self._schema.names).cast(self._schema)
         while rows.num_rows:
-            total = pc.cumulative_sum(pc.binary_length(rows["text"]).cast(pa.int64()))
+            total = pc.cumulative_sum(pc.binary_length(rows[self._sized]).cast(pa.int64()))
             fits = int(pc.sum(pc.less_equal(total, _BYTES_PER_FILE - self._bytes)).as_py())
             taken = min(max(fits, 0 if self._waiting else 1), rows.num_rows)
             if taken:

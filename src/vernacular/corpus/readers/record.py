@@ -87,7 +87,8 @@ RAW_SCHEMA = pa.schema(
         pa.field("source", pa.large_string()),
         pa.field("file", pa.large_string()),
         pa.field("line", pa.int64()),
-        pa.field("provenance", pa.large_string()),
+        pa.field("provenance", pa.large_string()),  # the place: file, line and the record's own name
+        pa.field("name", pa.large_string()),  # what the record calls itself, or the file that it is all of
         pa.field("text", pa.large_string()),
         pa.field("stated", pa.large_string()),
         pa.field("problem", pa.large_string()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vernacular.corpus.configuration import CurateConfiguration
 from vernacular.lifecycle.stage import Stage, Workplace
@@ -10,6 +10,9 @@ from vernacular.lifecycle.stage import Stage, Workplace
 
 class Curate(Stage, CurateConfiguration):
     """Read sources, normalise, identify language, filter, deduplicate, hold out."""
+
+    continues: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     do: Literal["curate"]
 

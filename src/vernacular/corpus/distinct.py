@@ -1,0 +1,139 @@
+"""Distinct documents: of equal texts one stays, and the ones that stay are numbered by ascending id.
+
+Which one stays is asked of what the rows hold, never of where they stood: one that passed the filters before one that
+did not, then the better quality, the earlier source of the recipe, and so on through every column that reaches the
+artifact. Rows equal in all of these are interchangeable, so that shuffled or re-split files give the same corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vernacular.corpus.document import ID_LENGTH
+from vernacular.corpus.runs import Part, Runs
+
+# After the id and whether it passed: the best comes first.
+_STANDING = {
+    "quality": "descending",
+    "order": "ascending",
+    "name": "ascending",
+    "language": "ascending",
+    "script": "ascending",
+    "reason": "ascending",
+    "detail": "ascending",
+    "label": "ascending",
+    "group": "ascending",
+    "bytes_in": "ascending",
+}
+
+
+def read_settled(runs: Runs, part: Part, columns: tuple[str, ...] = ()) -> tuple[pa.Table, np.ndarray]:
+    """The rows of a part by ascending id, the best of each id first.
+
+    Returns:
+        The rows, with `columns` and those that decide; and bool [R]: which rows stay, the first of each id if it
+        passed the filters.
+    """
+    names = list(dict.fromkeys(["id", *_STANDING, *columns]))
+    rows = runs.read(part, names).combine_chunks()
+    if not rows.num_rows:
+        return rows, np.zeros(0, dtype=bool)
+    ids = id_bytes(rows["id"])
+    order = np.argsort(ids, kind="stable")
+    again = np.zeros(len(order), dtype=bool)
+    again[1:] = ids[order][1:] == ids[order][:-1]
+    order = _settled(rows, order, again)
+    stays = ~again & pc.is_null(rows["reason"]).to_numpy()[order]
+    return rows.take(pa.array(order)), stays
+
+
+def _settled(rows: pa.Table, order: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """`order` (by id) with the rows of each id that stands more than once put in order of standing."""
+    shared = again.copy()
+    shared[:-1] |= again[1:]
+    places = np.flatnonzero(shared)
+    if not len(places):
+        return order
+    few = rows.select(["id", *_STANDING]).take(pa.array(order[places]))
+    few = few.append_column("removed", pc.is_valid(few["reason"]))
+    keys = [("id", "ascending"), ("removed", "ascending"), *_STANDING.items()]
+    settled = order.copy()
+    settled[places] = order[places][pc.sort_indices(few, sort_keys=keys).to_numpy()]
+    return settled
+
+
+def id_bytes(column: pa.ChunkedArray) -> np.ndarray:
+    """Ids as bytes, S32 [D]."""
+    if not len(column):
+        return np.zeros(0, dtype=f"S{ID_LENGTH}")
+    ids = column.combine_chunks().cast(pa.binary(ID_LENGTH))
+    return np.frombuffer(ids.buffers()[1], dtype=f"S{ID_LENGTH}")[ids.offset : ids.offset + len(ids)]
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The D documents that stay so far, by ascending id: all that is held of each in memory, some 50 bytes.
+
+    Attributes:
+        ids: S32 [D].
+        lengths: int64 [D], in code points.
+        qualities: float32 [D], NaN where there is none.
+        languages: int32 [D], positions in `names`.
+        names: the languages.
+        starts: int64 [parts + 1]; part p holds the documents from `starts[p]` to before `starts[p + 1]`.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    qualities: np.ndarray
+    languages: np.ndarray
+    names: list[str]
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Numbering:
+    """Gathers the distinct documents part by part."""
+
+    def __init__(self) -> None:
+        self._columns: list[tuple[np.ndarray, ...]] = []
+        self._codes: dict[str, int] = {}
+        self._starts = [0]
+
+    def add(self, rows: pa.Table) -> np.ndarray:
+        """Number the next documents (rows that stay, with id, length, quality and language); int64 [rows]."""
+        encoded = rows["language"].combine_chunks().dictionary_encode()
+        codes = [self._codes.setdefault(name, len(self._codes)) for name in encoded.dictionary.to_pylist()]
+        self._columns.append(
+            (
+                id_bytes(rows["id"]).copy(),
+                rows["length"].to_numpy(),
+                rows["quality"].to_numpy().astype(np.float32),
+                np.array(codes, dtype=np.int32)[encoded.indices.to_numpy()],
+            )
+        )
+        begin = self._starts[-1]
+        self._starts.append(begin + rows.num_rows)
+        return np.arange(begin, self._starts[-1])
+
+    def distinct(self) -> Distinct:
+        """All that were added."""
+        ids, lengths, qualities, languages = (np.concatenate(columns) for columns in zip(*self._columns, strict=True))
+        return Distinct(ids, lengths, qualities, languages, list(self._codes), np.array(self._starts))
+
+
+def numbered(runs: Runs, parts: list[Part], columns: tuple[str, ...]) -> Iterator[tuple[np.ndarray, pa.Table]]:
+    """The distinct documents of each part with their numbers (int64 [D]) and `columns`."""
+    begin = 0
+    for part in parts:
+        rows, stays = read_settled(runs, part, columns)
+        rows = rows.filter(pa.array(stays))
+        yield np.arange(begin, begin + rows.num_rows), rows
+        begin += rows.num_rows

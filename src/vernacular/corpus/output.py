@@ -1,0 +1,115 @@
+"""What curation writes: documents and removed ones in order of ids, where each stood, and the broken records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vernacular.corpus.deduplication import Removals
+from vernacular.corpus.distinct import Distinct, read_settled
+from vernacular.corpus.document import DOCUMENT_SCHEMA, PLACE_SCHEMA, REMOVED_SCHEMA
+from vernacular.corpus.report import HELDOUT, QUARANTINED, SPLITS, TRAIN, Account
+from vernacular.corpus.runs import Part, Runs
+from vernacular.corpus.writing import ShardWriter
+from vernacular.foundation.artifact import LOGS
+from vernacular.foundation.files import atomic_path
+from vernacular.foundation.progress import progress
+
+_COLUMNS = ("text", "source", "provenance", "row", "bytes_out")
+_EXACT, _NEAR = "exact_duplicate", "near_duplicate"
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What becomes of the D distinct documents.
+
+    Attributes:
+        kept: bool [D].
+        heldout: bool [D], of those kept.
+        removals: those that are not kept.
+    """
+
+    kept: np.ndarray
+    heldout: np.ndarray
+    removals: Removals
+
+
+def write_quarantine(broken: Path, folder: Path, account: Account) -> None:
+    """Write the broken records (runs below `broken`) with their places, and account for them."""
+    path = folder / LOGS / "quarantine.jsonl"
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for run in sorted(broken.glob("*.parquet")):
+            rows = pq.read_table(run).sort_by("row")
+            for row in rows.select(["file", "line", "problem"]).to_pylist():
+                entry = {"file": row["file"], "line": row["line"], "error": row["problem"]}
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            unknown = pa.nulls(len(rows), pa.large_string())
+            outcome = pa.array([QUARANTINED] * len(rows), pa.large_string())
+            size = pa.nulls(len(rows), pa.int64())
+            rows = rows.append_column("language", unknown).append_column("bytes_out", size)
+            account.add(rows.append_column("outcome", outcome))
+
+
+def write_documents(
+    runs: Runs, parts: list[Part], distinct: Distinct, verdicts: Verdicts, folder: Path, account: Account
+) -> None:
+    """Write documents, removed ones and places by ascending id, and account for every row."""
+    documents = {split: ShardWriter(folder / "documents" / split, DOCUMENT_SCHEMA) for split in SPLITS}
+    removed = ShardWriter(folder / "removed", REMOVED_SCHEMA)
+    places = ShardWriter(folder / LOGS / "places", PLACE_SCHEMA)
+    begin = 0
+    for part in progress(parts, doing="writing documents", unit="parts"):
+        rows, stays = read_settled(runs, part, _COLUMNS)
+        numbers = np.full(len(stays), -1)
+        numbers[stays] = np.arange(begin, begin + stays.sum())
+        begin += int(stays.sum())
+        places.add(rows.sort_by([("id", "ascending"), ("row", "ascending")]))
+        rows = _with_outcomes(rows, numbers, distinct, verdicts)
+        account.add(rows)
+        for split, writer in documents.items():
+            writer.add(rows.filter(pc.equal(rows["outcome"], split)))
+        gone = pc.invert(pc.is_in(rows["outcome"], pa.array(SPLITS)))
+        removed.add(rows.filter(gone).rename_columns({"outcome": "reason"}))
+    for writer in (*documents.values(), removed, places):
+        writer.close()
+
+
+def _with_outcomes(rows: pa.Table, numbers: np.ndarray, distinct: Distinct, verdicts: Verdicts) -> pa.Table:
+    """The rows with `outcome` (split or reason) and `detail`; numbers int64 [R], -1 for those that do not stay."""
+    outcomes = [_EXACT if reason is None else reason for reason in rows["reason"].to_pylist()]
+    details = rows["detail"].to_pylist()
+    names = rows["name"].to_pylist()
+    sources = rows["source"].to_pylist()
+    near = dict(_near(numbers, distinct, verdicts.removals))
+    original = 0
+    for row, number in enumerate(numbers.tolist()):
+        if number >= 0:
+            original = row
+            split = HELDOUT if verdicts.heldout[number] else TRAIN
+            outcomes[row], details[row] = (split, "") if verdicts.kept[number] else (_NEAR, near[number])
+        elif outcomes[row] == _EXACT:
+            named = f" ({names[original]})" if names[original] else ""
+            details[row] = f"the same text as one of {sources[original]}{named}"
+    kept = rows.drop_columns(["reason", "detail", "name"])
+    for name, values in (("outcome", outcomes), ("detail", details), ("provenance", [name or "" for name in names])):
+        if name in kept.column_names:
+            kept = kept.drop_columns([name])
+        kept = kept.append_column(name, pa.array(values, pa.string()))
+    return kept
+
+
+def _near(numbers: np.ndarray, distinct: Distinct, removals: Removals) -> Iterator[tuple[int, str]]:
+    """The near-duplicates among documents, and what they are near."""
+    chosen = numbers[numbers >= 0]
+    if len(chosen):
+        first, last = np.searchsorted(removals.removed, [chosen[0], chosen[-1] + 1])
+        for place in range(first, last):
+            kept = distinct.ids[removals.kept[place]].decode()
+            yield int(removals.removed[place]), f"similarity {removals.similarity[place]:.3f} to {kept}"
