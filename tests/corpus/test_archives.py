@@ -164,7 +164,7 @@ def test_a_crawl_is_curated_and_what_is_broken_is_set_aside(tmp_path: Path) -> N
     settings = {"sources": [{"name": "crawl", "path": str(path)}], "near_duplicates": {"enabled": False}}
     summary = curate(CurateConfiguration(**settings), tmp_path / "out")
     assert summary["documents"] == 2 and summary["quarantined"] == 1
-    assert '"line": 2' in (tmp_path / "out" / "quarantine.jsonl").read_text(encoding="utf-8")
+    assert '"line": 2' in (tmp_path / "out" / "logs" / "quarantine.jsonl").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------------------- books
