@@ -252,7 +252,7 @@ def test_an_archive_cut_short_is_set_aside_or_stops_a_strict_run(sources: Path, 
     cut.write_bytes(gzip.compress((sources / "good.jsonl").read_bytes())[:-30])
     given = ({"path": str(sources)}, {"path": str(cut)})
     curate(configuration(*given), tmp_path / "out")
-    assert "damaged or cut short" in (tmp_path / "out" / "quarantine.jsonl").read_text(encoding="utf-8")
+    assert "damaged or cut short" in (tmp_path / "out" / "logs" / "quarantine.jsonl").read_text(encoding="utf-8")
     with pytest.raises(UserError, match="damaged or cut short"):
         curate(configuration(given[1], strict=True), tmp_path / "strict")
 
