@@ -1,0 +1,1 @@
+"""The rows of benchmarks/corpus.py: one job of the corpus room each, beside its peer."""

@@ -1,0 +1,51 @@
+"""Real documents of about 3 kB for every row: passages of the sample texts in ../shared/data/text, read in place."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+TEXTS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
+BYTES_PER_DOCUMENT = 3000
+
+
+def passages(languages: tuple[str, ...], count: int) -> list[str]:
+    """`count` passages of whole lines, no two of which overlap, of the languages in turns.
+
+    Args:
+        languages: files of the guides and the stories (ISO 639-1).
+        count: how many; the benchmark ends where the texts hold fewer.
+    """
+    if not TEXTS.is_dir():
+        sys.exit("this benchmark reads ../shared/data/text, which is not there")
+    by_language = [_cut(_lines(language)) for language in languages]
+    found = [passage for each in zip(*by_language, strict=False) for passage in each]
+    found += [passage for each in by_language for passage in each[min(map(len, by_language)) :]]
+    if len(found) < count:
+        sys.exit(f"the texts hold {len(found)} passages in {', '.join(languages)}, not {count}")
+    return found[:count]
+
+
+def _lines(language: str) -> list[str]:
+    lines: list[str] = []
+    for path in sorted(TEXTS.glob(f"*/{language}.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for record in file:
+                lines += json.loads(record)["text"].splitlines()
+    # A line that stands in many documents would make strangers similar.
+    return list(dict.fromkeys(line for line in lines if line.strip()))
+
+
+def _cut(lines: list[str]) -> list[str]:
+    found: list[str] = []
+    gathered: list[str] = []
+    size = 0
+    for line in lines:
+        gathered.append(line)
+        size += len(line.encode()) + 1
+        if size >= BYTES_PER_DOCUMENT:
+            found.append("\n".join(gathered))
+            gathered, size = [], 0
+    return found
