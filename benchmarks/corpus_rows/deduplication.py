@@ -19,8 +19,8 @@ from corpus_rows.documents import passages
 from worker import Worker
 
 NAME = "deduplication"
-LANGUAGES = ("hi", "en", "de", "pl", "ta", "fr")
-DOCUMENTS, PLANTED, TURNS = 1500, 150, 5
+LANGUAGES = ("hi", "en", "de", "pl", "ta", "fr", "bn", "es", "mr", "te", "it", "nl", "pt", "ru", "kn", "gu", "ml", "pa")
+DOCUMENTS, PLANTED, TURNS = 2700, 300, 5
 SHINGLE = 5
 
 

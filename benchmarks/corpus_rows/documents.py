@@ -20,7 +20,7 @@ def passages(languages: tuple[str, ...], count: int) -> list[str]:
     """
     if not TEXTS.is_dir():
         sys.exit("this benchmark reads ../shared/data/text, which is not there")
-    by_language = [_cut(_lines(language)) for language in languages]
+    by_language = [_cut(lines_of(language)) for language in languages]
     found = [passage for each in zip(*by_language, strict=False) for passage in each]
     found += [passage for each in by_language for passage in each[min(map(len, by_language)) :]]
     if len(found) < count:
@@ -28,7 +28,8 @@ def passages(languages: tuple[str, ...], count: int) -> list[str]:
     return found[:count]
 
 
-def _lines(language: str) -> list[str]:
+def lines_of(language: str) -> list[str]:
+    """Different lines of a language's documents, in order."""
     lines: list[str] = []
     for path in sorted(TEXTS.glob(f"*/{language}.jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as file:

@@ -39,7 +39,7 @@ def run(documents: Path, folder: Path) -> functools.partial[list[str]]:
     distinct = find_distinct(runs, parts, SETTINGS, ledger.part("bands"), ENGINE)
     removed = near_duplicates(runs, parts, distinct, SETTINGS, ledger, ENGINE).removed
     writer = ShardWriter(folder / "documents", KEPT)
-    for numbers, rows in numbered(runs, parts, ("text",)):
+    for numbers, rows in numbered(runs, parts, ("name", "text")):
         gone = pc.is_in(pa.array(numbers), pa.array(removed))
         writer.add(rows.filter(pc.invert(gone)))
     writer.close()

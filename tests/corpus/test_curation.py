@@ -191,12 +191,12 @@ def test_what_is_at_once_in_memory_makes_no_difference(
     curated: Path, sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import vernacular.corpus.curation as curation
-    import vernacular.corpus.deduplication as deduplication
     import vernacular.corpus.reading as reading
     import vernacular.corpus.runs as runs
+    import vernacular.corpus.spill as spill
 
     monkeypatch.setattr(curation, "_COPIES_OF_A_PART", 1_000_000)
-    monkeypatch.setattr(deduplication, "_BYTES_TO_SORT", 10_000_000)
+    monkeypatch.setattr(spill, "_BYTES_TO_SORT", 10_000_000)
     monkeypatch.setattr(reading, "_BYTES_PER_RUN", 4000)
     monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 5)
     monkeypatch.setattr(runs, "_ROWS_PER_GROUP", 3)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from corpus_runs import run_of
 from vernacular.corpus.configuration import Engine, Heldout, NearDuplicates
 from vernacular.corpus.deduplication import find_distinct, near_duplicates
 from vernacular.corpus.distinct import read_settled
@@ -48,29 +49,6 @@ def removed(texts: list[str], folder: Path, files: int = 1, settings: NearDuplic
     of_id = {document_id(text): text for text in texts}
     text_at = [of_id[each.decode()] for each in distinct.ids]
     return {text_at[gone]: text_at[kept] for gone, kept in zip(found.removed, found.kept, strict=True)}
-
-
-def run_of(texts: list[str], settings: NearDuplicates, qualities: dict[str, float] | None = None) -> pa.Table:
-    """A run as assessment writes it, all of one source and language."""
-    array = pa.array(texts, pa.large_string())
-    bands = Shingles.of(array, settings).bands(settings, 0)
-    width = 8 * bands.shape[1]
-    unknown = pa.nulls(len(texts), pa.string())
-    columns = dict.fromkeys(("name", "reason", "detail", "label", "group", "script"), unknown)
-    lengths = pa.array([len(text) for text in texts], pa.int64())
-    return pa.table(
-        {
-            **columns,
-            "id": [document_id(text) for text in texts],
-            "text": array,
-            "language": ["und"] * len(texts),
-            "quality": pa.array([(qualities or {}).get(text) for text in texts], pa.float32()),
-            "order": pa.array([0] * len(texts), pa.int32()),
-            "bytes_in": lengths,
-            "length": lengths,
-            "bands": pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(texts), [None, pa.py_buffer(bands)]),
-        }
-    )
 
 
 @pytest.mark.parametrize("language", WORDS)

@@ -167,15 +167,17 @@ def _assessed(rows: pa.Table, configuration: CurateConfiguration, wanted: frozen
     found = pa.table(pa.RecordBatch.from_struct_array(assess(texts, stated, configuration, wanted)))
     rest = rows.drop_columns(["text", "stated", "problem", "file", "line"])
     table = pa.table([*rest.columns, *found.columns], names=[*rest.column_names, *found.column_names])
+    return with_bands(table, configuration) if configuration.near_duplicates.enabled else table
+
+
+def with_bands(rows: pa.Table, configuration: CurateConfiguration) -> pa.Table:
+    """The rows with the bands of their MinHash; what the filters remove has none and is compared with nothing."""
     near = configuration.near_duplicates
-    if not near.enabled:
-        return table
-    # What the filters remove is compared with nothing.
-    passed = pc.if_else(pc.is_null(table["reason"]), table["text"], "").combine_chunks()
+    passed = pc.if_else(pc.is_null(rows["reason"]), rows["text"], "").combine_chunks()
     bands = Shingles.of(passed, near).bands(near, configuration.seed)
     width = 8 * bands_of(near)[0]
     column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(bands), [None, pa.py_buffer(bands)])
-    return table.append_column("bands", column)
+    return rows.append_column("bands", column)
 
 
 def assess(

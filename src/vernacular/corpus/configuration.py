@@ -174,10 +174,12 @@ class PersonalData(Configuration):
 
 
 class ExactDuplicates(Configuration):
-    """What of equal pieces of text is removed. Of equal documents one always stays; the rest is by wish."""
+    """Of equal documents one stays; of equal paragraphs or lines too, by wish."""
 
-    paragraphs: bool = Field(False, description="of equal paragraphs (between blank lines) keep one in the corpus")
-    lines: bool = Field(False, description="of equal lines keep one in the corpus")
+    unit: Literal["document", "paragraph", "line"] = Field(
+        "document",
+        description="the smallest piece of text of which one stays in the corpus; paragraphs end at blank lines",
+    )
     minimum_characters: int = Field(
         30, ge=1, description="paragraphs and lines of fewer code points stay, however often they stand"
     )
@@ -248,7 +250,7 @@ class CurateConfiguration(Configuration):
     filters: Filters = Field(Filters(), description="rules that remove documents")
     repairs: Repairs = Field(Repairs(), description="lines that are cut out of texts")
     personal_data: PersonalData = Field(PersonalData(), description="personal data that is masked")
-    exact_duplicates: ExactDuplicates = Field(ExactDuplicates(), description="removal of equal paragraphs and lines")
+    exact_duplicates: ExactDuplicates = Field(ExactDuplicates(), description="removal of equal pieces of text")
     near_duplicates: NearDuplicates = Field(NearDuplicates(), description="near-duplicate removal")
     heldout: Heldout = Field(Heldout(), description="documents set aside for evaluation")
     strict: bool = Field(False, description="stop at the first broken record instead of setting it aside")

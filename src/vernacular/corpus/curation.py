@@ -1,6 +1,7 @@
 """Curation: from a recipe's sources to clean, deduplicated documents, with an account of every one.
 
 read → normalise → identify → measure → judge      sorted runs, task by task (assessment.py)
+→ repeated lines, where wished                 (repetition.py)
 → equal documents → near-duplicates            range by range of ids (distinct.py, deduplication.py)
 → held-out split → write, in order of ids      (this file, output.py)
 → report.json, which must balance              (report.py)
@@ -26,6 +27,7 @@ from vernacular.corpus.filters import check_names
 from vernacular.corpus.heldout import choose_heldout
 from vernacular.corpus.languages import canonical_language
 from vernacular.corpus.output import Verdicts, write_documents, write_quarantine
+from vernacular.corpus.repetition import drop_repeated
 from vernacular.corpus.report import HELDOUT, Account, funnel
 from vernacular.corpus.runs import Part, Runs
 from vernacular.corpus.sources import Found, find_files
@@ -94,6 +96,8 @@ def _curate(configuration: CurateConfiguration, found: Found, ledger: Ledger, fo
         broken = account.quarantined
         raise _empty(f"removed: broken record: {broken:,}" if broken else "the sources hold no documents")
     parts = runs.parts(engine.memory_bytes // _COPIES_OF_A_PART)
+    if configuration.exact_duplicates.unit != "document":
+        runs = Runs(drop_repeated(runs, parts, configuration, ledger))
     distinct = find_distinct(runs, parts, near, ledger.part("bands"), engine)
     removals = near_duplicates(runs, parts, distinct, near, ledger, engine) if near.enabled else Removals.together([])
     verdicts = _decide(distinct, removals, configuration)

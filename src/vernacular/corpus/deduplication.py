@@ -25,12 +25,10 @@ from vernacular.corpus.distinct import Distinct, Numbering, numbered
 from vernacular.corpus.engine import num_workers, spread
 from vernacular.corpus.runs import Part, Runs
 from vernacular.corpus.shingles import Shingles, address, bands_of, native
+from vernacular.corpus.spill import Spill, sorted_entries
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.ledger import Ledger
 from vernacular.foundation.progress import progress
-
-_BYTES_PER_ENTRY = 16  # a band's hash and its document's number
-_BYTES_TO_SORT = 4 * _BYTES_PER_ENTRY
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,15 @@ class Removals:
 def find_distinct(runs: Runs, parts: list[Part], settings: NearDuplicates, folder: Path, engine: Engine) -> Distinct:
     """Number the distinct documents, and spill their bands below `folder` on the way."""
     numbering = Numbering()
-    spill = _Spill.planned(folder, runs.num_rows, settings, engine)
+    spill = Spill.planned(folder, runs.num_rows * bands_of(settings)[0], engine)
     columns = ("length", "bands") if settings.enabled else ("length",)
     shown = progress(numbered(runs, parts, columns), doing="finding equal documents", total=len(parts), unit="parts")
     for _, rows in shown:
         numbers = numbering.add(rows)
         if settings.enabled:
-            spill.add(_bands(rows["bands"]), numbers)
+            bands = _bands(rows["bands"])
+            hashes = bands.ravel()
+            spill.add(hashes[hashes != 0], np.repeat(numbers, bands.shape[1])[hashes != 0])
     return numbering.distinct()
 
 
@@ -92,46 +92,14 @@ def near_duplicates(
 # ----------------------------------------------------------------------------------------------------------- buckets
 
 
-@dataclass(frozen=True)
-class _Spill:
-    """Entries (hash of a band, number of its document) on disk, those of similar hashes in one file."""
-
-    folder: Path
-    count: int
-
-    @classmethod
-    def planned(cls, folder: Path, num_documents: int, settings: NearDuplicates, engine: Engine) -> _Spill:
-        for stale in folder.iterdir():
-            stale.unlink()
-        size = num_documents * bands_of(settings)[0] * _BYTES_TO_SORT
-        return cls(folder, min(size // (engine.memory_bytes // 8) + 1, 4096))
-
-    def add(self, bands: np.ndarray, numbers: np.ndarray) -> None:
-        """Spill the bands (uint64 [D, bands]) of D documents."""
-        hashes = bands.ravel()
-        entries = np.stack([hashes, np.repeat(numbers.astype(np.uint64), bands.shape[1])], axis=1)
-        entries = entries[hashes != 0]
-        # The upper 32 bits, scaled: an even share of the hashes for each file, whatever their number.
-        places = (entries[:, 0] >> np.uint64(32)) * np.uint64(self.count) >> np.uint64(32)
-        order = np.argsort(places, kind="stable") if self.count > 1 else np.arange(len(places))
-        bounds = np.searchsorted(places[order], np.arange(self.count + 1))
-        for place in range(self.count):
-            with open(self.folder / f"{place:04d}.entries", "ab") as file:
-                entries[order[bounds[place] : bounds[place + 1]]].tofile(file)
-
-
 def _buckets(spilled: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Of each file of entries the buckets: ends int64 [buckets + 1], and members int64, documents that share a band."""
-    for path in progress(sorted(spilled.glob("*.entries")), doing="sorting bands", unit="files"):
-        entries = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
-        hashes = np.ascontiguousarray(entries[:, 0])
-        order = np.argsort(hashes)
-        hashes = hashes[order]
+    for hashes, numbers in sorted_entries(spilled, "sorting bands"):
         same = np.zeros(len(hashes) + 1, dtype=bool)
         same[1:-1] = hashes[1:] == hashes[:-1]
         shared = same[:-1] | same[1:]
         begins = np.flatnonzero(~same[:-1][shared])
-        yield np.append(begins, shared.sum()), entries[order, 1][shared].astype(np.int64)
+        yield np.append(begins, shared.sum()), numbers[shared]
 
 
 def _candidate_windows(spilled: Path, distinct: Distinct, engine: Engine) -> np.ndarray:
@@ -163,9 +131,9 @@ def _write_buckets(spilled: Path, folder: Path, windows: np.ndarray) -> None:
         for window in np.unique(of_bucket):
             chosen = of_bucket == window
             with open(folder / f"{window:05d}.sizes", "ab") as file:
-                sizes[chosen].tofile(file)
+                file.write(sizes[chosen].tobytes())
             with open(folder / f"{window:05d}.buckets", "ab") as file:
-                members[np.repeat(chosen, sizes)].tofile(file)
+                file.write(members[np.repeat(chosen, sizes)].tobytes())
 
 
 def _write_shingles(
@@ -189,7 +157,7 @@ def _write_shingles(
             }
             for name, values in columns.items():
                 with open(folder / f"{window:05d}.{name}", "ab") as file:
-                    values.tofile(file)
+                    file.write(values.tobytes())
 
 
 def _bands(column: pa.ChunkedArray) -> np.ndarray:

@@ -39,17 +39,23 @@ def read_settled(runs: Runs, part: Part, columns: tuple[str, ...] = ()) -> tuple
         The rows, with `columns` and those that decide; and bool [R]: which rows stay, the first of each id if it
         passed the filters.
     """
-    names = list(dict.fromkeys(["id", *_STANDING, *columns]))
-    rows = runs.read(part, names).combine_chunks()
-    if not rows.num_rows:
-        return rows, np.zeros(0, dtype=bool)
+    rows = _read(runs, part, columns)
+    order, stays = _order(rows)
+    return rows.take(pa.array(order)), stays
+
+
+def _read(runs: Runs, part: Part, columns: tuple[str, ...]) -> pa.Table:
+    return runs.read(part, list(dict.fromkeys(["id", *_STANDING, *columns]))).combine_chunks()
+
+
+def _order(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row of `read_settled` stands in `rows` (int64 [R]), and whether it stays (bool [R])."""
     ids = id_bytes(rows["id"])
     order = np.argsort(ids, kind="stable")
     again = np.zeros(len(order), dtype=bool)
     again[1:] = ids[order][1:] == ids[order][:-1]
     order = _settled(rows, order, again)
-    stays = ~again & pc.is_null(rows["reason"]).to_numpy()[order]
-    return rows.take(pa.array(order)), stays
+    return order, ~again & pc.is_null(rows["reason"]).to_numpy()[order]
 
 
 def _settled(rows: pa.Table, order: np.ndarray, again: np.ndarray) -> np.ndarray:
@@ -130,10 +136,11 @@ class Numbering:
 
 
 def numbered(runs: Runs, parts: list[Part], columns: tuple[str, ...]) -> Iterator[tuple[np.ndarray, pa.Table]]:
-    """The distinct documents of each part with their numbers (int64 [D]) and `columns`."""
+    """The distinct documents of each part: their numbers (int64 [D]), id, quality, language and `columns`."""
     begin = 0
     for part in parts:
-        rows, stays = read_settled(runs, part, columns)
-        rows = rows.filter(pa.array(stays))
+        rows = _read(runs, part, columns)
+        order, stays = _order(rows)
+        rows = rows.select(["id", "quality", "language", *columns]).take(pa.array(order[stays]))
         yield np.arange(begin, begin + rows.num_rows), rows
         begin += rows.num_rows

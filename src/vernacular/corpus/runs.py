@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from vernacular.foundation.files import atomic_path
 
 _ROWS_PER_GROUP = 512
+_REPEATING = ("source", "language", "script", "reason")
 _MOST_PARTS = 1 << 16  # four hexadecimal digits of an id
 
 
@@ -26,8 +27,9 @@ def write_run(rows: pa.Table, path: Path) -> None:
         pq.write_table(
             rows.sort_by("id"),
             temporary,
-            compression={name: "none" if name == "bands" else "zstd" for name in rows.column_names},
-            use_dictionary=[name for name in rows.column_names if name not in ("id", "text", "bands")],
+            compression={name: "none" if name == "bands" else "lz4" for name in rows.column_names},
+            use_dictionary=[name for name in _REPEATING if name in rows.column_names],
+            write_statistics=["id"],
             row_group_size=_ROWS_PER_GROUP,
         )
 
@@ -38,6 +40,9 @@ class Part:
 
     low: str
     high: str | None
+
+
+_ALL = Part("0000", None)
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,28 @@ class Runs:
         """In all runs."""
         return sum(run.metadata.num_rows for run in self._runs)
 
+    @property
+    def columns(self) -> list[str]:
+        """Of the rows."""
+        return list(self._runs[0].metadata.schema.to_arrow_schema().names)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all rows, before compression."""
+        groups = (run.metadata.row_group(group) for run in self._runs for group in range(run.metadata.num_row_groups))
+        return sum(group.total_byte_size for group in groups)
+
     def parts(self, bytes_at_once: int) -> list[Part]:
         """Ranges of ids that together are all, each with about so many bytes of rows at most."""
-        groups = (run.metadata.row_group(group) for run in self._runs for group in range(run.metadata.num_row_groups))
-        total = sum(group.total_byte_size for group in groups)
-        count = min(total // bytes_at_once + 1, _MOST_PARTS)
+        count = min(self.num_bytes // bytes_at_once + 1, _MOST_PARTS)
         bounds = [f"{_MOST_PARTS * part // count:04x}" for part in range(count)]
         return [Part(low, high) for low, high in zip(bounds, [*bounds[1:], None], strict=True)]
 
     def read(self, part: Part, columns: list[str]) -> pa.Table:
         """The rows of a part, in no particular order; `columns` must have `id`."""
         table = pa.concat_tables([run.read(part, columns) for run in self._runs])
+        if part == _ALL:
+            return table
         inside = pc.greater_equal(table["id"], part.low)
         if part.high is not None:
             inside = pc.and_(inside, pc.less(table["id"], part.high))

@@ -1,0 +1,55 @@
+"""Pairs of a hash and a document's number, too many for memory: on disk by ranges of hashes, each sorted on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vernacular.corpus.configuration import Engine
+from vernacular.foundation.progress import progress
+
+_BYTES_TO_SORT = 64  # an entry of 16 bytes, its place in the order, and both once more in that order
+_MOST_FILES = 1024
+
+
+@dataclass(frozen=True)
+class Spill:
+    """Files of entries, those of similar hashes in one.
+
+    Attributes:
+        folder: where they lie.
+        count: how many there are.
+    """
+
+    folder: Path
+    count: int
+
+    @classmethod
+    def planned(cls, folder: Path, num_entries: int, engine: Engine) -> Spill:
+        """As many files as make each small enough to be sorted in an eighth of the memory; what lay there goes."""
+        for stale in folder.iterdir():
+            stale.unlink()
+        return cls(folder, min(num_entries * _BYTES_TO_SORT // (engine.memory_bytes // 8) + 1, _MOST_FILES))
+
+    def add(self, hashes: np.ndarray, numbers: np.ndarray) -> None:
+        """Spill entries: uint64 [E], int64 [E]."""
+        entries = np.stack([hashes, numbers.astype(np.uint64)], axis=1)
+        # The upper 32 bits, scaled: an even share of the hashes for each file, whatever their number.
+        places = (hashes >> np.uint64(32)) * np.uint64(self.count) >> np.uint64(32)
+        order = np.argsort(places, kind="stable") if self.count > 1 else np.arange(len(places))
+        bounds = np.searchsorted(places[order], np.arange(self.count + 1))
+        for place in range(self.count):
+            with open(self.folder / f"{place:04d}.entries", "ab") as file:
+                file.write(entries[order[bounds[place] : bounds[place + 1]]].tobytes())
+
+
+def sorted_entries(folder: Path, doing: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each file the hashes (uint64 [E]), ascending, and the documents' numbers (int64 [E])."""
+    for path in progress(sorted(folder.glob("*.entries")), doing=doing, unit="files"):
+        entries = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
+        hashes = np.ascontiguousarray(entries[:, 0])
+        order = np.argsort(hashes)
+        yield hashes[order], entries[order, 1].astype(np.int64)
