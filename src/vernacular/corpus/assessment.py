@@ -8,7 +8,9 @@ ledger is not assessed again, though its files are read again to find where the 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -38,6 +40,9 @@ _BYTES_PER_TASK = 64 << 20
 _FILES_PER_TASK = 1000
 # A large file is read by so many workers at most: each reads all of it, and assesses its share of the runs.
 _MOST_READERS = 8
+_SECONDS_BETWEEN_LOOKS = 0.5
+# Formats in which a file is about as large as its text.
+_PLAIN = ("text", "markdown", "jsonl", "csv", "tsv")
 
 _ASSESSED = pa.struct(
     [
@@ -90,12 +95,32 @@ def assess_sources(
     tasks = list(_tasks(files, num_workers(configuration.engine)))
     work = functools.partial(assess_task, configuration=configuration, wanted=wanted, ledger=ledger)
     tally = Tally()
-    with progress(doing="reading documents", total=total_bytes(files) or None, unit="B") as bar:
-        for task, pieces in zip(tasks, spread(work, tasks, configuration.engine), strict=True):
+    with _shown(ledger, files):
+        for pieces in spread(work, tasks, configuration.engine):
             for source, (records, size) in pieces.items():
                 tally.add(source, records, size)
-            bar.update(total_bytes(task.files) // task.shares)
     return sorted(ledger.part("runs").glob("*.parquet")), tally
+
+
+@contextmanager
+def _shown(ledger: Ledger, files: list[SourceFile]) -> Iterator[None]:
+    """A bar of the text that is assessed, in bytes; the ledger tells, whichever process did it."""
+    plain = all(file.compression is None and file.format in _PLAIN for file in files)
+    done, known = threading.Event(), set[str]()
+    with progress(doing="reading documents", total=total_bytes(files) if plain else None, unit="B") as bar:
+
+        def follow() -> None:
+            while not done.wait(_SECONDS_BETWEEN_LOOKS):
+                for facts in ledger.facts("run-", known):
+                    bar.update(sum(size for _, size in facts.values()))
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            done.set()
+            follower.join()
 
 
 def _tasks(files: list[SourceFile], workers: int) -> Iterator[Task]:

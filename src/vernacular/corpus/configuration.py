@@ -222,7 +222,9 @@ class Engine(Configuration):
 
     runner: Literal["native", "ray"] = Field("native", description="native: this machine; ray: a Ray cluster")
     address: str | None = Field(None, description="of the Ray cluster; null: the one at hand, or one on this machine")
-    workers: int | None = Field(None, ge=1, description="processes; null: one per core (ray: per core of the cluster)")
+    workers: int | None = Field(
+        None, ge=1, description="processes; null: one per core, as far as memory allows (ray: per core of the cluster)"
+    )
     memory: str = Field("8GB", pattern=_MEMORY, description="what all processes on a machine may take together")
 
     @property

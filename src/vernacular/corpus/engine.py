@@ -36,8 +36,11 @@ def num_workers(settings: Engine) -> int:
         UserError: the memory allowed is too little for them.
         MachineError: Ray is asked for and not installed.
     """
-    workers = settings.workers or (_cores_of_cluster(settings) if settings.runner == "ray" else usable_cores())
-    if settings.runner == "native" and workers * _BYTES_PER_WORKER > settings.memory_bytes:
+    if settings.runner == "ray":
+        return settings.workers or _cores_of_cluster(settings)
+    fitting = settings.memory_bytes // _BYTES_PER_WORKER
+    workers = settings.workers or max(min(usable_cores(), fitting), 1)
+    if workers > fitting:
         raise UserError(
             f"{settings.memory} of memory are too little for {workers} processes of about 0.5 GB",
             where="engine.memory",

@@ -6,9 +6,8 @@ whose files are not what was entered, is done again.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +62,13 @@ class Ledger:
         write_json(self._entry(piece), {"files": checksums, "facts": dict(facts)})
         return dict(facts)
 
-    def entries(self) -> int:
-        """How many pieces are entered."""
+    def facts(self, prefix: str, known: set[str]) -> Iterator[dict[str, Any]]:
+        """The facts about pieces whose names begin so and are not `known` yet; they are afterwards."""
         folder = self.folder / _ENTRIES
-        return sum(not entry.name.startswith(".") for entry in os.scandir(folder)) if folder.is_dir() else 0
+        for path in folder.glob(f"{prefix}*.json") if folder.is_dir() else ():
+            if path.name not in known:
+                known.add(path.name)
+                yield dict(read_json(path)["facts"])
 
     def discard(self) -> None:
         """Remove everything."""
