@@ -1,10 +1,12 @@
 """Training tokens per processor second, and peak memory, ours beside transformers, litgpt and TRL.
 
 Every program trains in a process of its own on one thread, on the same tokens from the same weights: float32 weights,
-products in bfloat16, AdamW with clipped gradients. They take turns of some steps; a figure is the median of five turns.
-Programs that share weights must show the same losses, or nothing is measured.
+products in bfloat16, AdamW with clipped gradients. They take turns of a step; a figure is the median of five turns.
+Programs that share weights must show the same losses, or nothing is measured. TRL packs rows of its own, so it is held
+to the loss of the first step alone; litgpt's mixture has weights of its own and is held to nothing.
 
     python benchmarks/training.py --peers PYTHON --trl PYTHON
+    python benchmarks/training.py --peers PYTHON --rows dense mixture
     python benchmarks/training.py --smoke
 
 The first PYTHON belongs to an environment with `pip install litgpt==0.5.9 transformers`, the second to one with
@@ -24,6 +26,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +35,12 @@ import torch
 
 from random_weights import SIZES, write_weights
 from vernacular.foundation.machine import describe_machine
+from vernacular.models.weights import read_config
+from vernacular.training.throughput import training_flops_per_token
 from worker import Worker
 
 TURNS = 5
-STEPS = 2
+STEPS = 1
 ROWS, TOKENS = 8, 512
 WIDE_VOCABULARY = 128_000
 LEARNING_RATE = 3e-4
@@ -69,20 +74,42 @@ TOY = {
 TOY_MPT = {**TOY, "num_key_value_heads": 4, "intermediate_size": 128}
 
 
+class Held(Enum):
+    """Which of its losses a program must share with ours."""
+
+    ALL_LOSSES = "the same rows from the same weights"
+    FIRST_LOSS = "the same weights, rows of its own"
+    NOTHING = "weights of its own"
+
+
 @dataclass(frozen=True)
 class Program:
     """A worker script, and the interpreter it runs in.
 
     Attributes:
         goal: what ours is to be, times this program's figure.
-        shares_weights: whether its losses are to be ours.
+        held_to: which of its losses are to be ours.
     """
 
     script: str
     python: str = sys.executable
     compiled: bool = False
     goal: float | None = None
-    shares_weights: bool = True
+    held_to: Held = Held.ALL_LOSSES
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a decoder, and who trains it.
+
+    Attributes:
+        conversations: whether it learns conversations of many lengths, packed, rather than full rows.
+    """
+
+    what: str
+    size: Mapping[str, Any]
+    programs: Mapping[str, Program]
+    conversations: bool = False
 
 
 class Training(Worker):
@@ -115,17 +142,18 @@ class Scale:
         return small | ({"num_experts": 4, "experts_per_token": 2} if "num_experts" in size else {})
 
 
-def write_job(folder: Path, size: Mapping[str, Any], scale: Scale, *, conversations: bool = False) -> dict[str, Any]:
-    """Weights and tokens that all programs of a row are given."""
-    shape = scale.shape(size)
+def write_job(folder: Path, row: Row, scale: Scale) -> dict[str, Any]:
+    """Weights and tokens that all programs of a row are given, and the tokens that one sees at most, on average."""
+    shape = scale.shape(row.size)
     SIZES["benchmark"] = shape
     weights = write_weights(folder, "benchmark", initializer_range=0.02)
     numbers = np.random.default_rng(0)
     # Ids beyond the tokenizer's special ones; the steps of all turns and of the warm-up.
-    rows = (scale.turns + 1) * scale.steps * scale.rows
-    if conversations:
+    rows, context = (scale.turns + 1) * scale.steps * scale.rows, float(scale.tokens)
+    if row.conversations:
         shortest, longest = (min(length, scale.tokens) for length in CONVERSATION_TOKENS)
         lengths = numbers.integers(shortest, longest, size=rows * (2 * scale.tokens) // (shortest + longest) + 64)
+        context = float((lengths**2).sum() / lengths.sum())
         batches = folder / "conversations.npz"
         np.savez(batches, ids=numbers.integers(10, shape["vocab_size"], size=lengths.sum()), lengths=lengths)
     else:
@@ -137,6 +165,7 @@ def write_job(folder: Path, size: Mapping[str, Any], scale: Scale, *, conversati
         "batches": str(batches),
         "rows": scale.rows,
         "tokens": scale.tokens,
+        "context": context,
         "precision": "bfloat16",
         "threads": 1,
         "learning_rate": LEARNING_RATE,
@@ -176,52 +205,64 @@ def take_turns(programs: Mapping[str, Program], job: Mapping[str, Any], scale: S
 def check_losses(programs: Mapping[str, Program], losses: Mapping[str, Sequence[float]]) -> None:
     """Refuse figures of programs that do not compute the same."""
     for name, program in programs.items():
-        worst = max(abs(a - b) for a, b in zip(losses["ours"], losses[name], strict=True))
-        if program.shares_weights and worst > SAME_LOSS:
+        pairs = list(zip(losses["ours"], losses[name], strict=True))
+        held = {Held.ALL_LOSSES: pairs, Held.FIRST_LOSS: pairs[:1], Held.NOTHING: []}[program.held_to]
+        worst = max((abs(ours - theirs) for ours, theirs in held), default=0.0)
+        if worst > SAME_LOSS:
             raise SystemExit(f"the losses of {name} differ from ours by up to {worst:.3f}: {losses[name]}")
 
 
-def lines(what: str, programs: Mapping[str, Program], job: Mapping[str, Any], scale: Scale) -> Iterator[dict[str, Any]]:
+def lines(row: Row, job: Mapping[str, Any], scale: Scale, product_flops: float) -> Iterator[dict[str, Any]]:
     """One line for each program of a row, with how many times its figure ours is."""
-    figures = take_turns(programs, job, scale)
+    figures = take_turns(row.programs, job, scale)
+    useful = training_flops_per_token(read_config(Path(job["weights"])), round(job["context"]))
     for name, figure in figures.items():
-        line: dict[str, Any] = {"what": what, "program": name, **figure}
+        line: dict[str, Any] = {"what": row.what, "program": name, **figure}
+        line["of the product's FLOP/s"] = useful * figure["tokens_per_processor_second"] / product_flops
         if name != "ours":
             ours = figures["ours"]
             line["ours ×"] = ours["tokens_per_processor_second"] / figure["tokens_per_processor_second"]
             line["our memory ×"] = ours["peak_bytes"] / figure["peak_bytes"]
-            line["goal"] = programs[name].goal
+            line["goal"] = row.programs[name].goal
         yield line
 
 
-def measure(peers: str | None, trl: str | None, scale: Scale) -> Iterator[dict[str, Any]]:
-    """All rows of the table, one by one."""
-    yield {"what": "machine", **describe_machine(), "product_flops_per_second": product_rate(scale)}
-    ours = {"ours": Program("our_training_worker.py")}
-    theirs = "transformers_training_worker.py"
+def table(peers: str | None, trl: str | None) -> dict[str, Row]:
+    """All rows, by the names that `--rows` takes."""
+    hugging_face, lightning = "transformers_training_worker.py", "litgpt_training_worker.py"
     python = peers or sys.executable
-    dense, mixture = dict(SIZES["70M"]), dict(SIZES["MoE 85M"])
-    with_peers: dict[str, dict[str, Program]] = {"dense": {}, "mixture": {}}
+
+    def beside(goal: float | None, **others: Program) -> dict[str, Program]:
+        ours = Program("our_training_worker.py")
+        return {"ours": ours, "transformers": Program(hugging_face, python, goal=goal), **others}
+
+    dense, mixture = SIZES["70M"], SIZES["MoE 85M"]
+    compiled: dict[str, Program] = {}
+    blended: dict[str, Program] = {}
     if peers:
-        with_peers["dense"] = {
-            "transformers compiled": Program(theirs, peers, compiled=True, goal=1.15),
-            "litgpt compiled": Program("litgpt_training_worker.py", peers, compiled=True, goal=1.15),
-        }
-        with_peers["mixture"] = {"litgpt": Program("litgpt_training_worker.py", peers, goal=1.4, shares_weights=False)}
-    rows = {
-        "dense 70M": (dense, with_peers["dense"], 1.15),
-        "MoE 85M": (mixture, with_peers["mixture"], 1.4),
-        "MPT 54M": (MPT, {}, 1.2),
-        "dense, vocabulary of 128k, for its memory (goal × 0.5)": ({**dense, "vocab_size": WIDE_VOCABULARY}, {}, None),
+        compiled["transformers compiled"] = Program(hugging_face, peers, compiled=True, goal=1.15)
+        compiled["litgpt compiled"] = Program(lightning, peers, compiled=True, goal=1.15)
+        blended["litgpt"] = Program(lightning, peers, goal=1.4, held_to=Held.NOTHING)
+    tuning = {"ours": Program("our_training_worker.py")}
+    if trl:
+        tuning["TRL"] = Program("trl_training_worker.py", trl, goal=3.0, held_to=Held.FIRST_LOSS)
+    wide = {**dense, "vocab_size": WIDE_VOCABULARY}
+    return {
+        "dense": Row("dense 70M", dense, beside(1.15, **compiled)),
+        "mixture": Row("MoE 85M", mixture, beside(1.4, **blended)),
+        "mpt": Row("MPT 54M", MPT, beside(1.2)),
+        "memory": Row("dense, vocabulary of 128k, for its memory (goal × 0.5)", wide, beside(None)),
+        "fine-tuning": Row("fine-tuning, packed, real tokens", dense, tuning, conversations=True),
     }
-    for what, (size, others, goal) in rows.items():
+
+
+def measure(rows: Sequence[Row], scale: Scale) -> Iterator[dict[str, Any]]:
+    """The rows of the table, one by one."""
+    product_flops = product_rate(scale)
+    yield {"what": "machine", **describe_machine(), "product_flops_per_second": product_flops}
+    for row in rows:
         with tempfile.TemporaryDirectory() as folder:
-            programs = {**ours, "transformers": Program(theirs, python, goal=goal), **others}
-            yield from lines(what, programs, write_job(Path(folder), size, scale), scale)
-    with tempfile.TemporaryDirectory() as folder:
-        job = write_job(Path(folder), dense, scale, conversations=True)
-        with_trl = {"TRL": Program("trl_training_worker.py", trl, goal=3.0, shares_weights=False)} if trl else {}
-        yield from lines("fine-tuning, packed, real tokens", {**ours, **with_trl}, job, scale)
+            yield from lines(row, write_job(Path(folder), row, scale), scale, product_flops)
 
 
 def product_rate(scale: Scale) -> float:
@@ -243,9 +284,11 @@ def main() -> None:
     parser.add_argument("--trl", metavar="PYTHON", help="an interpreter whose environment has TRL")
     parser.add_argument("--smoke", action="store_true", help="toy sizes: whether it works")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument("--rows", nargs="+", choices=table(None, None), help="only these rows of the table")
     arguments = parser.parse_args()
     scale = Scale(1, 1, 2, 48, toy=True) if arguments.smoke else Scale(TURNS, STEPS, ROWS, TOKENS, toy=False)
-    for line in measure(arguments.peers, arguments.trl, scale):
+    rows = table(arguments.peers, arguments.trl)
+    for line in measure([rows[name] for name in arguments.rows or rows], scale):
         if arguments.json:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         else:

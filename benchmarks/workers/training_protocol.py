@@ -30,6 +30,7 @@ class Job:
         batches: .npy, ids [steps, rows, T + 1]; or, to fine-tune, .npz of conversations' `ids` and `lengths`.
         rows: rows of a step.
         tokens: T.
+        context: tokens of the document that a token belongs to, on average.
         precision: float32 or bfloat16 (float32 weights, products in bfloat16).
         threads: of the processor.
         compiled: whether the program compiles its model; ours never does.
@@ -40,6 +41,7 @@ class Job:
     batches: Path
     rows: int
     tokens: int
+    context: float
     precision: str
     threads: int
     compiled: bool
