@@ -196,6 +196,15 @@ def test_a_leak_would_be_seen(language: str, held_out: HeldOut) -> None:
         assert held_out.leaked(f"({day.isoformat()})")
 
 
+def test_conversations_weigh_what_is_asked_one_after_the_other_in_every_language() -> None:
+    settings = SMALL.model_copy(update={"weights": ("high", "low"), "conversations": 60})
+    made = list(generate(settings).conversations())
+    for language in LANGUAGES:
+        weights = [conversation["weight"] for conversation in made if conversation["language"] == language]
+        assert weights == ["high", "low"] * 10
+    assert all("weight" not in conversation for conversation in generate(SMALL).conversations())
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_conversation_mentions_a_territory_that_is_asked_about(
     language: str, documents: list[dict[str, Any]], conversations: list[dict[str, Any]], held_out: HeldOut

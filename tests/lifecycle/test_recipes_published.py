@@ -9,39 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from published_shapes import BEGINS_WITH
 from vernacular.lifecycle.estimate import decoder_shape
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.schedule import Course, learning_rate
 
-MISTRAL = {
-    "model_type": "mistral",
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "intermediate_size": 14336,
-    "rms_norm_eps": 1e-5,
-    "hidden_act": "silu",
-    "sliding_window": 4096,
-    "tie_word_embeddings": False,
-}
-# Weights that a recipe begins with: what their config.json says, beside the above.
-BEGINS_WITH: dict[str, dict[str, Any]] = {
-    "nemo": {
-        "hidden_size": 5120,
-        "num_hidden_layers": 40,
-        "vocab_size": 131072,
-        "max_position_embeddings": 1024000,
-        "rope_theta": 1e6,
-    },
-    "mistral": {
-        "hidden_size": 4096,
-        "num_hidden_layers": 32,
-        "vocab_size": 32000,
-        "max_position_embeddings": 8192,
-        "rope_theta": 1e4,
-    },
-}
 ALL_WEIGHTS = {
     "param-1": 2_860_648_448,
     "krutrim-1": 7_345_967_616,
@@ -200,7 +173,7 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (place / "text" / "one.txt").write_text("Dzień dobry. नमस्ते। Good morning.\n", encoding="utf-8")
     for name, config in BEGINS_WITH.items():
         (place / name).mkdir()
-        (place / name / "config.json").write_text(json.dumps({**MISTRAL, **config}), encoding="utf-8")
+        (place / name / "config.json").write_text(json.dumps(config), encoding="utf-8")
     text = str(place / "text")
     given = dict.fromkeys(("corpus", "corpus_2", "conversations", "conversations_2"), text)
     return given | {name: str(place / name) for name in BEGINS_WITH}

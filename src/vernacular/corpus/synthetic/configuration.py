@@ -37,6 +37,9 @@ class SyntheticConfiguration(Configuration):
     languages: tuple[Language, ...] = Field(("hi", "pl", "en"), min_length=1, description="ISO 639-1 codes")
     documents: int = Field(6000, ge=60, description="documents of all languages together, noise included")
     conversations: int = Field(6000, ge=30, description="conversations of all languages together")
+    weights: tuple[Literal["high", "medium", "low"], ...] = Field(
+        (), description="what conversations weigh in the loss, one after the other; without it, all weigh 1"
+    )
     items: int = Field(200, ge=1, le=200, description="held-out items of each task")
     noise: NoiseShares = Field(NoiseShares(), description="shares of the kinds of noise")
 

@@ -58,19 +58,21 @@ class SyntheticCorpus:
             yield record
 
     def conversations(self) -> Iterator[Record]:
-        """Conversations with the keys `id`, `language` and `messages`, the languages in turn."""
-        languages = self.configuration.languages
+        """Conversations, the languages in turn, with the keys `id`, `language`, `messages` and, if set, `weight`."""
+        languages, weights = self.configuration.languages, self.configuration.weights
         writers = [
             ConversationWriter(language, self._held_out, self._random(f"conversations:{language}"))
             for language in languages
         ]
         for number in range(self.configuration.conversations):
-            writer = writers[number % len(writers)]
-            yield {
+            turn, place = divmod(number, len(writers))
+            writer = writers[place]
+            record = {
                 "id": f"synthetic-{writer.language}-{number:06d}",
                 "language": writer.language,
                 "messages": writer.write(),
             }
+            yield record | ({"weight": weights[turn % len(weights)]} if weights else {})
 
     def write_tasks(self, folder: Path) -> list[str]:
         """Write every task's NAME.yaml and NAME.jsonl, and `questions.jsonl`, into `folder`; returns the names."""
