@@ -101,6 +101,8 @@ class DenseAttend:
 
     def _reaches_past(self, window: int) -> bool:
         """Whether some token stands so late that the window hides a key from it."""
+        if self._cache is None and self._positions_BT.shape[1] <= window:
+            return False  # known without asking the positions, which on a GPU means to wait for it
         return bool(self._positions_BT.max() >= window)
 
     def _bias(self, heads: Heads, dtype: torch.dtype) -> Tensor:

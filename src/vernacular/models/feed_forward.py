@@ -140,6 +140,10 @@ class ExpertFeedForward(nn.Module):
 
 def grouped_product(x_MI: Tensor, weights_EOI: Tensor, counts_E: Tensor) -> Tensor:
     """Multiply consecutive groups of rows, `counts_E` long, each with its own matrix, transposed: [M, O]."""
+    if x_MI.is_cuda and torch.is_autocast_enabled("cuda"):
+        # Autocast knows plain products; to this one its dtype must be given.
+        dtype = torch.get_autocast_dtype("cuda")
+        x_MI, weights_EOI = x_MI.to(dtype), weights_EOI.to(dtype)
     if x_MI.is_cuda and x_MI.dtype == torch.bfloat16:
         ends_E = counts_E.cumsum(0, dtype=torch.int32)
         return functional.grouped_mm(x_MI, weights_EOI.transpose(-2, -1), offs=ends_E)
