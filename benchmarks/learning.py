@@ -14,6 +14,7 @@ FOLDER holds text, such as ../shared/data/text/pratham_books: children's stories
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import sys
@@ -48,7 +49,8 @@ LATE = 1.01
 def prepare(text: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], float]:
     """The job of both programs, and the held-out bytes that there are for each held-out target."""
     words = [f"corpus={text}", *overrides]
-    artifacts = run(RECIPE, words, out=folder, until="tokens")
+    with contextlib.redirect_stdout(sys.stderr):
+        artifacts = run(RECIPE, words, out=folder, until="tokens")
     stage = load_recipe(RECIPE, words).stages["base"]
     assert isinstance(stage, Pretrain)
     assert stage.model is not None
