@@ -14,8 +14,8 @@ from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.trainer import Trainer
 
-# Two short runs tell how many steps fit into the time; a little is left for what they do not see.
-TRIAL_STEPS = 40
+# After one to warm up, two short runs tell how many steps fit into the time; a little is left for what they do not see.
+TRIAL_STEPS = (20, 40, 120)
 OF_THE_TIME = 0.97
 EVERYTHING = 1 << 40
 
@@ -46,9 +46,9 @@ def main() -> None:
 
     def learn(lesson: Lesson) -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
-            few = seconds_of(trainer(TRIAL_STEPS, f"{folder}/few"))
-            many = seconds_of(trainer(2 * TRIAL_STEPS, f"{folder}/many"))
-            once, each = 2 * few - many, (many - few) / TRIAL_STEPS
+            _, few, many = (seconds_of(trainer(steps, f"{folder}/{steps}")) for steps in TRIAL_STEPS)
+            each = (many - few) / (TRIAL_STEPS[2] - TRIAL_STEPS[1])
+            once = max(0.0, few - TRIAL_STEPS[1] * each)
             steps = int((OF_THE_TIME * lesson.seconds - once) / each)
             whole = trainer(steps, f"{folder}/whole")
             seconds = seconds_of(whole)
