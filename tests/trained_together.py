@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,6 +67,19 @@ def refusal(changes: dict[str, Any], tokens: Path, folder: Path) -> str:
     except UserError as error:
         return str(error)
     raise AssertionError("not refused")
+
+
+def train_with_a_slow_disk(slow: int, tokens: Path, folder: Path) -> None:
+    """One rank takes half a second to read its rows."""
+    genuine = PackedRows.batch
+
+    def batch(self: PackedRows, indices: list[int]) -> Batch:
+        if this_process().rank == slow:
+            time.sleep(0.5)
+        return genuine(self, indices)
+
+    with patch.object(PackedRows, "batch", batch):
+        train("dense", {"steps": 3}, tokens, folder)
 
 
 def train_until(step: int, model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:

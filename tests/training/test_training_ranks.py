@@ -11,7 +11,10 @@ from safetensors.torch import load_file
 
 import trained_together
 from crew import Crew
+from vernacular.parallel.configuration import ParallelConfiguration
+from vernacular.parallel.mesh import open_mesh
 from vernacular.training.metrics import read_metrics
+from vernacular.training.stragglers import Stragglers
 
 # In float32. A loss or a norm is a sum of thousands of terms in another order; AdamW divides a weight's gradient by its
 # own size, so the rounding of a small gradient shows in the weight.
@@ -182,3 +185,14 @@ def test_a_probe_sees_the_whole_model_on_the_first_rank(hire: Hire, tokens: Path
     spread, alone = ([line.get("head/norm") for line in read_metrics(tmp_path / name)] for name in ("spread", "alone"))
     assert [value is None for value in alone] == [True, True, False, True, True, False]
     assert spread[2::3] == pytest.approx(alone[2::3], rel=1e-6)
+
+
+@pytest.mark.distributed
+def test_a_rank_that_holds_the_others_up_is_named(hire: Hire, tokens: Path, tmp_path: Path) -> None:
+    hire(2).run(trained_together.train_with_a_slow_disk, 1, tokens, tmp_path)
+    lines = read_metrics(tmp_path)
+    assert [line["slowest_rank"] for line in lines] == [1, 1, 1]
+    assert all(line["slowest_over_median"] > 1.5 for line in lines)
+    stragglers = Stragglers(open_mesh(ParallelConfiguration()))
+    assert [stragglers.warning(line) for line in lines[:2]] == [None, None], "not before it lasts"
+    assert "rank 1 is slow" in (stragglers.warning(lines[2]) or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 import torch
@@ -76,8 +77,9 @@ def find_peak(precision: str, device: torch.device, threads: int = 1) -> Peak | 
     return None
 
 
+@cache
 def _measure_product(precision: str) -> float:
-    """Operations a second of one thread's own time: other programs on the machine do not lower it."""
+    """Operations a second of one thread's own time: other programs do not lower it. Measured once."""
     side, threads = _MEASURED_SIDE, torch.get_num_threads()
     matrix = torch.ones(side, side, dtype=getattr(torch, precision))
     torch.set_num_threads(1)
