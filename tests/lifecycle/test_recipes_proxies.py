@@ -34,6 +34,7 @@ SCALED = {
         *("model", "sequence_length", "batch_tokens", "micro_batch_tokens", "steps", "heldout_every"),
         *("checkpoint_every", "optimiser.learning_rate", "optimiser.final_learning_rate", "optimiser.warmup_steps"),
         *("optimiser.power.amplitude", "optimiser.mup.base_width"),
+        *("parallel", "checkpoint_async"),  # of the machine, not of the model: a proxy is one process's
     },
     "evaluate": set(),
     "publish": {"title", "licence", "description", "intended_use", "limitations"},
