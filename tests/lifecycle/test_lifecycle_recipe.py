@@ -110,8 +110,8 @@ def test_the_schema_knows_every_verb_and_describes_every_key() -> None:
         if "const" in definition.get("properties", {}).get("do", {})
     }
     assert verbs == {
-        "curate", "train-tokenizer", "extend-tokenizer", "trim-tokenizer", "tokenize", "change-tokenizer",
-        "pretrain", "sft", "evaluate", "publish",
+        "curate", "train-quality", "train-tokenizer", "extend-tokenizer", "trim-tokenizer", "tokenize",
+        "change-tokenizer", "pretrain", "sft", "evaluate", "publish",
     }  # fmt: skip
     for name, definition in schema["$defs"].items():
         for key, property_ in definition.get("properties", {}).items():

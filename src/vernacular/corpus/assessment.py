@@ -27,6 +27,7 @@ from vernacular.corpus.filters import verdicts
 from vernacular.corpus.identification import Identified, identify
 from vernacular.corpus.languages import canonical_language, scripts_of
 from vernacular.corpus.normalisation import normalise
+from vernacular.corpus.quality.grading import grade
 from vernacular.corpus.reading import Tally, read_runs
 from vernacular.corpus.repairs import repair
 from vernacular.corpus.runs import write_run
@@ -224,12 +225,15 @@ def assess(
             reasons[index], details[index] = "empty", "no text is left after normalisation and repair"
         elif reasons[index] != "broken_encoding" and (unwanted := _unwanted(found, index, wanted)):
             reasons[index], details[index] = "wrong_language", unwanted
+    quality = pa.nulls(len(values), pa.float32())
+    if configuration.quality is not None:
+        quality = grade(texts, found.languages, reasons, details, configuration.quality)
     columns = [
         texts,
         pa.array([document_id(value) for value in values], pa.string()),
         pa.array(found.languages, pa.large_string()),
         pa.array(found.scripts, pa.large_string()),
-        pa.nulls(len(values), pa.float32()),
+        quality,
         pa.array(reasons, pa.large_string()),
         pa.array(details, pa.large_string()),
         pc.binary_length(texts).cast(pa.int64()),

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from vernacular.corpus.quality.configuration import QualityFilter
 from vernacular.corpus.synthetic.configuration import SyntheticConfiguration
 from vernacular.foundation.configuration import Configuration
 
@@ -252,6 +253,7 @@ class CurateConfiguration(Configuration):
     filters: Filters = Field(Filters(), description="rules that remove documents")
     repairs: Repairs = Field(Repairs(), description="lines that are cut out of texts")
     personal_data: PersonalData = Field(PersonalData(), description="personal data that is masked")
+    quality: QualityFilter | None = Field(None, description="the classifier that grades documents, and what it keeps")
     exact_duplicates: ExactDuplicates = Field(ExactDuplicates(), description="removal of equal pieces of text")
     near_duplicates: NearDuplicates = Field(NearDuplicates(), description="near-duplicate removal")
     heldout: Heldout = Field(Heldout(), description="documents set aside for evaluation")

@@ -35,11 +35,13 @@ from vernacular.lifecycle.stages.pretrain import Pretrain
 from vernacular.lifecycle.stages.publish import Publish
 from vernacular.lifecycle.stages.sft import Sft
 from vernacular.lifecycle.stages.tokenize import Tokenize
+from vernacular.lifecycle.stages.train_quality import TrainQuality
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
 from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
 
 AnyStage = Annotated[
     Curate
+    | TrainQuality
     | TrainTokenizer
     | ExtendTokenizer
     | TrimTokenizer
@@ -53,6 +55,7 @@ AnyStage = Annotated[
 ]
 STAGES: Mapping[str, type[Stage]] = {
     "curate": Curate,
+    "train-quality": TrainQuality,
     "train-tokenizer": TrainTokenizer,
     "extend-tokenizer": ExtendTokenizer,
     "trim-tokenizer": TrimTokenizer,

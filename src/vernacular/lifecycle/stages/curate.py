@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 from vernacular.corpus.configuration import CurateConfiguration
 from vernacular.lifecycle.stage import Stage, Workplace
 
+_CLASSIFIER = "quality.model"
+
 
 class Curate(Stage, CurateConfiguration):
     """Read sources, normalise, identify language, filter, deduplicate, hold out."""
@@ -16,6 +18,10 @@ class Curate(Stage, CurateConfiguration):
 
     do: Literal["curate"]
 
+    def references(self) -> dict[str, str]:
+        """The classifier of `quality`."""
+        return {} if self.quality is None else {_CLASSIFIER: self.quality.model}
+
     def outside_files(self) -> list[str]:
         """The sources' paths."""
         return [source.path for source in self.sources if source.path is not None]
@@ -24,4 +30,7 @@ class Curate(Stage, CurateConfiguration):
         """Curate into the stage's folder."""
         from vernacular.corpus.curation import curate
 
-        return curate(self, workplace.folder)
+        if self.quality is None:
+            return curate(self, workplace.folder)
+        found = self.quality.model_copy(update={"model": str(workplace.inputs[_CLASSIFIER])})
+        return curate(self.model_copy(update={"quality": found}), workplace.folder)
