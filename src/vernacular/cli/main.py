@@ -43,6 +43,8 @@ VERBS = (
     "compare",
     "compare-tokenizers",
     "leaderboard",
+    "fit-thresholds",
+    "fit-languages",
     "verify",
     "audit-card",
     "schema",

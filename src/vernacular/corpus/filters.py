@@ -113,13 +113,16 @@ def verdicts(
         _judge_generally(measure(texts, num_controls, languages), languages, scripts, settings, broken)
     named = [family for family in settings.families if family != GENERAL]
     if named:
-        bounds = read_thresholds(settings.fitted) if settings.fitted else published_thresholds()
-        bounds = Thresholds(bounds.scripts, bounds.languages, dict(settings.thresholds))
-        counts = count(texts, languages)
-        for family in named:
-            for rule in rules_of(family):
-                if rule.key not in settings.disable:
-                    _judge_by(rule, counts, bounds, languages, scripts, broken)
+        _judge_by_families(count(texts, languages), languages, scripts, settings, named, broken)
+    return broken.reasons, broken.details
+
+
+def family_verdicts(
+    counts: Counts, languages: list[str], scripts: list[str], settings: Filters, families: list[str]
+) -> tuple[list[str | None], list[str | None]]:
+    """As `verdicts`, of published families alone, from counts already made."""
+    broken = _Broken(len(languages))
+    _judge_by_families(counts, languages, scripts, settings, families, broken)
     return broken.reasons, broken.details
 
 
@@ -137,6 +140,22 @@ class _Broken:
             if self.reasons[index] is None:
                 self.reasons[index] = reason
                 self.details[index] = f"{measured} {values[index]:.4g} {sign} {limits[index]:.4g}"
+
+
+def _judge_by_families(
+    counts: Counts,
+    languages: list[str],
+    scripts: list[str],
+    settings: Filters,
+    families: list[str],
+    broken: _Broken,
+) -> None:
+    bounds = read_thresholds(settings.fitted) if settings.fitted else published_thresholds()
+    bounds = Thresholds(bounds.scripts, bounds.languages, dict(settings.thresholds))
+    for family in families:
+        for rule in rules_of(family):
+            if rule.key not in settings.disable:
+                _judge_by(rule, counts, bounds, languages, scripts, broken)
 
 
 def _judge_by(

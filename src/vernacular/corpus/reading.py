@@ -73,6 +73,15 @@ def read_batches(files: Iterable[SourceFile], strict: bool) -> Iterator[pa.Recor
         yield _batch(gathered)
 
 
+def read_texts(files: Iterable[SourceFile]) -> Iterator[tuple[str, str | None]]:
+    """The texts of files and the languages their sources state; broken records are passed over."""
+    for file in files:
+        with reading(file.shown):
+            for record in _records(file):
+                if record.text is not None:
+                    yield record.text, file.source.language or record.language
+
+
 def _rows(file: SourceFile, strict: bool) -> Iterator[tuple[tuple[Any, ...], int]]:
     with reading(file.shown):
         for position, record in enumerate(_records(file)):

@@ -24,6 +24,8 @@ from vernacular.corpus.romanisation import other_groups
 OTHER = "other"
 # A language is named in a mixture from this share of the words on, if so many words are in Indian languages.
 _LEAST_SHARE = 0.15
+# A second Indian language from this share on: words of related ones are often the same.
+_SECOND_SHARE = 0.3
 _FEWEST_WORDS = 3
 # Natural logarithm of how much less likely a change of language is than none.
 _CHANGE = -4.0
@@ -50,7 +52,7 @@ class Mixture:
         if self.shares.get(OTHER, 0.0) >= self.romanised:
             return ""
         first = max(own, key=lambda name: own[name])
-        named = [f"{first}-Latn", *(f"{name}-Latn" for name in own if name != first and own[name] >= _LEAST_SHARE)]
+        named = [f"{first}-Latn", *(f"{name}-Latn" for name in own if name != first and own[name] >= _SECOND_SHARE)]
         return "+".join([*named, "en"] if self.shares.get("en", 0.0) >= _LEAST_SHARE else named)
 
     @property
