@@ -136,20 +136,31 @@ def assess_task(
     task: Task, *, configuration: CurateConfiguration, wanted: frozenset[str], ledger: Ledger
 ) -> dict[str, tuple[int, int]]:
     """Assess a task's share of the runs, those already entered left out; records and bytes that it has by source."""
-    finished = ledger.finished(task.piece)
-    if finished is None:
-        total = Tally()
+    facts = _facts_of_finished(task, ledger)
+    if facts is None:
+        facts = {}
         for run, batches in groupby(read_runs(task.files, configuration.strict), key=lambda pair: pair[0]):
-            if run % task.shares != task.share:
-                continue
-            piece = f"run-{task.number:05d}-{run:05d}"
-            facts = ledger.finished(piece)
-            if facts is None:
-                facts = _assess_run(piece, (batch for _, batch in batches), configuration, wanted, ledger)
-            for source, (records, size) in facts.items():
-                total.add(source, records, size)
-        finished = ledger.finish(task.piece, [], _counts(total))
-    return {source: (records, size) for source, (records, size) in finished.items()}
+            if run % task.shares == task.share:
+                piece = f"run-{task.number:05d}-{run:05d}"
+                facts[piece] = ledger.finished(piece) or _assess_run(
+                    piece, (batch for _, batch in batches), configuration, wanted, ledger
+                )
+        ledger.finish(task.piece, [], {"runs": sorted(facts)})
+    total = Tally()
+    for counts in facts.values():
+        for source, (records, size) in counts.items():
+            total.add(source, records, size)
+    return _counts(total)
+
+
+def _facts_of_finished(task: Task, ledger: Ledger) -> dict[str, dict[str, Any]] | None:
+    """The facts about the runs of a task that is finished, and whose runs are whole; else None."""
+    entry = ledger.finished(task.piece)
+    if entry is None:
+        return None
+    facts = {piece: ledger.finished(piece) for piece in entry["runs"]}
+    whole = {piece: each for piece, each in facts.items() if each is not None}
+    return whole if len(whole) == len(facts) else None
 
 
 def _counts(tally: Tally) -> dict[str, tuple[int, int]]:
