@@ -64,7 +64,7 @@ SMOKE = Job(
     device="cpu",
     sizes={"smoke mixture": ("bfloat16",), "smoke": ("bfloat16", "int8", "int4")},
     batches=(1, 3),
-    new_tokens=4,
+    new_tokens=24,
     turns=1,
     read_elements=1 << 20,
 )

@@ -37,5 +37,6 @@ def test_every_row_is_measured_at_toy_size() -> None:
     dense = [f"smoke, batch {number}, {dtype}" for dtype in ("bfloat16", "int8", "int4") for number in (1, 3)]
     assert [row["what"] for row in rows] == mixture + dense
     for row in rows:
-        assert row["ratio"] == row["ours"] / row["peer"] > 0
+        assert row["ratio"] == row["ours"] / row["peer"]  # of a busy machine, so nothing is said of its size
+        assert row["peak_bytes"] > 1 << 20
         assert ("bandwidth_share" in row) == ("batch 1," in row["what"])
