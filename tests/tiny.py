@@ -42,6 +42,7 @@ def make_tokenizer(folder: Path, vocab_size: int = VOCAB_SIZE) -> Path:
             "id": [f"{number:032x}" for number in range(len(rows))],
             "text": [text for _, text in rows],
             "language": [language for language, _ in rows],
+            "source": ["sentences" for _ in rows],
         }
         pyarrow.parquet.write_table(pyarrow.table(table), path)
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from vernacular.models.decoder import Decoder
 from vernacular.tokens.order import Order
-from vernacular.tokens.packing import Batch, PackedRows
+from vernacular.tokens.packing import Batch, Rows
 from vernacular.training.batch import TensorBatch
 from vernacular.training.objectives.next_token import next_token_loss, read
-from vernacular.training.objectives.objective import Loss
+from vernacular.training.objectives.objective import Loss, Stratum
 
 
 class GivenRows:
@@ -22,6 +21,7 @@ class GivenRows:
 
     def __init__(self, rows: Sequence[Sequence[NDArray[np.int64]]], tokens: int, order: Order) -> None:
         self.tokens = tokens
+        self.order = order
         batches = range(len(rows) // order.batch_size)
         places = [index for batch in batches for index in order.indices(batch)]
         self.rows = {place: rows[number] for number, place in enumerate(places)}
@@ -59,9 +59,17 @@ class NextOfGiven:
     def __init__(self, given: GivenRows, chunk_tokens: int) -> None:
         self._given, self._chunk_tokens = given, chunk_tokens
 
-    def rows(self, split: str) -> PackedRows | None:
+    def rows(self) -> Rows:
         """The given rows, to train on."""
-        return cast("PackedRows", self._given) if split == "train" else None
+        return self._given
+
+    def order(self, rows: Rows, steps: int) -> Order:
+        """As given."""
+        return self._given.order
+
+    def strata(self) -> Sequence[Stratum]:
+        """Nothing is held out."""
+        return ()
 
     def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
         """Hidden states of every token."""
@@ -74,3 +82,7 @@ class NextOfGiven:
     def divisor(self, batch: Batch) -> float:
         """Its targets."""
         return float(batch.weights_BT.sum())
+
+    def num_bytes(self, batch: Batch) -> float:
+        """Not known: the tokens are drawn."""
+        return 0

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from learning_protocol import Lesson, Outcome, read_job, serve
 
-from vernacular.models.decoder import Decoder
 from vernacular.models.weights import load_decoder
+from vernacular.tokens.packing import PackedRows
+from vernacular.tokens.shards import ShardReader
+from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.trainer import Trainer
@@ -22,22 +24,23 @@ EVERYTHING = 1 << 40
 
 def main() -> None:
     job = read_job()
+    tokenizer = Tokenizer.load(job.weights)
+    heldout = ShardReader.open(job.tokens, "heldout")
 
-    def trainer(steps: int, folder: str, decoder: Decoder | None = None, heldout_tokens: int = 1) -> Trainer:
+    def trainer(steps: int, folder: str) -> Trainer:
         warmup = min(job.settings["optimiser"]["warmup_steps"], steps)
         settings = {
             **job.settings,
             "steps": steps,
             "threads": job.threads,
             "heldout_every": None,
-            "heldout_tokens": heldout_tokens,
+            "heldout_tokens": 1,
             "checkpoint_every": EVERYTHING,
             "optimiser": {**job.settings["optimiser"], "warmup_steps": warmup},
         }
         configuration = PretrainConfiguration.model_validate(settings)
-        objective = NextToken(configuration, job.tokens, "stream")
-        decoder = decoder or load_decoder(job.weights)
-        return Trainer(configuration, objective, decoder, Path(folder), name="benchmark")
+        objective = NextToken(configuration, {"tokens": job.tokens}, "stream", tokenizer=tokenizer)
+        return Trainer(configuration, objective, load_decoder(job.weights), Path(folder), name="benchmark")
 
     def seconds_of(run: Trainer) -> float:
         begun = time.perf_counter()
@@ -52,9 +55,14 @@ def main() -> None:
             steps = int((OF_THE_TIME * lesson.seconds - once) / each)
             whole = trainer(steps, f"{folder}/whole")
             seconds = seconds_of(whole)
-            loss = trainer(1, f"{folder}/heldout", whole.decoder, EVERYTHING).score_heldout()["heldout_loss"]
-            assert loss is not None
-            return Outcome(steps, seconds, loss)
+            return Outcome(steps, seconds, heldout_loss(whole))
+
+    def heldout_loss(run: Trainer) -> float:
+        """Nats per target over the peer's held-out rows, which are windows over all languages as one text."""
+        rows = PackedRows(heldout, run.configuration.sequence_length)
+        run.decoder.eval()
+        sums = run.learner.score(rows, range(len(rows)))
+        return sums.nats / sums.weight
 
     serve(learn)
 

@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "tie_embeddings": False,
         },
         "base": {"sequence_length": 2048, "precision": "bfloat16"},
+        "base.mixture": {"shares": {"hi": 25, "en": 75}},
         "base.optimiser": {"schedule": "cosine", "learning_rate": 3e-4, "final_learning_rate": 3e-6},
         "instruct": {"epochs": 3, "precision": "bfloat16"},
         "instruct.optimiser": {"schedule": "cosine", "learning_rate": 5e-6, "final_learning_rate": 5e-8},
@@ -86,6 +87,23 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
             "tie_embeddings": True,
         },
         "base_1": {"sequence_length": 4096, "batch_tokens": 1024 * 4096},
+        "base_1.mixture": {
+            "by": "source",
+            "shares": {"web": 69.5, "code": 19, "domain": 4.5, "academic": 4, "math": 1.5, "technical": 1.5},
+        },
+        "base_2.mixture": {
+            "by": "source",
+            "shares": {
+                "web": 45,
+                "domain": 11,
+                "code": 10,
+                "math": 10,
+                "instruction": 10,
+                "multilingual": 5,
+                "academic": 5,
+                "technical": 4,
+            },
+        },
         "base_1.optimiser": {**ADAM, "schedule": "power", "learning_rate": 0.02, "warmup_steps": 2500},
         "base_1.optimiser.power": {"amplitude": 4.0, "exponent": -0.51},
         "base_1.optimiser.mup": {"base_width": 256},
@@ -143,7 +161,6 @@ REMARKS = {
         *("4096", "128K", "22", "December 2024", "April 2024", "12,247,782,400"),
     ],
     "granite-3.0-1b-a400m": [
-        *("69.5", "19", "4.5", "1.5", "web 45", "domain 11", "code 10", "instruction 10", "multilingual 5"),
         *("8T", "2T", "10T", "1024 rows", "128 or 256", "ZeRO-1", "71,171", "1.3", "0.39", "20M", "100k", "30k"),
         *("English 68", "code 13", "tools 8", "math 6", "safety 1", "90%", "30%", "10%", "49152", "428,658,688"),
         *("best of 64", "rank 8", "1000 updates", "5e-7", "0.05", "64 rollouts", "116", "0.2"),
@@ -156,7 +173,7 @@ REMARKS = {
 
 
 # Keys that name no quantity.
-NAMES = {"do", "tokens", "weights", "conversations", "family"}
+NAMES = {"do", "tokens", "weights", "conversations", "family", "by"}
 
 
 def leaves(node: yaml.Node, at: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], yaml.Node]]:
@@ -170,7 +187,10 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A value for every parameter that a recipe must be given."""
     place = tmp_path_factory.mktemp("given")
     (place / "text").mkdir()
-    (place / "text" / "one.txt").write_text("Dzień dobry. नमस्ते। Good morning.\n", encoding="utf-8")
+    kinds = ("web", "code", "domain", "academic", "math", "technical", "instruction", "multilingual")
+    for path in (place / "text", *(place / "text" / kind for kind in kinds)):
+        path.mkdir(exist_ok=True)
+        (path / "one.txt").write_text("Dzień dobry. नमस्ते। Good morning.\n", encoding="utf-8")
     for name, config in BEGINS_WITH.items():
         (place / name).mkdir()
         (place / name / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -69,8 +69,9 @@ def write_documents(curated: Path, split: str, rows: Sequence[tuple[str, str]], 
             "id": [document_name(text) for _, text in rows],
             "text": [text for _, text in rows],
             "language": [language for language, _ in rows],
+            "source": [f"{language}-sentences" for language, _ in rows],
         },
-        schema=pa.schema([("id", pa.string()), ("text", pa.string()), ("language", pa.string())]),
+        schema=pa.schema([(column, pa.string()) for column in ("id", "text", "language", "source")]),
     )
     parquet.write_table(table, folder / f"{name}.parquet")
 

@@ -38,7 +38,9 @@ def shards(folder: Path, lengths: list[int], *, weighted: bool = False, tokens_p
     ) as writer:
         for number, length in enumerate(lengths):
             weights = [float(place > length // 2) * (1 + number) for place in range(length)] if weighted else None
-            writer.add(document(number, length), name=name_of(number), language="und", text="क", weights=weights)
+            writer.add(
+                document(number, length), name=name_of(number), language="und", source="test", text="क", weights=weights
+            )
     write_index(folder, Numbers(), {"train": writer.entry})  # type: ignore[arg-type]
     return ShardReader.open(folder, "train", verify=True)
 
@@ -139,8 +141,8 @@ def test_an_overlong_conversation_is_refused_by_name_truncated_or_dropped(tmp_pa
 def test_the_listing_names_an_overlong_conversation_by_its_own_id(tmp_path: Path) -> None:
     reader = shards(tmp_path, [5, 20], weighted=True)
     lines = [
-        '{"name": "0", "id": "a", "line": 1, "tokens": 5}',
-        '{"name": "1", "id": "बातचीत", "line": 4, "tokens": 20}',
+        f'{{"name": "{name_of(1)}", "id": "बातचीत", "line": 4, "tokens": 20}}',
+        f'{{"name": "{name_of(0)}", "id": "a", "line": 1, "tokens": 5}}',
     ]
     (tmp_path / "train" / "conversations.jsonl").write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UserError, match=r"'बातचीत' \(line 4 of its file\)"):

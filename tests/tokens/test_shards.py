@@ -24,7 +24,7 @@ def name_of(text: str) -> str:
 
 def write_one(folder: Path, ids: list[int], name: str = "0" * 32) -> None:
     with ShardWriter(folder, "train", vocab_size=300, tokens_per_shard=9, weighted=False) as writer:
-        writer.add(ids, name=name, language="pl", text="abc")
+        writer.add(ids, name=name, language="pl", source="test", text="abc")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def write(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., Path]:
             for number, text in enumerate(TEXTS):
                 ids = tokenizer.encode(text, begin=True, end=True)
                 weights = [number / 2] * len(ids) if weighted else None
-                writer.add(ids, name=name_of(text), language="und", text=text, weights=weights)
+                writer.add(ids, name=name_of(text), language="und", source="test", text=text, weights=weights)
         write_index(tmp_path, tokenizer, {"train": writer.entry})
         return tmp_path
 
@@ -65,6 +65,69 @@ def test_documents_come_back_whatever_the_shards(
     assert reader.weights(0, 5).tolist() == [1.0] * 5
 
 
+def test_a_shard_holds_one_language_and_one_source(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    documents = [
+        ("hi", "web", "पहला लेख"),
+        ("pl", "web", "drugi tekst"),
+        ("hi", "books", "दूसरी किताब"),
+        ("hi", "web", "तीसरा लेख"),
+    ]
+    with ShardWriter(tmp_path, "train", vocab_size=tokenizer.vocab_size, tokens_per_shard=99, weighted=False) as writer:
+        for language, source, text in documents:
+            writer.add(tokenizer.encode(text), name=name_of(text), language=language, source=source, text=text)
+    write_index(tmp_path, tokenizer, {"train": writer.entry})
+    reader = ShardReader.open(tmp_path, "train", verify=True)
+
+    def texts(part: ShardReader) -> list[str]:
+        ranges = (part.document_range(number) for number in range(part.num_documents))
+        return [tokenizer.decode(part.slice(*limits).tolist()) for limits in ranges]
+
+    assert [(shard.language, shard.source) for shard in reader.shards] == [
+        ("hi", "books"),
+        ("hi", "web"),
+        ("pl", "web"),
+    ]
+    assert texts(reader) == ["दूसरी किताब", "पहला लेख", "तीसरा लेख", "drugi tekst"]
+    assert texts(ShardReader([tmp_path], "train", language="hi")) == ["दूसरी किताब", "पहला लेख", "तीसरा लेख"]
+    assert texts(ShardReader([tmp_path], "train", source="web")) == ["पहला लेख", "तीसरा लेख", "drugi tekst"]
+    assert texts(ShardReader([tmp_path], "train", language="hi", source="web")) == ["पहला लेख", "तीसरा लेख"]
+    assert writer.entry["languages"]["hi"]["documents"] == 3
+    assert writer.entry["sources"]["web"]["bytes"] == sum(len(documents[n][2].encode()) for n in (0, 1, 3))
+
+
+def test_many_languages_and_sources_need_no_open_files(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        with ShardWriter(tmp_path, "train", vocab_size=300, tokens_per_shard=9, weighted=False) as writer:
+            for number in range(150):
+                writer.add([1, 2], name=name_of(str(number)), language=f"x{number}", source="web", text="क")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(writer.entry["shards"]) == 150
+
+
+def test_shards_of_an_older_form_are_refused_with_what_to_do(write: Callable[..., Path]) -> None:
+    path = write() / "index.json"
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(UserError, match="know their language and source") as refused:
+        ShardReader.open(path.parent, "train")
+    assert "tokenize again" in str(refused.value.fix)
+
+
+def test_folders_of_another_tokenizer_cannot_be_read_as_one(
+    write: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder, other = write(), tmp_path_factory.mktemp("other")
+    content = (folder / "index.json").read_text()
+    (other / "index.json").write_text(content)
+    assert ShardReader([folder, other], "train").num_documents == 2 * len(TEXTS)
+    (other / "index.json").write_text(content.replace('"pad_id": 0', '"pad_id": 2'))
+    with pytest.raises(UserError, match="its pad_id is 2"):
+        ShardReader([folder, other], "train")
+
+
 def test_weights_come_back(write: Callable[..., Path]) -> None:
     reader = ShardReader.open(write(weighted=True), "train", verify=True)
     for number in range(len(TEXTS)):
@@ -83,6 +146,9 @@ def test_a_truncated_shard_is_refused_with_both_checksums(write: Callable[..., P
     recorded = hashlib.sha256(path.read_bytes()).hexdigest()
     path.write_bytes(path.read_bytes()[:-2])
     found = hashlib.sha256(path.read_bytes()).hexdigest()
+    later = ShardReader([path.parent.parent], "train")
+    with pytest.raises(UserError, match="bytes instead of"):
+        later.slice(0, later.num_tokens)  # whoever did not look on opening is told on reading
     with pytest.raises(UserError, match="bytes instead of") as refused:
         ShardReader.open(path.parent.parent, "train")
     assert recorded in refused.value.message
@@ -131,7 +197,7 @@ def test_an_interrupted_write_leaves_no_index_and_no_half_a_file(tmp_path: Path)
     def write_and_die() -> None:
         with ShardWriter(tmp_path, "train", vocab_size=300, tokens_per_shard=4, weighted=False) as writer:
             for number in range(3):
-                writer.add([1, 2, 3], name=name_of(str(number)), language="pl", text="abc")
+                writer.add([1, 2, 3], name=name_of(str(number)), language="pl", source="test", text="abc")
             raise Killed
 
     with pytest.raises(Killed):
@@ -168,7 +234,7 @@ def test_wide_ids_come_back(tmp_path: Path) -> None:
         vocab_size, hash, begin_id, end_id, pad_id = 100_000, "0" * 64, 1, 2, 0
 
     with ShardWriter(tmp_path, "train", vocab_size=100_000, tokens_per_shard=9, weighted=False) as writer:
-        writer.add([1, 99_999, 2], name=name_of("x"), language="pl", text="abc")
+        writer.add([1, 99_999, 2], name=name_of("x"), language="pl", source="test", text="abc")
     write_index(tmp_path, Wide(), {"train": writer.entry})  # type: ignore[arg-type]
     assert ShardReader.open(tmp_path, "train").slice(0, 3).tolist() == [1, 99_999, 2]
     assert (tmp_path / "train" / "00000.ids.bin").read_bytes() == np.array([1, 99_999, 2], "<u4").tobytes()

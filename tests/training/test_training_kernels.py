@@ -15,6 +15,7 @@ from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
 from vernacular.models.training_kernels import NativeAttend, use_native_kernels
+from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.trainer import Trainer
 
@@ -50,7 +51,9 @@ def decoder(shape: dict[str, Any]) -> Decoder:
 def curve(folder: Path, tokens: Path, shape: dict[str, Any], **changes: Any) -> list[float]:
     """The losses of a short run."""
     configuration = settings(steps=8, **changes)
-    Trainer(configuration, NextToken(configuration, tokens, "stream"), decoder(shape), folder, name="curve").fit()
+    tokenizer = Tokenizer.load(tokens.parent / "tokenizer")
+    objective = NextToken(configuration, {"tokens": tokens}, "stream", tokenizer=tokenizer)
+    Trainer(configuration, objective, decoder(shape), folder, name="curve").fit()
     lines = (folder / "logs" / "metrics.jsonl").read_text().splitlines()
     return [line["loss"] for line in map(json.loads, lines)]
 

@@ -114,7 +114,7 @@ def conversations(path: Path, *weights: float | str) -> Path:
 def tune(base: Path, folder: Path, said: Path, normalisation: str, **optimiser: Any) -> list[dict[str, Any]]:
     folder.mkdir()
     values = {
-        **settings().model_dump(exclude={"model", "optimiser"}),
+        **settings().model_dump(exclude={"model", "mixture", "curriculum", "optimiser"}),
         "steps": 1,
         "sequence_length": 64,
         "batch_tokens": 128,

@@ -101,7 +101,7 @@ def vocab_size(recipe: Recipe, name: str, folder: Path) -> int | None:
         return stage.vocab_size
     if isinstance(stage, TrimTokenizer):
         return int(read_artifact(folder / name).summary["vocab_size"]) if is_finished(folder / name) else None
-    key = next((key for key in ("tokens", "tokenizer") if key in paths), None)
+    key = next((key for key in ("tokens", "tokens.0", "tokenizer") if key in paths), None)
     if key is None:
         return None
     source = stage.references()[key]

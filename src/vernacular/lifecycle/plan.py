@@ -11,6 +11,7 @@ from vernacular.lifecycle.decision import Decision, decide
 from vernacular.lifecycle.estimate import ASSUMED_UTILISATION, Estimate, decoder_shape, estimate, measured_flops
 from vernacular.lifecycle.forecast import Cluster, Forecast, forecast
 from vernacular.lifecycle.forecast_report import describe, sources
+from vernacular.lifecycle.mixture_plan import describe_mixture
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.lifecycle.runner import identify
 from vernacular.training.configuration import TrainingConfiguration
@@ -47,6 +48,8 @@ def plan(
             (name, recipe.stages[name].do, *_cells(cost), _time(cost, decision, folder / name), _words(decision))
         )
     lines = _aligned(rows)
+    if mixtures := [line for name in recipe.order() for line in describe_mixture(recipe, name, folder)]:
+        lines += ["", *mixtures]
     if cluster is not None:
         lines += _on_gpus(recipe, folder, cluster, forecasts)
     elif is_estimated:

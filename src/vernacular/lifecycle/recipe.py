@@ -204,12 +204,14 @@ def _check_references(recipe: Recipe, document: Document) -> None:
     """Every reference is a stage, or a path that exists."""
     for name, stage in recipe.stages.items():
         for key, value in stage.references().items():
+            parts = (int(part) if part.isdigit() else part for part in key.split("."))
+            where = document.where(("stages", name, *parts))
             if value in recipe.stages:
                 if value == name:
-                    raise UserError("a stage cannot read itself", where=document.where(("stages", name, key)))
+                    raise UserError("a stage cannot read itself", where=where)
                 continue
             if not Path(value).exists():
-                error = unknown_name("stage", value, recipe.stages, where=document.where(("stages", name, key)))
+                error = unknown_name("stage", value, recipe.stages, where=where)
                 raise UserError(
                     f"'{value}' is neither a stage of this recipe nor a path that exists",
                     where=error.where,

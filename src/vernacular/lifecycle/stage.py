@@ -60,12 +60,15 @@ class Stage(Configuration):
         """Remove what it keeps outside its folder in order to go on: before it begins anew, and once it is done."""
 
     def references(self) -> dict[str, str]:
-        """The value of each `Reads` setting that is given, by its key."""
-        return {
-            key: value
-            for key, field in type(self).model_fields.items()
-            if any(isinstance(mark, Reads) for mark in field.metadata) and (value := getattr(self, key)) is not None
-        }
+        """The value of each `Reads` setting that is given, by its key; of a list, by `KEY.0`, `KEY.1` and so on."""
+        found: dict[str, str] = {}
+        for key in self._reading_keys():
+            value = getattr(self, key)
+            if isinstance(value, str):
+                found[key] = value
+            elif value is not None:
+                found |= {f"{key}.{place}": one for place, one in enumerate(value)}
+        return found
 
     def outside_files(self) -> list[str]:
         """Paths and patterns of files read directly, not through a `Reads` setting."""
@@ -73,7 +76,14 @@ class Stage(Configuration):
 
     def settings(self) -> dict[str, Any]:
         """The resolved configuration as JSON values, references left out."""
-        return self.model_dump(mode="json", exclude=set(self.references()))
+        given = {key for key in self._reading_keys() if getattr(self, key) is not None}
+        return self.model_dump(mode="json", exclude=given)
+
+    @classmethod
+    def _reading_keys(cls) -> list[str]:
+        return [
+            key for key, field in cls.model_fields.items() if any(isinstance(mark, Reads) for mark in field.metadata)
+        ]
 
     def decisive_settings(self) -> dict[str, Any]:
         """As of every configuration; references left out, for what they name counts by its content."""

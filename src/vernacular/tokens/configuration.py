@@ -141,3 +141,45 @@ class ConversationsConfiguration(Configuration):
     strict: bool = Field(
         False, description="stop at a malformed conversation, instead of writing it to quarantine.jsonl with its line"
     )
+
+
+class MixtureConfiguration(Configuration):
+    """How much of each language, source or token stage a training stage reads."""
+
+    by: Literal["language", "source", "tokens"] = Field(
+        description="what a cell of the mixture is: a language, a source, or the tokens of one of several stages"
+    )
+    shares: dict[str, float] | None = Field(
+        None,
+        description="each cell's share of the rows, by its name; divided by their sum, so that percentages will do;"
+        " cells that are not named are left out",
+    )
+    exponent: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="instead of shares: a cell's share is its tokens to this power. 1: in proportion; 0: all alike;"
+        " 0.3: mT5's and XLM-R's. It is 1/T where others give a temperature T",
+    )
+    max_epochs: float | None = Field(
+        None,
+        gt=0,
+        description="how often the rows of a cell are read at most; what it cannot give, the others give in proportion"
+        " to their shares",
+    )
+
+    @model_validator(mode="after")
+    def _one_weighting(self) -> MixtureConfiguration:
+        if self.shares is not None:
+            if "exponent" in self.model_fields_set:
+                raise ValueError("shares and exponent exclude each other; leave one of them out")
+            if not self.shares or min(self.shares.values()) < 0 or not 0 < sum(self.shares.values()) < float("inf"):
+                raise ValueError("shares needs at least one cell, none below 0 and not all of them 0")
+        return self
+
+
+class PhaseConfiguration(Configuration):
+    """A part of a training stage with a mixture of its own."""
+
+    until: float = Field(gt=0, le=1, description="where it ends: a fraction of the stage's steps; the last ends at 1")
+    mixture: MixtureConfiguration = Field(description="the mixture of this part")

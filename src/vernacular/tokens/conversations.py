@@ -13,7 +13,7 @@ from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import sha256_bytes
 from vernacular.foundation.progress import progress
 from vernacular.tokens.messages import ConversationError, Message, check_messages, said
-from vernacular.tokens.shards import NAME_BYTES
+from vernacular.tokens.shard import NAME_BYTES
 
 # How far an answer is trusted, and what its tokens then weigh in the loss (Bielik 7B, arXiv 2410.18565): written by
 # people, generated and verified, generated.

@@ -27,13 +27,22 @@ class TextCounts:
     words: int = 0
     graphemes: int = 0
 
+    @classmethod
+    def of(cls, text: str, num_tokens: int) -> TextCounts:
+        """The counts of one document."""
+        return cls(1, num_tokens, len(text.encode("utf-8")), count_words(text), count_graphemes(text))
+
     def add(self, text: str, num_tokens: int) -> None:
         """Count one more document."""
-        self.documents += 1
-        self.tokens += num_tokens
-        self.bytes += len(text.encode("utf-8"))
-        self.words += count_words(text)
-        self.graphemes += count_graphemes(text)
+        self.include(TextCounts.of(text, num_tokens))
+
+    def include(self, other: TextCounts) -> None:
+        """Count others in."""
+        self.documents += other.documents
+        self.tokens += other.tokens
+        self.bytes += other.bytes
+        self.words += other.words
+        self.graphemes += other.graphemes
 
 
 def count_words(text: str) -> int:

@@ -7,18 +7,48 @@ Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains (2002), the gen
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import sha256_bytes
+from vernacular.tokens.apportionment import Apportionment
+from vernacular.tokens.mixture import Phase, describe_phases
 
 _ROUNDS = 8
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = 2**64 - 1
 
 
+class RowOrder(Protocol):
+    """Which rows make up each global batch, and how much of the data they are."""
+
+    def indices(self, step: int, rank: int = 0, world: int = 1) -> list[int]:
+        """Rows of one rank's slice of the global batch of `step` (from 0). The slices are contiguous, in rank order."""
+        ...
+
+    def account(self, step: int) -> dict[str, CellAccount]:
+        """By cell of the mixture, what was read before `step`; empty without a mixture."""
+        ...
+
+    def describe(self) -> tuple[str, ...]:
+        """What each phase of the mixture gives, a sentence each; none without a mixture."""
+        ...
+
+
+class CellAccount(NamedTuple):
+    """Rows of a cell that were read, and how often that is the whole of it."""
+
+    rows: int
+    epochs: float
+
+
 class Order:
-    """The rows of every step.
+    """All rows alike: each epoch is one permutation of them.
 
     Args:
         num_rows: rows in an epoch.
@@ -36,28 +66,102 @@ class Order:
 
     def indices(self, step: int, rank: int = 0, world: int = 1) -> list[int]:
         """Rows of one rank's slice of the global batch of `step` (from 0). The slices are contiguous, in rank order."""
-        if self.batch_size % world:
-            raise UserError(
-                f"a batch of {self.batch_size} rows cannot be shared out evenly among {world} ranks",
-                where="batch_size",
-                fix=f"make it a multiple of {world}",
-            )
-        share = self.batch_size // world
-        first = step * self.batch_size + rank * share
-        positions = np.arange(first, first + share, dtype=np.uint64)
-        epochs, places = np.divmod(positions, np.uint64(self.num_rows))
-        rows = np.empty(share, dtype=np.int64)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            rows[chosen] = permute(places[chosen], self.num_rows, key=(self.seed, int(epoch)))
-        return [int(row) for row in rows]
+        first, stop = rank_slice(step, self.batch_size, rank, world)
+        return rows_at(np.arange(first, stop, dtype=np.uint64), self.num_rows, (self.seed,)).tolist()
+
+    def account(self, step: int) -> dict[str, CellAccount]:
+        """Nothing: there are no cells."""
+        return {}
+
+    def describe(self) -> tuple[str, ...]:
+        """Nothing: there are no phases."""
+        return ()
 
     def epoch(self, step: int) -> float:
         """How many epochs are done before `step`."""
         return step * self.batch_size / self.num_rows
 
 
-def permute(places: NDArray[np.uint64], size: int, key: tuple[int, int]) -> NDArray[np.uint64]:
+class MixtureOrder:
+    """Rows of several cells, each of which has its share of every stretch of the run, and epochs of its own.
+
+    Rows are numbered through all cells, in their order. A cell's k-th row of the run is the k-th of its epochs'
+    permutations, which depend on the seed and the cell's name alone: they stay when other cells come or go.
+
+    Args:
+        sizes: rows of each cell in an epoch.
+        phases: rows of each cell in each phase; the last goes on beyond its end.
+        batch_size: rows in a global batch, over all ranks.
+        seed: another seed is another order.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], phases: Sequence[Phase], batch_size: int, seed: int) -> None:
+        self.sizes = dict(sizes)
+        self.phases = tuple(phases)
+        self.batch_size = batch_size
+        self.seed = seed
+        self._first_row = np.cumsum([0, *self.sizes.values()], dtype=np.int64)
+        self._shares = [Apportionment([phase.rows[cell] for cell in self.sizes]) for phase in self.phases]
+        ends = np.cumsum([[phase.rows[cell] for cell in self.sizes] for phase in self.phases], axis=0)
+        self._begun: NDArray[np.int64] = np.concatenate([np.zeros((1, len(self.sizes)), dtype=np.int64), ends[:-1]])
+        self._keys = [int(sha256_bytes(cell.encode("utf-8"))[:15], 16) for cell in self.sizes]
+
+    def indices(self, step: int, rank: int = 0, world: int = 1) -> list[int]:
+        """Rows of one rank's slice of the global batch of `step` (from 0). The slices are contiguous, in rank order."""
+        first, stop = rank_slice(step, self.batch_size, rank, world)
+        phase = self._phase_at(first)  # phases begin with a step, so a slice lies in one
+        start = self.phases[phase].first
+        cells, ordinals = self._shares[phase].assign(first - start, stop - start)
+        rows = np.empty(stop - first, dtype=np.int64)
+        for cell, size in enumerate(self.sizes.values()):
+            chosen = cells == cell
+            if chosen.any():
+                places = (ordinals[chosen] + self._begun[phase, cell]).astype(np.uint64)
+                rows[chosen] = rows_at(places, size, (self.seed, self._keys[cell])) + self._first_row[cell]
+        return rows.tolist()
+
+    def account(self, step: int) -> dict[str, CellAccount]:
+        """Rows and epochs of each cell before `step`."""
+        slot = step * self.batch_size
+        phase = self._phase_at(slot)
+        within = self._shares[phase].prefix(slot - self.phases[phase].first)
+        read = [int(begun) + more for begun, more in zip(self._begun[phase], within, strict=True)]
+        return {
+            cell: CellAccount(rows, rows / size) for (cell, size), rows in zip(self.sizes.items(), read, strict=True)
+        }
+
+    def describe(self) -> tuple[str, ...]:
+        """What each phase gives, and which cells are capped."""
+        return describe_phases(self.phases, self.sizes)
+
+    def _phase_at(self, slot: int) -> int:
+        return bisect_right([phase.first for phase in self.phases], slot) - 1
+
+
+def rank_slice(step: int, batch_size: int, rank: int, world: int) -> tuple[int, int]:
+    """From which slot up to which a rank reads in a step; slots are counted through all steps."""
+    if batch_size % world:
+        raise UserError(
+            f"a batch of {batch_size} rows cannot be shared out evenly among {world} ranks",
+            where="batch_size",
+            fix=f"make it a multiple of {world}",
+        )
+    share = batch_size // world
+    first = step * batch_size + rank * share
+    return first, first + share
+
+
+def rows_at(positions: NDArray[np.uint64], num_rows: int, key: tuple[int, ...]) -> NDArray[np.int64]:
+    """The rows at positions of an endless row of epochs, each a permutation of its own."""
+    epochs, places = np.divmod(positions, np.uint64(num_rows))
+    rows = np.empty(len(positions), dtype=np.int64)
+    for epoch in np.unique(epochs):
+        chosen = epochs == epoch
+        rows[chosen] = permute(places[chosen], num_rows, key=(*key, int(epoch)))
+    return rows
+
+
+def permute(places: NDArray[np.uint64], size: int, key: tuple[int, ...]) -> NDArray[np.uint64]:
     """Where a permutation of range(size), chosen by `key`, sends each of `places`. O(1) for each, whatever the size."""
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
     round_keys = _round_keys(key)
@@ -84,7 +188,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _round_keys(key: tuple[int, int]) -> NDArray[np.uint64]:
+def _round_keys(key: tuple[int, ...]) -> NDArray[np.uint64]:
     state = np.zeros(1, dtype=np.uint64)
     for part in key:
         state = _mix(state + np.array([(part + 1) * _GOLDEN & _MASK], dtype=np.uint64))

@@ -12,8 +12,7 @@ import json
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,8 @@ from vernacular.tokens.shards import ShardReader
 
 Layout = Literal["stream", "conversations"]
 Overlong = Literal["refuse", "truncate", "drop"]
+Piece = tuple[int, int, int]
+"""A part of a row: (document, start, stop), in tokens of its reader."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,46 @@ class Batch:
     def document_names(self) -> list[str]:
         """Ids of all documents in the batch, each once, in order."""
         return list(dict.fromkeys(name for row in self.names for name in row))
+
+
+class Rows(Protocol):
+    """Rows of equal length, by their number."""
+
+    def __len__(self) -> int:
+        """Rows in an epoch."""
+        ...
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The rows at `indices`, in that order."""
+        ...
+
+
+def assemble(rows: Sequence[tuple[ShardReader, Sequence[Piece]]], seq_length: int) -> Batch:
+    """Rows made of pieces, each of one reader, as a batch."""
+    shape = (len(rows), seq_length + 1)
+    ids = np.zeros(shape, dtype=np.int64)
+    weights = np.zeros(shape, dtype=np.float32)
+    positions = np.zeros(shape, dtype=np.int64)
+    documents = np.full(shape, -1, dtype=np.int64)
+    for row, (reader, pieces) in enumerate(rows):
+        cursor = 0
+        for number, (_, start, stop) in enumerate(pieces):
+            here = slice(cursor, cursor + stop - start)
+            ids[row, here] = reader.slice(start, stop)
+            weights[row, here] = reader.weights(start, stop)
+            positions[row, here] = np.arange(stop - start)
+            documents[row, here] = number
+            cursor = here.stop
+        ids[row, cursor:] = reader.pad_id
+    same_document = documents[:, 1:] == documents[:, :-1]
+    return Batch(
+        ids_BT=ids[:, :-1].copy(),
+        targets_BT=ids[:, 1:].copy(),
+        weights_BT=np.where(same_document, weights[:, 1:], np.float32(0)),
+        positions_BT=positions[:, :-1].copy(),
+        documents_BT=documents[:, :-1].copy(),
+        names=tuple(tuple(reader.document_name(document) for document, _, _ in pieces) for reader, pieces in rows),
+    )
 
 
 class PackedRows:
@@ -89,34 +130,9 @@ class PackedRows:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The rows at `indices`, in that order."""
-        shape = (len(indices), self.seq_length + 1)
-        ids = np.full(shape, self.reader.pad_id, dtype=np.int64)
-        weights = np.zeros(shape, dtype=np.float32)
-        positions = np.zeros(shape, dtype=np.int64)
-        documents = np.full(shape, -1, dtype=np.int64)
-        names = []
-        for row, index in enumerate(indices):
-            pieces = self.pieces(index)
-            names.append(tuple(self.reader.document_name(document) for document, _, _ in pieces))
-            cursor = 0
-            for number, (_, start, stop) in enumerate(pieces):
-                here = slice(cursor, cursor + stop - start)
-                ids[row, here] = self.reader.slice(start, stop)
-                weights[row, here] = self.reader.weights(start, stop)
-                positions[row, here] = np.arange(stop - start)
-                documents[row, here] = number
-                cursor = here.stop
-        same_document = documents[:, 1:] == documents[:, :-1]
-        return Batch(
-            ids_BT=ids[:, :-1].copy(),
-            targets_BT=ids[:, 1:].copy(),
-            weights_BT=np.where(same_document, weights[:, 1:], np.float32(0)),
-            positions_BT=positions[:, :-1].copy(),
-            documents_BT=documents[:, :-1].copy(),
-            names=tuple(names),
-        )
+        return assemble([(self.reader, self.pieces(index)) for index in indices], self.seq_length)
 
-    def pieces(self, row: int) -> list[tuple[int, int, int]]:
+    def pieces(self, row: int) -> list[Piece]:
         """What a row is made of: (document, start, stop) in tokens of the split, one after the other."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
@@ -157,11 +173,12 @@ class PackedRows:
         """The conversation as its file calls it, where the shards came with a listing."""
         listing = self.reader.folder / self.reader.split / "conversations.jsonl"
         name = self.reader.document_name(document)
-        if not listing.is_file():
-            return f"the document {name}"
-        with open(listing, encoding="utf-8") as file:
-            record = json.loads(next(islice(file, document, None)))
-        return f"the conversation '{record['id']}' (line {record['line']} of its file)"
+        if listing.is_file():
+            with open(listing, encoding="utf-8") as file:
+                for record in map(json.loads, file):
+                    if record["name"] == name:
+                        return f"the conversation '{record['id']}' (line {record['line']} of its file)"
+        return f"the document {name}"
 
 
 def pack_best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

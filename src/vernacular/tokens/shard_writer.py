@@ -1,4 +1,4 @@
-"""Writes token shards (their form: `shards.py`) as documents come, with the counts of each language."""
+"""Writes token shards (their form: `shards.py`) as documents come, with the counts of each language and source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,22 @@ from numpy.typing import NDArray
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import atomic_path, write_json
 from vernacular.tokens.measures import TextCounts
-from vernacular.tokens.shards import FORMAT, INDEX, OFFSETS, PARTS, WEIGHTS, ids_dtype, name_bytes
+from vernacular.tokens.shard import OFFSETS, PARTS, WEIGHTS
+from vernacular.tokens.shards import FORMAT, INDEX, ids_dtype, name_bytes
 from vernacular.tokens.tokenizer import Tokenizer
+
+# Bytes of all open shards together that wait in memory before they are written.
+_BUFFER_BYTES = 1 << 25
+
+Cell = tuple[str, str]
+"""A language and a source."""
 
 
 class ShardWriter:
-    """Writes a split's shards as documents come; memory holds one shard's offsets and names, no tokens.
+    """Writes a split's shards as documents come, a shard at a time for each language and source.
 
-    Use it as a context manager; `entry` is the split's part of the index afterwards.
+    Memory holds a bounded buffer, and no file stays open, however many languages and sources there are. Use it as a
+    context manager; `entry` is the split's part of the index afterwards.
     """
 
     def __init__(self, folder: Path, split: str, *, vocab_size: int, tokens_per_shard: int, weighted: bool) -> None:
@@ -33,11 +41,11 @@ class ShardWriter:
         self._dtype = ids_dtype(vocab_size)
         self._tokens_per_shard = tokens_per_shard
         self._parts = PARTS if weighted else PARTS[:3]
-        self._shards: list[dict[str, Any]] = []
+        self._shards: list[_OpenShard] = []
+        self._open: dict[Cell, _OpenShard] = {}
+        self._buffered = 0
         self._languages: dict[str, TextCounts] = {}
-        self._open: ExitStack | None = None
-        self._files: dict[str, _HashedFile] = {}
-        self._tokens = self._documents = 0
+        self._sources: dict[str, TextCounts] = {}
         for leftover in self.folder.glob("*.bin"):  # of a run that was interrupted: there is no index yet
             leftover.unlink()
 
@@ -47,6 +55,7 @@ class ShardWriter:
         *,
         name: str,
         language: str,
+        source: str,
         text: str,
         weights: Sequence[float] | None = None,
     ) -> None:
@@ -54,26 +63,28 @@ class ShardWriter:
         ids_T = np.asarray(ids, dtype=np.int64)
         if ids_T.size and not 0 <= ids_T.min() <= ids_T.max() < self._vocab_size:
             raise UserError(f"document {name} has a token outside the vocabulary of {self._vocab_size}")
-        if self._open is None or (self._tokens and self._tokens + len(ids_T) > self._tokens_per_shard):
-            self._close_shard()
-            self._open_shard()
-        self._tokens += len(ids_T)
-        self._documents += 1
-        self._files["ids"].write(ids_T.astype(self._dtype))
-        self._files["offsets"].write(np.array([self._tokens], dtype=OFFSETS))
-        self._files["names"].write(np.frombuffer(name_bytes(name), dtype=np.uint8))
-        if "weights" in self._files:
-            self._files["weights"].write(np.asarray(weights, dtype=WEIGHTS))
-        self._languages.setdefault(language, TextCounts()).add(text, len(ids_T))
+        content = {"ids": ids_T.astype(self._dtype).tobytes(), "names": name_bytes(name)}
+        if "weights" in self._parts:
+            content["weights"] = np.asarray(weights, dtype=WEIGHTS).tobytes()
+        self._buffered += self._shard((language, source), len(ids_T)).add(content, len(ids_T))
+        if self._buffered > _BUFFER_BYTES:
+            for shard in self._open.values():
+                shard.flush()
+            self._buffered = 0
+        count = TextCounts.of(text, len(ids_T))
+        for counts, key in ((self._languages, language), (self._sources, source)):
+            counts.setdefault(key, TextCounts()).include(count)
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The split's part of `index.json`."""
+        """The split's part of `index.json`: shards of a language and a source stand together."""
+        shards = [shard.entry for shard in sorted(self._shards, key=lambda shard: (*shard.cell, shard.name))]
         return {
-            "tokens": sum(shard["tokens"] for shard in self._shards),
-            "documents": sum(shard["documents"] for shard in self._shards),
+            "tokens": sum(shard["tokens"] for shard in shards),
+            "documents": sum(shard["documents"] for shard in shards),
             "languages": {language: asdict(counts) for language, counts in sorted(self._languages.items())},
-            "shards": self._shards,
+            "sources": {source: asdict(counts) for source, counts in sorted(self._sources.items())},
+            "shards": shards,
         }
 
     def __enter__(self) -> ShardWriter:
@@ -82,45 +93,87 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        finishing = ExitStack()
+        for shard in self._open.values():
+            finishing.push(shard.finish)
+        finishing.__exit__(kind, error, trace)  # removes unfinished files; names the disk if it was full
+
+    def _shard(self, cell: Cell, num_tokens: int) -> _OpenShard:
+        """The open shard of a language and source that has room for so many tokens more."""
+        shard = self._open.get(cell)
+        if shard is not None and shard.tokens and shard.tokens + num_tokens > self._tokens_per_shard:
+            shard.close()
+            del self._open[cell]
+            shard = None
+        if shard is None:
+            shard = self._open[cell] = _OpenShard(self.folder, f"{len(self._shards):05d}", cell, self._parts)
+            self._shards.append(shard)
+        return shard
+
+
+class _OpenShard:
+    """A shard being written: its files have hidden names until they are whole, and are open only while written to."""
+
+    def __init__(self, folder: Path, name: str, cell: Cell, parts: Sequence[str]) -> None:
+        self.name = name
+        self.cell = cell
+        self.tokens = self.documents = 0
+        self._stack = ExitStack()
+        self._paths = {part: self._stack.enter_context(atomic_path(folder / f"{name}.{part}.bin")) for part in parts}
+        self._digests = {part: hashlib.sha256() for part in parts}
+        self._waiting: dict[str, list[bytes]] = {part: [] for part in parts}
+        self._write("offsets", _offset(0))
+
+    def add(self, content: dict[str, bytes], num_tokens: int) -> int:
+        """Append a document's arrays; returns their bytes."""
+        self.tokens += num_tokens
+        self.documents += 1
+        content["offsets"] = _offset(self.tokens)
+        for part, written in content.items():
+            self._write(part, written)
+        return sum(map(len, content.values()))
+
+    def _write(self, part: str, content: bytes) -> None:
+        self._digests[part].update(content)
+        self._waiting[part].append(content)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        for part, path in self._paths.items():
+            with open(path, "ab") as file:
+                file.write(b"".join(self._waiting[part]))
+            self._waiting[part].clear()
+
+    def close(self) -> None:
+        """Write the rest, and give the files their names."""
+        with self._stack:
+            self.flush()
+
+    def finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it or, after an error, remove what was written."""
         if kind is None:
-            self._close_shard()
-        elif self._open is not None:
-            self._open.__exit__(kind, error, trace)  # removes the unfinished files; names the disk if it was full
+            self.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
 
-    def _open_shard(self) -> None:
-        self._tokens = self._documents = 0
-        self._open = ExitStack()
-        for part in self._parts:
-            temporary = self._open.enter_context(atomic_path(self.folder / f"{len(self._shards):05d}.{part}.bin"))
-            self._files[part] = _HashedFile(self._open.enter_context(open(temporary, "wb")))  # noqa: SIM115
-        self._files["offsets"].write(np.zeros(1, dtype=OFFSETS))
-
-    def _close_shard(self) -> None:
-        if self._open is None:
-            return
-        self._open.close()
-        self._open = None
-        self._shards.append(
-            {
-                "name": f"{len(self._shards):05d}",
-                "tokens": self._tokens,
-                "documents": self._documents,
-                "sha256": {part: file.digest.hexdigest() for part, file in self._files.items()},
-            }
-        )
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Its part of the index."""
+        return {
+            "name": self.name,
+            "language": self.cell[0],
+            "source": self.cell[1],
+            "tokens": self.tokens,
+            "documents": self.documents,
+            "sha256": {part: digest.hexdigest() for part, digest in self._digests.items()},
+        }
 
 
-class _HashedFile:
-    """A file being written, and the SHA-256 of what was."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.digest = hashlib.sha256()
-
-    def write(self, array: NDArray[Any]) -> None:
-        content = array.tobytes()
-        self.digest.update(content)
-        self.file.write(content)
+def _offset(tokens: int) -> bytes:
+    array: NDArray[np.uint64] = np.array([tokens], dtype=OFFSETS)
+    return array.tobytes()
 
 
 def write_index(

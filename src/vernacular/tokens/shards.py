@@ -6,11 +6,14 @@
     SPLIT/00000.names.bin     16 bytes for each document: its id
     SPLIT/00000.weights.bin   float32 loss weight of each token as a target; not there where all are 1
 
-Numbers are little-endian.
+Numbers are little-endian. A shard holds documents of one language and one source, which the index names: so a mixture
+by language or source, a loss of one language, and the shard of any row are found from the index alone, whatever the
+number of documents.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,95 +21,112 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vernacular.foundation.errors import UserError, unknown_name
-from vernacular.foundation.files import read_json, sha256_file
+from vernacular.foundation.files import read_json
+from vernacular.tokens.shard import NAME_BYTES, WEIGHTS, Shard
 from vernacular.tokens.tokenizer import Tokenizer
 
 INDEX = "index.json"
-NAME_BYTES = 16
-FORMAT = 1
-OFFSETS, WEIGHTS = np.dtype("<u8"), np.dtype("<f4")
-PARTS = ("ids", "offsets", "names", "weights")
+FORMAT = 2
+# What two folders must have in common to be read as one.
+_COMMON = ("dtype", "vocab_size", "tokenizer_hash", "template_hash", "begin_id", "end_id", "pad_id")
 
 
 class ShardReader:
-    """A split of a token shard folder as one long sequence of tokens and documents, mapped, not read.
+    """Shards as one long sequence of tokens and documents, mapped, not read.
 
-    Positions are in tokens from the split's start, documents are counted from 0 in the order they were written.
+    Positions are in tokens from the first shard's start, documents are counted from 0 in the shards' order.
+
+    Args:
+        folders: folders of token shards, written with the same tokenizer; read one after the other.
+        split: the split's name; a folder without it is left out, unless all are.
+        language: only the shards of this language.
+        source: only the shards of this source.
     """
 
-    def __init__(self, folder: str | Path, split: str, verify: bool = False) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folders: Sequence[Path], split: str, *, language: str | None = None, source: str | None = None
+    ) -> None:
+        self.folders = tuple(folders)
+        self.folder = self.folders[0]
         self.split = split
+        self._chosen = {"language": language, "source": source}
+        self.shards = tuple(
+            shard
+            for shard in read_shards(self.folders, split)
+            if language in (None, shard.language) and source in (None, shard.source)
+        )
         index = read_index(self.folder)
-        if split not in index["splits"]:
-            raise unknown_name("split", split, index["splits"], where=self.folder / INDEX)
-        entry = index["splits"][split]
         self.vocab_size: int = index["vocab_size"]
         self.tokenizer_hash: str = index["tokenizer_hash"]
         self.template_hash: str | None = index["template_hash"]
         self.begin_id: int = index["begin_id"]
         self.end_id: int = index["end_id"]
         self.pad_id: int = index["pad_id"]
-        self.languages: dict[str, dict[str, int]] = entry["languages"]
-        self._dtype = np.dtype(index["dtype"]).newbyteorder("<")
-        self._shards = [self._map(shard, verify) for shard in entry["shards"]]
-        tokens = [shard["tokens"] for shard in entry["shards"]]
-        documents = [shard["documents"] for shard in entry["shards"]]
-        self._first_token = np.concatenate([[0], np.cumsum(tokens, dtype=np.int64)])
-        self._first_document = np.concatenate([[0], np.cumsum(documents, dtype=np.int64)])
+        self._first_token = np.cumsum([0, *(shard.tokens for shard in self.shards)], dtype=np.int64)
+        self._first_document = np.cumsum([0, *(shard.documents for shard in self.shards)], dtype=np.int64)
 
     @classmethod
     def open(cls, folder: str | Path, split: str, verify: bool = False) -> ShardReader:
-        """Map a split's shards; sizes are always checked, checksums if `verify`.
+        """All shards of a split; sizes are always checked, checksums if `verify`.
 
         Raises:
             UserError: the folder is unfinished, has no such split, or a file is missing, truncated or altered.
         """
-        return cls(folder, split, verify)
+        reader = cls([Path(folder)], split)
+        for shard in reader.shards:
+            shard.check(verify)
+        return reader
 
-    def __reduce__(self) -> tuple[type[ShardReader], tuple[Path, str]]:
-        return (ShardReader, (self.folder, self.split))  # another process maps the files itself
+    def __reduce__(self) -> tuple[Callable[..., ShardReader], tuple[Any, ...]]:
+        return (_reopened, (self.folders, self.split, self._chosen))  # another process maps the files itself
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in the split."""
+        """Tokens in all shards."""
         return int(self._first_token[-1])
 
     @property
     def num_documents(self) -> int:
-        """Documents in the split."""
+        """Documents in all shards."""
         return int(self._first_document[-1])
 
     def slice(self, start: int, stop: int) -> NDArray[np.int64]:
         """Ids of the tokens from `start` up to `stop`, int64 [stop - start]."""
-        return self._gather("ids", start, stop).astype(np.int64)
+        return self._gather(lambda shard, low, high: shard.ids[low:high], start, stop).astype(np.int64)
 
     def weights(self, start: int, stop: int) -> NDArray[np.float32]:
         """Loss weights as targets of the tokens from `start` up to `stop`, float32 [stop - start]."""
-        return self._gather("weights", start, stop).astype(np.float32)
+        return self._gather(_weights, start, stop).astype(np.float32)
+
+    def shards_between(self, start: int, stop: int) -> tuple[Shard, ...]:
+        """The shards that hold the tokens from `start` up to `stop`, found from the index alone."""
+        self._check_range(start, stop)
+        first = int(np.searchsorted(self._first_token, start, side="right")) - 1
+        last = int(np.searchsorted(self._first_token, stop, side="left"))
+        return self.shards[first:last]
 
     def document_at(self, position: int) -> int:
         """The document in which the token at `position` stands."""
         self._check_range(position, position + 1)
         shard = int(np.searchsorted(self._first_token, position, side="right")) - 1
-        within = np.searchsorted(self._shards[shard]["offsets"], position - self._first_token[shard], side="right") - 1
+        within = np.searchsorted(self.shards[shard].offsets, position - self._first_token[shard], side="right") - 1
         return int(self._first_document[shard] + within)
 
     def document_range(self, document: int) -> tuple[int, int]:
         """Where a document starts and stops, in tokens."""
         shard, within = self._locate(document)
-        offsets = self._shards[shard]["offsets"]
+        offsets = self.shards[shard].offsets
         first = int(self._first_token[shard])
         return first + int(offsets[within]), first + int(offsets[within + 1])
 
     def document_name(self, document: int) -> str:
         """A document's id, 32 hexadecimal digits."""
         shard, within = self._locate(document)
-        return bytes(self._shards[shard]["names"][within]).hex()
+        return bytes(self.shards[shard].names[within]).hex()
 
     def document_lengths(self) -> NDArray[np.int64]:
         """Tokens of each document, int64 [num_documents]. The one thing here that grows with the documents."""
-        lengths = [np.diff(shard["offsets"].astype(np.int64)) for shard in self._shards]
+        lengths = [np.diff(shard.offsets.astype(np.int64)) for shard in self.shards]
         return np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
 
     def require_tokenizer(self, tokenizer: Tokenizer) -> None:
@@ -124,49 +144,41 @@ class ShardReader:
         shard = int(np.searchsorted(self._first_document, document, side="right")) - 1
         return shard, document - int(self._first_document[shard])
 
-    def _gather(self, part: str, start: int, stop: int) -> NDArray[Any]:
+    def _gather(self, read: Callable[[Shard, int, int], NDArray[Any]], start: int, stop: int) -> NDArray[Any]:
         self._check_range(start, stop)
         first = int(np.searchsorted(self._first_token, start, side="right")) - 1
         found = []
-        for shard in range(first, len(self._shards)):
+        for shard in range(first, len(self.shards)):
             begins, ends = int(self._first_token[shard]), int(self._first_token[shard + 1])
             if begins >= stop:
                 break
-            low, high = max(start, begins) - begins, min(stop, ends) - begins
-            array = self._shards[shard].get(part)
-            found.append(np.ones(high - low, dtype=WEIGHTS) if array is None else array[low:high])
+            found.append(read(self.shards[shard], max(start, begins) - begins, min(stop, ends) - begins))
         return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
     def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.num_tokens:
             raise IndexError(f"tokens {start} to {stop} of {self.num_tokens}")
 
-    def _map(self, shard: dict[str, Any], verify: bool) -> dict[str, NDArray[Any]]:
-        """The shard's arrays, once each file has the size (and, if `verify`, the checksum) that the index gives."""
-        tokens, documents = shard["tokens"], shard["documents"]
-        kinds: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
-            "ids": (self._dtype, (tokens,)),
-            "offsets": (OFFSETS, (documents + 1,)),
-            "names": (np.dtype(np.uint8), (documents, NAME_BYTES)),
-            "weights": (WEIGHTS, (tokens,)),
-        }
-        arrays: dict[str, NDArray[Any]] = {}
-        for part, recorded in shard["sha256"].items():
-            path = self.folder / self.split / f"{shard['name']}.{part}.bin"
-            dtype, shape = kinds[part]
-            expected = dtype.itemsize * int(np.prod(shape))
-            found = path.stat().st_size if path.is_file() else None
-            if found is None:
-                raise UserError(f"the shard is missing; its SHA-256 was {recorded}", where=path, fix="tokenize again")
-            if found != expected or (verify and sha256_file(path) != recorded):
-                state = f"has {found} bytes instead of {expected}" if found != expected else "was altered"
-                raise UserError(
-                    f"the shard {state}: its SHA-256 is {sha256_file(path)}, recorded was {recorded}",
-                    where=path,
-                    fix=f"remove {self.folder} and tokenize again",
-                )
-            arrays[part] = np.memmap(path, dtype=dtype, mode="r", shape=shape)
-        return arrays
+
+def _reopened(folders: tuple[Path, ...], split: str, chosen: dict[str, str | None]) -> ShardReader:
+    return ShardReader(folders, split, **chosen)
+
+
+def _weights(shard: Shard, low: int, high: int) -> NDArray[np.float32]:
+    return np.ones(high - low, dtype=WEIGHTS) if shard.weights is None else shard.weights[low:high]
+
+
+def read_shards(folders: Sequence[Path], split: str) -> list[Shard]:
+    """The shards of a split as the folders' indices describe them; no other file is looked at."""
+    _require_alike(folders)
+    indices = {folder: read_index(folder) for folder in folders}
+    if not any(split in index["splits"] for index in indices.values()):
+        raise unknown_name("split", split, indices[folders[0]]["splits"], where=folders[0] / INDEX)
+    return [
+        Shard(folder=folder / split, dtype=np.dtype(index["dtype"]).newbyteorder("<"), **shard)
+        for folder, index in indices.items()
+        for shard in index["splits"].get(split, {"shards": []})["shards"]
+    ]
 
 
 def read_index(folder: str | Path) -> dict[str, Any]:
@@ -179,11 +191,26 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     index: dict[str, Any] = read_json(path)
     if index.get("format") != FORMAT:
         raise UserError(
-            f"token shards of format {index.get('format')}; this version reads {FORMAT}",
+            f"token shards of format {index.get('format')}; this version reads {FORMAT}, whose shards know their"
+            " language and source",
             where=path,
-            fix="tokenize again",
+            fix="remove the folder and tokenize again",
         )
     return index
+
+
+def _require_alike(folders: Sequence[Path]) -> None:
+    """Refuse folders of token shards that cannot be read as one: of another tokenizer or chat template."""
+    first = read_index(folders[0])
+    for folder in folders[1:]:
+        index = read_index(folder)
+        for key in _COMMON:
+            if index[key] != first[key]:
+                raise UserError(
+                    f"its {key} is {index[key]}, that of {folders[0]} is {first[key]}: their tokens cannot be mixed",
+                    where=folder / INDEX,
+                    fix="tokenize both with the same tokenizer",
+                )
 
 
 def ids_dtype(vocab_size: int) -> np.dtype[Any]:

@@ -54,12 +54,12 @@ def tokenize_documents(
             ) as writer,
             progress(doing=f"tokenizing {split}", total=count_documents(paths), unit="documents") as bar,
         ):
-            for batch in read_documents(paths, ("id", "text", "language")):
+            for batch in read_documents(paths, ("id", "text", "language", "source")):
                 texts = batch.column("text").to_pylist()
                 encoded = encoder.encode_batch(texts, begin=True, end=True)
-                names, languages = batch.column("id").to_pylist(), batch.column("language").to_pylist()
-                for ids, name, language, text in zip(encoded, names, languages, texts, strict=True):
-                    writer.add(ids, name=name, language=language, text=text)
+                known = (batch.column(column).to_pylist() for column in ("id", "language", "source"))
+                for ids, text, name, language, source in zip(encoded, texts, *known, strict=True):
+                    writer.add(ids, name=name, language=language, source=source, text=text)
                 bar.update(batch.num_rows)
         splits[split] = writer.entry
     write_index(folder, encoder, splits)
@@ -98,7 +98,8 @@ def tokenize_conversations(
         )
         names = ("train", "heldout") if configuration.heldout_fraction else ("train",)
         writers = {
-            split: stack.enter_context(_ConversationWriter(folder, split, tokenizer, configuration)) for split in names
+            split: stack.enter_context(_ConversationWriter(folder, split, tokenizer, configuration, conversations.stem))
+            for split in names
         }
         for conversation, ids, weights in _encode(conversations, tokenizer, template, quarantine):
             is_heldout = int(conversation.name[:8], 16) < configuration.heldout_fraction * 2**32
@@ -177,9 +178,10 @@ class _ConversationWriter:
     """A split's shards and the listing of its conversations."""
 
     def __init__(
-        self, folder: Path, split: str, tokenizer: Tokenizer, configuration: ConversationsConfiguration
+        self, folder: Path, split: str, tokenizer: Tokenizer, configuration: ConversationsConfiguration, source: str
     ) -> None:
         self.conversations = self.loss_tokens = 0
+        self._source = source
         self._listing = folder / split / LISTING
         self._stack = ExitStack()
         self._shards = ShardWriter(
@@ -201,7 +203,12 @@ class _ConversationWriter:
 
     def add(self, conversation: Conversation, ids: list[int], weights: list[float]) -> None:
         self._shards.add(
-            ids, name=conversation.name, language=conversation.language, text=conversation.text, weights=weights
+            ids,
+            name=conversation.name,
+            language=conversation.language,
+            source=self._source,
+            text=conversation.text,
+            weights=weights,
         )
         record = {"name": conversation.name, "id": conversation.id, "line": conversation.line, "tokens": len(ids)}
         self._lines.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -215,4 +222,9 @@ class _ConversationWriter:
 
 def _summary(entry: dict[str, Any]) -> dict[str, Any]:
     counts = {language: TextCounts(**count) for language, count in entry["languages"].items()}
-    return {"tokens": entry["tokens"], "documents": entry["documents"], "languages": describe_fit(counts)}
+    return {
+        "tokens": entry["tokens"],
+        "documents": entry["documents"],
+        "languages": describe_fit(counts),
+        "sources": {source: count["tokens"] for source, count in entry["sources"].items()},
+    }

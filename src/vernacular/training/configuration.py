@@ -10,7 +10,7 @@ from vernacular.foundation.configuration import NEUTRAL, Configuration
 from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import ModelShape
 from vernacular.parallel.configuration import ParallelConfiguration
-from vernacular.tokens.configuration import ConversationsConfiguration
+from vernacular.tokens.configuration import ConversationsConfiguration, MixtureConfiguration, PhaseConfiguration
 from vernacular.training.optimisation import OptimiserConfiguration
 
 Precision = Literal["float32", "bfloat16", "bfloat16-pure"]
@@ -214,6 +214,30 @@ class PretrainConfiguration(TrainingConfiguration):
     """From token shards to weights: a new decoder, or further training of given weights."""
 
     model: ModelShape | None = Field(None, description="shape of a new decoder; leave out where weights are given")
+    mixture: MixtureConfiguration | None = Field(
+        None, description="how much of each language, source or token stage is read; null: every row alike"
+    )
+    curriculum: tuple[PhaseConfiguration, ...] | None = Field(
+        None, min_length=1, description="instead of mixture: phases one after the other, each with its own"
+    )
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if self.mixture is not None and self.curriculum is not None:
+            raise ValueError("mixture and curriculum exclude each other; leave one of them out")
+        ends = [phase.until for phase in self.phases]
+        if ends and (ends != sorted(set(ends)) or ends[-1] != 1):
+            raise ValueError(f"the phases of a curriculum end one after the other, the last at 1; they end at {ends}")
+        if len({phase.mixture.by for phase in self.phases}) > 1:
+            raise ValueError("the phases of a curriculum mix by the same: language, source or tokens")
+        return self
+
+    @property
+    def phases(self) -> tuple[PhaseConfiguration, ...]:
+        """The curriculum; a mixture alone is one phase, and without either there is none."""
+        if self.mixture is not None:
+            return (PhaseConfiguration(until=1.0, mixture=self.mixture),)
+        return self.curriculum or ()
 
 
 class SftConfiguration(TrainingConfiguration):

@@ -19,9 +19,10 @@ from torch import Tensor
 from vernacular.models.decoder import Decoder
 from vernacular.parallel.apply import Spread
 from vernacular.parallel.share import share
-from vernacular.tokens.packing import Batch, PackedRows
+from vernacular.tokens.packing import Batch, Rows
 from vernacular.training.batch import TensorBatch, num_text_tokens, to_tensors
 from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.heldout import HeldoutSums
 from vernacular.training.objectives.objective import Loss, Objective
 from vernacular.training.position import StepResult
 from vernacular.training.routers import Routers, Routing
@@ -110,14 +111,13 @@ class Learner:
         load = self.routers.load(routing.counts_LE)
         return replace(result, balance=balance, router_squares=router_squares, watched=load)
 
-    def score(self, rows: PackedRows, count: int) -> tuple[float, float, float]:
-        """(nats, correct answers, weight) of the first `count` rows, summed over all ranks; without gradients."""
+    def score(self, rows: Rows, indices: Sequence[int]) -> HeldoutSums:
+        """What the rows at `indices` come to, summed over all ranks; without gradients."""
         readers, stages = self.mesh.sizes.data, self.mesh.sizes.pipeline
-        size = max(1, min(self.configuration.micro_batch_rows, count // (readers * stages)))
-        passes = max(stages, math.ceil(count / (size * readers)))
+        size = max(1, min(self.configuration.micro_batch_rows, len(indices) // (readers * stages)))
+        passes = max(stages, math.ceil(len(indices) / (size * readers)))
         first = self.mesh.data_rank * passes * size
-        wanted = [list(range(start, start + size)) for start in range(first, first + passes * size, size)]
-        batches = [_padded(rows, indices, count) for indices in wanted]
+        batches = [_padded(rows, indices, start, size) for start in range(first, first + passes * size, size)]
         sums = torch.zeros(3, dtype=torch.float64, device=self.mesh.device)
 
         def loss(decoder: Decoder, hidden_BTD: Tensor, part: TensorBatch) -> Tensor:
@@ -127,8 +127,11 @@ class Learner:
 
         self.run.score(_Parts(batches, self._part), self._read, loss)
         nats, correct, _ = self.mesh.total(*sums.tolist())
-        (weight,) = self.mesh.total_over_rows(float(sum(batch.weights_BT.sum(dtype="float64") for batch in batches)))
-        return nats, correct, weight
+        weight, num_bytes = self.mesh.total_over_rows(
+            float(sum(batch.weights_BT.sum(dtype="float64") for batch in batches)),
+            float(sum(self.objective.num_bytes(batch) for batch in batches)),
+        )
+        return HeldoutSums(nats, correct, weight, num_bytes)
 
     def _counts_ahead(self, passes: int) -> bool:
         """Whether the experts' choices are counted in passes of their own: no pass sees the whole batch."""
@@ -187,8 +190,12 @@ def _figures(found: Loss) -> Tensor:
     return torch.stack((found.nats.detach(), found.correct.detach(), found.squares.detach())).double()
 
 
-def _padded(rows: PackedRows, indices: Sequence[int], count: int) -> Batch:
-    """Rows of which those from `count` on weigh nothing: they are there because all ranks take passes of one shape."""
-    batch = rows.batch([index if index < count else 0 for index in indices])
-    known = np.asarray(indices)[:, None] < count
-    return replace(batch, weights_BT=np.where(known, batch.weights_BT, np.float32(0)))
+def _padded(rows: Rows, indices: Sequence[int], first: int, size: int) -> Batch:
+    """The rows at `indices[first:first + size]`, filled up to `size` with rows that weigh nothing.
+
+    They are there because all ranks take passes of one shape.
+    """
+    places = np.arange(first, first + size)
+    known = places < len(indices)
+    batch = rows.batch([indices[place] if place < len(indices) else indices[0] for place in places.tolist()])
+    return replace(batch, weights_BT=np.where(known[:, None], batch.weights_BT, np.float32(0)))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from vernacular.tokens.order import CellAccount, RowOrder
 from vernacular.training.position import Position, Window
 
 _LARGEST_EXPONENT = 700.0  # of a float
@@ -35,6 +36,25 @@ def describe(position: Position, window: Window, *, batch_tokens: int, has_route
     return {**line, "tokens_per_second": rate, "seconds": position.seconds, **window.watched}
 
 
+def describe_cells(account: Mapping[str, CellAccount], sequence_length: int) -> dict[str, float]:
+    """`tokens/CELL` and `epochs/CELL`: what was read of each cell of the mixture; a row counts as full."""
+    line: dict[str, float] = {}
+    for cell, read in account.items():
+        line |= {f"tokens/{cell}": read.rows * sequence_length, f"epochs/{cell}": read.epochs}
+    return line
+
+
+def summarise_mixture(order: RowOrder, batches: int, sequence_length: int) -> dict[str, Any]:
+    """What the artifact says of the mixture after so many batches; nothing where there is none."""
+    account = order.account(batches)
+    if not account:
+        return {}
+    cells = {
+        cell: {"tokens": read.rows * sequence_length, "epochs": round(read.epochs, 4)} for cell, read in account.items()
+    }
+    return {"mixture": {"cells": cells, "phases": list(order.describe())}}
+
+
 def summarise(position: Position, last: Mapping[str, Any], *, batch_tokens: int) -> dict[str, Any]:
     """What the artifact says of a finished run; `last` is its last line of metrics."""
     tokens = position.step * batch_tokens
@@ -45,6 +65,7 @@ def summarise(position: Position, last: Mapping[str, Any], *, batch_tokens: int)
         "final_accuracy": last["accuracy"],
         "heldout_loss": last.get("heldout_loss"),
         "heldout_accuracy": last.get("heldout_accuracy"),
+        **{key: value for key, value in last.items() if key.startswith("heldout_") and "/" in key},
         "seconds": round(position.seconds, 1),
         "tokens_per_second": round(tokens / position.seconds, 1),
     }

@@ -20,10 +20,10 @@ from vernacular.parallel.apply import Spread, spread
 from vernacular.parallel.mesh import Mesh, open_mesh
 from vernacular.parallel.processes import processes_here, this_process
 from vernacular.parallel.state import gather_decoder
-from vernacular.tokens.order import Order
-from vernacular.tokens.packing import Batch, PackedRows
+from vernacular.tokens.packing import Batch
 from vernacular.training.checkpoint import Checkpoints
 from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.heldout import Heldout
 from vernacular.training.learner import Learner, Totals
 from vernacular.training.logbook import Logbook
 from vernacular.training.metrics import read_metrics
@@ -31,7 +31,7 @@ from vernacular.training.objectives.objective import Objective
 from vernacular.training.optimisers.optimiser import build_optimiser, set_learning_rate
 from vernacular.training.position import Position, StepResult, Window
 from vernacular.training.probe import Probe
-from vernacular.training.report import describe, summarise
+from vernacular.training.report import describe, describe_cells, summarise, summarise_mixture
 from vernacular.training.schedule import Course, adapted, learning_rate
 from vernacular.training.spikes import SpikeRule
 from vernacular.training.stragglers import Stragglers
@@ -85,10 +85,10 @@ class Trainer:
         self.checkpoints = Checkpoints(
             folder, self.run, self.optimiser, configuration, return_every=self.spikes.return_every
         )
-        self.train_rows = _train_rows(objective)
-        self.heldout_rows = objective.rows("heldout")
-        self.order = Order(len(self.train_rows), configuration.batch_rows, configuration.seed)
+        self.train_rows = objective.rows()
         self.steps = configuration.num_steps(len(self.train_rows))
+        self.order = objective.order(self.train_rows, self.steps)
+        self.heldout = Heldout(objective.strata(), configuration.heldout_tokens // configuration.sequence_length)
         self.course = Course(self.steps, configuration.batch_rows, configuration.batch_tokens)
         self.threads = configuration.threads or max(1, usable_cores() // processes_here())
         self.flops_per_token = training_flops_per_token(decoder.configuration, configuration.sequence_length)
@@ -234,23 +234,18 @@ class Trainer:
         return self.update_ratio.measure() if is_watched else {}
 
     def score_heldout(self) -> dict[str, float | None]:
-        """Loss and accuracy on the first held-out rows, in nats per token."""
-        if self.heldout_rows is None:
-            return {}
-        most = max(1, self.configuration.heldout_tokens // self.configuration.sequence_length)
+        """Loss, in nats per token, and accuracy on held-out rows: of all, and of each language and source."""
         self.decoder.eval()
-        nats, correct, weight = self.learner.score(self.heldout_rows, min(len(self.heldout_rows), most))
+        line = self.heldout.score(self.learner.score)
         self.decoder.train()
-        if weight == 0:
-            return {}
-        return {"heldout_loss": nats / weight, "heldout_accuracy": correct / weight}
+        return line
 
     def _is_best(self, position: Position, line: Mapping[str, float | None]) -> bool:
         """Whether a line of metrics holds the best value so far of the metric to judge by, which is noted."""
         rule = self.configuration.keep_best
         if rule is None:
             return False
-        known = {*line, "heldout_loss", "heldout_accuracy"}
+        known = {*line, *self.heldout.metrics}
         if rule.metric not in known and not rule.metric.startswith(tuple(f"{probe.name}/" for probe in self.probes)):
             raise unknown_name("metric", rule.metric, known, where=f"stage {self.name}, keep_best.metric")
         # What probes find, the first rank alone knows.
@@ -285,6 +280,7 @@ class Trainer:
         line = describe(
             position, window, batch_tokens=self.configuration.batch_tokens, has_routers=bool(self.learner.routers)
         )
+        line |= describe_cells(self.order.account(position.batch), self.configuration.sequence_length)
         line["mfu"] = utilisation(line["tokens_per_second"] or 0.0, self.flops_per_token, self.peak)
         line["peak_memory_bytes"] = max(rank[0] for rank in self.mesh.gather(peak_memory_bytes(self.mesh.device)))
         line |= self.stragglers.measure(window.steps)
@@ -302,6 +298,7 @@ class Trainer:
             "epochs": round(self.steps * self.configuration.batch_rows / len(self.train_rows), 3),
             **summary,
             **({} if position.best is None else {"best_step": position.best_step, "best": position.best}),
+            **summarise_mixture(self.order, position.batch, self.configuration.sequence_length),
             "mfu": None if mfu is None else round(mfu, 4),
             "mfu_formula": explain(self.flops_per_token, self.peak),
         }
@@ -383,13 +380,6 @@ def _make_bfloat16(decoder: Decoder) -> None:
     decoder.to(torch.bfloat16)
     for parameter in decoder.parameters():
         parameter.grad_dtype = torch.float32
-
-
-def _train_rows(objective: Objective) -> PackedRows:
-    rows = objective.rows("train")
-    if rows is None:
-        raise UserError("there is no text to train on", where="split train", fix="give the corpus more text")
-    return rows
 
 
 def _names_in(batches: Sequence[Batch]) -> list[str]:

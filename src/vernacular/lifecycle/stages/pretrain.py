@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 from vernacular.lifecycle.stages.tokenize import TOKENIZER
@@ -17,20 +19,33 @@ class Pretrain(Stage, PretrainConfiguration):
     do: Literal["pretrain"]
     continues: ClassVar[bool] = True
     shared: ClassVar[bool] = True
-    tokens: Annotated[str, Reads("token shards")] = Field(description="a tokenize stage, or its folder")
+    tokens: Annotated[str | tuple[str, ...], Reads("token shards")] = Field(
+        description="a tokenize stage, or its folder; or a list of them, all of one tokenizer, which are read as one"
+    )
     weights: Annotated[str | None, Reads("weights to begin with")] = Field(
         None, description="a pretrain or sft stage, or a weights folder; leave out to train a new model"
     )
+
+    @field_validator("tokens")
+    @classmethod
+    def _tokens_differ(cls, tokens: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not isinstance(tokens, str) and (not tokens or len(set(tokens)) < len(tokens)):
+            raise ValueError("tokens needs at least one stage or folder, and each only once")
+        return tokens
+
+    def tokens_folders(self, inputs: Mapping[str, Path]) -> dict[str, Path]:
+        """The folders of its tokens, by the names that the recipe gives them: cells of a mixture by `tokens`."""
+        return {value: inputs[key] for key, value in self.references().items() if key.split(".")[0] == "tokens"}
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Train, and write the weights."""
         from vernacular.training.objectives.pretrain import pretrain
 
-        tokens = workplace.inputs["tokens"]
+        folders = self.tokens_folders(workplace.inputs)
         return pretrain(
             self,
-            tokens=tokens,
-            tokenizer=tokens / TOKENIZER,
+            tokens=folders,
+            tokenizer=next(iter(folders.values())) / TOKENIZER,
             weights=workplace.inputs.get("weights"),
             folder=workplace.folder,
             name=workplace.name,

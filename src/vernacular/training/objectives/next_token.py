@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vernacular.foundation.files import sha256_file
+from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import sha256_file, sha256_json
 from vernacular.models.decoder import Decoder
-from vernacular.tokens.packing import Batch, Layout, PackedRows
+from vernacular.tokens.configuration import PhaseConfiguration
+from vernacular.tokens.mixed_rows import MixedRows, open_cells
+from vernacular.tokens.mixture import plan_mixture
+from vernacular.tokens.order import MixtureOrder, Order, RowOrder
+from vernacular.tokens.packing import Batch, Layout, PackedRows, Rows
 from vernacular.tokens.shards import INDEX, ShardReader, read_index
+from vernacular.tokens.token_bytes import token_bytes
+from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.batch import TensorBatch
 from vernacular.training.configuration import Normalisation, Overlong, TrainingConfiguration
 from vernacular.training.cross_entropy import chunked_cross_entropy
-from vernacular.training.objectives.objective import Loss
+from vernacular.training.objectives.objective import Loss, Stratum
 
 
 class NextToken:
     """Cross-entropy of each token's successor, over rows packed from token shards.
 
     Args:
-        configuration: length of the rows, z-loss.
-        tokens: folder of token shards.
+        configuration: length of the rows, batch, seed, z-loss.
+        tokens: folders of token shards, by name.
         layout: `stream`, windows over the documents; `conversations`, whole ones, none split.
+        tokenizer: theirs.
+        phases: the mixture of each part of the run; none takes all rows alike.
         overlong: what happens to a conversation longer than a row.
         normalisation: what the weighted sum of losses is divided by.
     """
@@ -33,24 +42,49 @@ class NextToken:
     def __init__(
         self,
         configuration: TrainingConfiguration,
-        tokens: Path,
+        tokens: Mapping[str, Path],
         layout: Layout,
         *,
+        tokenizer: Tokenizer,
+        phases: Sequence[PhaseConfiguration] = (),
         overlong: Overlong = "refuse",
         normalisation: Normalisation = "openchat",
     ) -> None:
         self.configuration = configuration
-        self.tokens = tokens
+        self.tokens = dict(tokens)
         self.layout = layout
+        self.phases = tuple(phases)
         self.overlong = overlong
         self.normalisation = normalisation
-        self.data_hash = sha256_file(tokens / INDEX)
+        self._bytes_of = _bytes_by_token(tokenizer)
+        self.data_hash = sha256_json({name: sha256_file(folder / INDEX) for name, folder in self.tokens.items()})
 
-    def rows(self, split: str) -> PackedRows | None:
-        """The rows of a split; None where it holds no document."""
-        if not read_index(self.tokens)["splits"].get(split, {}).get("documents"):
-            return None
-        reader = ShardReader.open(self.tokens, split)
+    def rows(self) -> Rows:
+        """The rows of the split `train`: of each cell its own, where there is a mixture."""
+        if self.phases:
+            return open_cells(self.tokens, "train", self.phases[0].mixture.by, self.configuration.sequence_length)
+        return self._packed(self._open("train"))
+
+    def order(self, rows: Rows, steps: int) -> RowOrder:
+        """Without a mixture, each epoch is one permutation; with one, each cell has epochs of its own."""
+        batch_rows, seed = self.configuration.batch_rows, self.configuration.seed
+        if not isinstance(rows, MixedRows):
+            return Order(len(rows), batch_rows, seed)
+        phases = plan_mixture(self.phases, rows.sizes, steps=steps, batch_size=batch_rows)
+        return MixtureOrder(rows.sizes, phases, batch_rows, seed)
+
+    def strata(self) -> list[Stratum]:
+        """The split `heldout` by language and source; none where it holds no document."""
+        if not any("heldout" in read_index(folder)["splits"] for folder in self.tokens.values()):
+            return []
+        parts = dict.fromkeys((shard.language, shard.source) for shard in self._open("heldout").shards)
+        readers = {part: self._open("heldout", language=part[0], source=part[1]) for part in parts}
+        return [Stratum(*part, self._packed(reader)) for part, reader in readers.items() if reader.num_tokens > 1]
+
+    def _open(self, split: str, **part: str) -> ShardReader:
+        return ShardReader(list(self.tokens.values()), split, **part)
+
+    def _packed(self, reader: ShardReader) -> PackedRows:
         return PackedRows(reader, self.configuration.sequence_length, self.layout, overlong=self.overlong)
 
     def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
@@ -70,6 +104,18 @@ class NextToken:
     def divisor(self, batch: Batch) -> float:
         """What a batch adds to the number that the global batch's summed loss is divided by."""
         return DIVISORS[self.normalisation](batch.weights_BT)
+
+    def num_bytes(self, batch: Batch) -> float:
+        """Bytes of the targets, each times its weight; control tokens have none."""
+        return float((self._bytes_of[batch.targets_BT] * batch.weights_BT).sum(dtype="float64"))
+
+
+def _bytes_by_token(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Bytes that each token stands for; 0 where the vocabulary does not tell, and then there are no bits per byte."""
+    try:
+        return np.array([len(piece) for piece in token_bytes(tokenizer)], dtype=np.int64)
+    except UserError:
+        return np.zeros(tokenizer.vocab_size, dtype=np.int64)
 
 
 def read(decoder: Decoder, batch: TensorBatch) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from vernacular.models.decoder import Decoder
-from vernacular.tokens.packing import Batch, PackedRows
+from vernacular.tokens.order import RowOrder
+from vernacular.tokens.packing import Batch, Rows
 from vernacular.training.batch import TensorBatch
 
 
@@ -27,6 +30,15 @@ class Loss(NamedTuple):
     squares: Tensor
 
 
+@dataclass(frozen=True)
+class Stratum:
+    """Held-out rows of one language and one source."""
+
+    language: str
+    source: str
+    rows: Rows
+
+
 class Objective(Protocol):
     """What is learned."""
 
@@ -35,8 +47,16 @@ class Objective(Protocol):
         """Hash of the token shards that the rows come from."""
         ...
 
-    def rows(self, split: str) -> PackedRows | None:
-        """The rows of a split, `train` or `heldout`; None where the split holds no document."""
+    def rows(self) -> Rows:
+        """The rows to train on."""
+        ...
+
+    def order(self, rows: Rows, steps: int) -> RowOrder:
+        """Which of these rows each of so many steps takes, and by what right."""
+        ...
+
+    def strata(self) -> Sequence[Stratum]:
+        """The held-out text, by language and source; none where nothing is held out."""
         ...
 
     def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
@@ -49,4 +69,8 @@ class Objective(Protocol):
 
     def divisor(self, batch: Batch) -> float:
         """What a batch adds to the number that the global batch's summed loss is divided by."""
+        ...
+
+    def num_bytes(self, batch: Batch) -> float:
+        """Bytes of text that a batch's targets stand for, each times its weight; 0 where that is not known."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from vernacular.training.trainer import Trainer, open_training_mesh
 def pretrain(
     configuration: PretrainConfiguration,
     *,
-    tokens: Path,
+    tokens: Path | Mapping[str, Path],
     tokenizer: Path,
     weights: Path | None,
     folder: Path,
@@ -36,7 +36,7 @@ def pretrain(
 
     Args:
         configuration: shape, sizes, optimiser.
-        tokens: folder of token shards.
+        tokens: folder of token shards, or several by name.
         tokenizer: folder of the tokenizer that made them.
         weights: weights to begin with; None draws new ones of `configuration.model`.
         folder: where checkpoints, logs and at last the weights are written.
@@ -46,9 +46,11 @@ def pretrain(
     Returns:
         The run's summary, on the first process.
     """
-    objective = NextToken(configuration, tokens, "stream")
+    folders = tokens if isinstance(tokens, Mapping) else {tokens.name: tokens}
     encoder = Tokenizer.load(tokenizer)
-    ShardReader.open(tokens, "train").require_tokenizer(encoder)
+    for folder_of_tokens in folders.values():
+        ShardReader.open(folder_of_tokens, "train").require_tokenizer(encoder)
+    objective = NextToken(configuration, folders, "stream", tokenizer=encoder, phases=configuration.phases)
     decoder = _decoder(configuration, encoder, weights)
     with open_training_mesh(configuration) as mesh:
         trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)

@@ -10,6 +10,7 @@ from vernacular.foundation.errors import UserError
 from vernacular.models.weights import load_decoder
 from vernacular.parallel.processes import this_process
 from vernacular.tokens.tokenization import tokenize_conversations
+from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import SftConfiguration
 from vernacular.training.objectives.leaving import leave_weights
 from vernacular.training.objectives.next_token import NextToken
@@ -53,10 +54,12 @@ def sft(
         )
     settings = configuration.conversation_settings
     data = this_process().first(lambda: tokenize_conversations(conversations, weights, folder / TOKENS, settings))
+    encoder = Tokenizer.load(weights)
     objective = NextToken(
         configuration,
-        folder / TOKENS,
+        {"conversations": folder / TOKENS},
         "conversations",
+        tokenizer=encoder,
         overlong=configuration.overlong,
         normalisation=configuration.normalisation,
     )

@@ -1,0 +1,63 @@
+"""The rows of a mixture: each belongs to one cell, a language, a source or the tokens of one stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vernacular.foundation.errors import UserError
+from vernacular.tokens.packing import Batch, PackedRows, assemble
+from vernacular.tokens.shards import ShardReader
+
+
+class MixedRows:
+    """Rows of several cells, numbered through all of them in their order.
+
+    Args:
+        cells: the rows of each; all of one length.
+    """
+
+    def __init__(self, cells: Mapping[str, PackedRows]) -> None:
+        self.cells = dict(cells)
+        self.sizes = {cell: len(rows) for cell, rows in self.cells.items()}
+        self.seq_length = next(iter(self.cells.values())).seq_length
+        self._parts = list(self.cells.values())
+        self._first_row = np.cumsum([0, *self.sizes.values()], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Rows of all cells, each once."""
+        return int(self._first_row[-1])
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        """The rows at `indices`, in that order."""
+        parts = np.searchsorted(self._first_row, np.asarray(indices), side="right") - 1
+        places = [
+            (self._parts[part], index - int(self._first_row[part])) for index, part in zip(indices, parts, strict=True)
+        ]
+        return assemble([(rows.reader, rows.pieces(row)) for rows, row in places], self.seq_length)
+
+
+def open_cells(
+    folders: Mapping[str, Path], split: str, by: Literal["language", "source", "tokens"], seq_length: int
+) -> MixedRows:
+    """The rows of each language, source or folder, as windows over its documents one after the other.
+
+    Args:
+        folders: folders of token shards by name; the names are the cells of `by="tokens"`.
+        split: the split's name.
+        by: what a cell is.
+        seq_length: T, tokens the model reads in a row.
+    """
+    if by == "tokens":
+        readers = {name: ShardReader([folder], split) for name, folder in folders.items()}
+    else:
+        everywhere = list(folders.values())
+        names = sorted({getattr(shard, by) for shard in ShardReader(everywhere, split).shards})
+        readers = {name: ShardReader(everywhere, split, **{by: name}) for name in names}
+    cells = {name: PackedRows(reader, seq_length) for name, reader in readers.items() if reader.num_tokens > 1}
+    if not cells:
+        raise UserError("there is no text to train on", where=f"split {split}", fix="give the corpus more text")
+    return MixedRows(cells)
