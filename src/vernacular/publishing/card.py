@@ -216,6 +216,11 @@ def _draw(
             plots.plot_training(lines, folder / file)
             text = f"Loss, perplexity and token accuracy of the stage {stage} over its steps"
             drawn["training"].append({"file": file, "text": text})
+            record = read_json(folder / stage_file(stage))
+            file = f"{PLOTS}/languages-{stage}.png"
+            if plots.plot_languages(lines, folder / file, bound=plots.stop_bound(record["summary"])):
+                text = f"Bits per byte of each language's held-out text over the steps of the stage {stage}"
+                drawn["training"].append({"file": file, "text": text})
     shares = [score for score in evaluation["scores"] if score["is_share"]]
     if shares:
         plots.plot_scores(shares, names, folder / PLOTS / "scores.png")

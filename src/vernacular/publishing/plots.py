@@ -89,6 +89,60 @@ def _use_logarithm(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def plot_languages(lines: Sequence[Mapping[str, Any]], path: Path, bound: tuple[str, float] | None = None) -> bool:
+    """Bits per byte of each language's held-out text over the steps, and how far each has come from its first value.
+
+    Args:
+        lines: a training stage's metrics.
+        path: the picture.
+        bound: the language that a stop rule watches, and the most bits per byte it allows.
+
+    Returns:
+        Whether there was anything to draw: two languages, measured twice.
+    """
+    series = language_series(lines)
+    if len(series) < 2 or max(map(len, series.values())) < 2:
+        return False
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(12, 4.2), dpi=_DPI, layout="constrained")
+        levels, changes = figure.subplots(1, 2)
+        for place, (language, points) in enumerate(series.items()):
+            steps, values = zip(*points, strict=True)
+            style = {"color": _COLOURS[place % len(_COLOURS)], "linewidth": 1.8, "marker": "o", "markersize": 5}
+            levels.plot(steps, values, label=language, **style)
+            changes.plot(steps, [100 * (value / values[0] - 1) for value in values], **style)
+        changes.axhline(0, color=_INK, linewidth=1)
+        if bound is not None and bound[0] in series:
+            language, most = bound
+            levels.axhline(most, color=_CHANCE, linewidth=1.6, linestyle="--", label=f"most for {language}")
+            first = series[language][0][1]
+            changes.axhline(100 * (most / first - 1), color=_CHANCE, linewidth=1.6, linestyle="--")
+        levels.set_title("bits per byte, held-out text", loc="left")
+        changes.set_title("change since the first measurement (%)", loc="left")
+        for axes in (levels, changes):
+            axes.set_xlabel("step")
+        figure.legend(loc="outside upper center", ncols=min(len(series) + 1, 8))
+        _save(figure, path)
+    return True
+
+
+def stop_bound(summary: Mapping[str, Any]) -> tuple[str, float] | None:
+    """The language that a training stage's stop rule watched, and the most bits per byte it allowed."""
+    found = summary.get("forgetting")
+    return None if found is None else (found["probe"], found["most_bits_per_byte"])
+
+
+def language_series(lines: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """(step, bits per byte) of held-out text by language."""
+    before = "heldout_bits_per_byte/"
+    series: dict[str, list[tuple[int, float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.startswith(before) and not key.startswith(f"{before}source/") and value is not None:
+                series.setdefault(key.removeprefix(before), []).append((line["step"], value))
+    return dict(sorted(series.items()))
+
+
 def plot_scores(scores: Sequence[Mapping[str, Any]], names: Mapping[str, str], path: Path) -> None:
     """Each share of right answers with its 95% interval, and a line where chance lies; grouped by language."""
     ordered = sorted(scores, key=lambda score: (score["language"] or "", score["task"], score["metric"]))

@@ -31,7 +31,7 @@ from vernacular.training.checkpoint_storage import Storage, open_storage
 from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.position import Position
 
-_STEP, _BEST = "step", "best"
+_STEP, _BEST, _GOOD = "step", "best", "good"
 ELSEWHERE = "elsewhere.json"
 _PATIENCE = timedelta(days=1)  # of ranks whose parts are written for those whose are not
 
@@ -47,7 +47,7 @@ def forget_checkpoints(configuration: TrainingConfiguration, folder: Path) -> No
     """Remove what checkpoints of the stage in `folder` lie elsewhere."""
     if configuration.checkpoint_folder is not None:
         storage = storage_of(configuration, folder)
-        for name in [*storage.names(_STEP), *storage.names(_BEST)]:
+        for name in [name for kind in (_STEP, _BEST, _GOOD) for name in storage.names(kind)]:
             storage.remove(name)
 
 
@@ -103,6 +103,10 @@ class Checkpoints:
         take_state(self._run.decoder, None, state)
         return True
 
+    def save_good(self, position: Position) -> None:
+        """As `save`, of the last one within a stop rule's bound, which replaces the one before."""
+        self._save(f"{_GOOD}-{position.step:08d}", position)
+
     def finish(self) -> None:
         """Wait until all is written that was to be. Raises `MachineError` where it could not be."""
         writing, self._writing = self._writing, None
@@ -129,7 +133,14 @@ class Checkpoints:
         (newest,) = self._mesh.gather(self._newest(_STEP))[0]
         if newest < 0:
             return None
-        name = f"{_STEP}-{int(newest):08d}"
+        return self._restore(f"{_STEP}-{int(newest):08d}", data)
+
+    def restore_good(self, step: int, *, data: str) -> Position:
+        """As `restore`, from the one that `save_good` wrote at this step."""
+        self.finish()
+        return self._restore(f"{_GOOD}-{step:08d}", data)
+
+    def _restore(self, name: str, data: str) -> Position:
         position = Position.from_json(self.storage.position(name))
         if position.data != data:
             raise UserError(
@@ -186,11 +197,12 @@ class Checkpoints:
                 self._remove_old(name)
 
     def _remove_old(self, newest: str) -> None:
-        if newest.startswith(_BEST):
-            for name in self.storage.names(_BEST):
-                if name != newest:
-                    self.storage.remove(name)
-            return
+        for kind in (_BEST, _GOOD):
+            if newest.startswith(kind):
+                for name in self.storage.names(kind):
+                    if name != newest:
+                        self.storage.remove(name)
+                return
         every, return_point = self.configuration.keep_every, self._return_point(_step_of(newest))
         for name in self.storage.names(_STEP)[: -self.configuration.keep_checkpoints]:
             kept = every is not None and _step_of(name) % every == 0

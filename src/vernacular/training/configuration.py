@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,20 @@ class SpikeConfiguration(Configuration):
         if self.after > self.window:
             raise ValueError(f"after {self.after} exceeds window {self.window}: the rule would never hold")
         return self
+
+
+class StopConfiguration(Configuration):
+    """When a run that trains weights further ends early: a language it knew is forgotten."""
+
+    probe: str = Field(
+        min_length=1, description="the language whose bits per byte on held-out text are watched, every heldout_every"
+    )
+    rise: float = Field(ge=0, description="share of its bits per byte before the first step by which they may rise")
+    patience: int = Field(
+        1,
+        gt=0,
+        description="measurements in a row above the bound that stop the run; the last weights within it stay",
+    )
 
 
 class ProfileConfiguration(Configuration):
@@ -137,6 +151,9 @@ class TrainingConfiguration(Configuration):
     spikes: SpikeConfiguration | None = Field(
         None, description="what to do with a step whose loss or gradient leaps up; null: go on"
     )
+    stop: StopConfiguration | None = Field(
+        None, description="end early when a language is forgotten; needs heldout_every; null: train to the last step"
+    )
     profile: ProfileConfiguration | None = Field(
         None, description="write a trace of some steps to logs/", json_schema_extra=NEUTRAL
     )
@@ -177,9 +194,20 @@ class TrainingConfiguration(Configuration):
             raise ValueError("a pipeline's stages never see one pass at a time; set load_balance: batch")
         if self.rounding is not None and self.optimiser.name == "adamw-8bit":
             raise ValueError("adamw-8bit keeps its weights in float32; with bfloat16-pure use adamw-bf16")
+        if self.stop is not None and self.heldout_every is None:
+            raise ValueError("stop judges what is measured every heldout_every steps; set it")
+        if self.stop is not None and self.spikes is not None and self.spikes.rule == "rollback":
+            raise ValueError("stop and spikes.rule: rollback exclude each other; a rollback may go behind good weights")
         if self.steps is not None and self.optimiser.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps {self.optimiser.warmup_steps} exceeds steps {self.steps}")
         return self
+
+    def decisive_settings(self) -> dict[str, Any]:
+        """As of every configuration; where a run may be stopped, how it is measured decides too."""
+        found = super().decisive_settings()
+        if self.stop is None:
+            return found
+        return {**found, "heldout_every": self.heldout_every, "heldout_tokens": self.heldout_tokens}
 
     @property
     def batch_rows(self) -> int:

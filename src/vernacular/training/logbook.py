@@ -70,7 +70,7 @@ class Logbook:
         """Write a line of metrics; `step` counts finished steps."""
         if self._metrics is not None:
             self._metrics.write(step, line)
-        self._bar.set_postfix_str(f"loss {line['loss'] or math.nan:.3f}", refresh=False)
+        self._bar.set_postfix_str(f"loss {line.get('loss') or math.nan:.3f}", refresh=False)
 
     def say(self, sentence: str) -> None:
         """Say something above the bar."""

@@ -29,7 +29,7 @@ class Metrics:
         self.path = folder / LOGS / METRICS
         with machine_errors("writing metrics", self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._cut(first_step)
+            self._cut(first_step or -1)  # A new run has no line, not even that of step 0.
             self._tensorboard = SummaryWriter(str(folder / LOGS / "tensorboard"), purge_step=first_step)
         self._wandb = _start_wandb(wandb, folder, name) if wandb else None
 

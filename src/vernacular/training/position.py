@@ -68,6 +68,25 @@ class Window:
 
 
 @dataclass
+class Forgetting:
+    """What a stop rule remembers, in bits per byte of the language it watches.
+
+    Attributes:
+        start: before the first step.
+        last: at the last measurement.
+        above: measurements in a row that exceeded the bound.
+        good_step: the last step whose measurement did not.
+        good: what was measured there.
+    """
+
+    start: float
+    last: float | None = None
+    above: int = 0
+    good_step: int | None = None
+    good: float | None = None
+
+
+@dataclass
 class Position:
     """Where a run stands.
 
@@ -79,6 +98,7 @@ class Position:
         batch: number of the next global batch; ahead of `step` by the batches that rollbacks went past.
         spikes: spikes met so far.
         recent: loss and gradient norm of the last steps, where a spike rule wants them.
+        forgetting: what a stop rule remembers, where there is one.
         seconds: time in steps, over all the processes that took part.
         window: sums since the last line of metrics.
         best: the best value so far of the metric that `keep_best` names.
@@ -92,6 +112,7 @@ class Position:
     batch: int = 0
     spikes: int = 0
     recent: dict[str, list[float]] = field(default_factory=dict)
+    forgetting: Forgetting | None = None
     seconds: float = 0.0
     window: Window = field(default_factory=Window)
     best: float | None = None
@@ -100,7 +121,9 @@ class Position:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Position:
         """The position that `dataclasses.asdict` made into JSON values."""
-        return cls(**{**values, "window": Window(**values["window"])})
+        remembered = values.get("forgetting")
+        forgetting = None if remembered is None else Forgetting(**remembered)
+        return cls(**{**values, "window": Window(**values["window"]), "forgetting": forgetting})
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Count a finished step in; a spike's figures are in no mean."""

@@ -23,6 +23,7 @@ from vernacular.parallel.state import gather_decoder
 from vernacular.tokens.packing import Batch
 from vernacular.training.checkpoint import Checkpoints
 from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.forgetting import StopRule
 from vernacular.training.heldout import Heldout
 from vernacular.training.learner import Learner, Totals
 from vernacular.training.logbook import Logbook
@@ -52,6 +53,8 @@ class Trainer:
         name: the stage's name, for progress and errors.
         mesh: the ranks that train together; None: those of this process's run, on a CPU.
         probes: what else to measure.
+        from_weights: the decoder has learned before, so held-out text is scored before the first step too, wherever it
+            is scored at intervals.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Trainer:
         name: str,
         mesh: Mesh | None = None,
         probes: Sequence[Probe] = (),
+        from_weights: bool = False,
     ) -> None:
         self.configuration = configuration
         self.objective = objective
@@ -82,6 +86,10 @@ class Trainer:
         self.update_ratio = UpdateRatio(self.decoder, self.mesh)
         self.stragglers = Stragglers(self.mesh)
         self.spikes = SpikeRule(configuration.spikes, folder, name, writes=self.mesh.leads)
+        self.stop = StopRule(configuration.stop, name)
+        self.measures_start = configuration.heldout_every is not None and (
+            from_weights or configuration.stop is not None
+        )
         self.checkpoints = Checkpoints(
             folder, self.run, self.optimiser, configuration, return_every=self.spikes.return_every
         )
@@ -102,14 +110,19 @@ class Trainer:
         torch.set_num_threads(position.threads)
         try:
             with self._open_logbook(position) as logbook:
+                self._measure_start(position, logbook)
                 position = self._train(position, logbook)
+                last_step = position.step
+                if self.stop.stops(position):
+                    logbook.say(self.stop.say(position))
+                    position = self._last_good(position)
             self.checkpoints.finish()
         finally:
             self.checkpoints.settle()
-        return self._summary(position) if self.mesh.leads else {}
+        return self._summary(position, last_step) if self.mesh.leads else {}
 
     def _train(self, position: Position, logbook: Logbook) -> Position:
-        while position.step < self.steps:
+        while position.step < self.steps and not self.stop.stops(position):
             begun = time.perf_counter()
             with logbook.profiled(position.step + 1):
                 result = self._step(position)
@@ -130,6 +143,10 @@ class Trainer:
     def _log(self, position: Position, logbook: Logbook) -> None:
         line = self._measure(position)
         logbook.write(position.step, line)
+        if self._is_due(position.step, self.configuration.heldout_every):
+            self.stop.judge(position, line)
+        if self.stop.is_good(position):
+            self.checkpoints.save_good(position)
         if slow := self.stragglers.warning(line):
             logbook.say(slow)
         if self._is_best(position, line):
@@ -166,6 +183,20 @@ class Trainer:
             # The same bits are not to be had any more, so neither are the same threads needed.
             position.threads, position.layout = self.threads, layout
         return position
+
+    def _measure_start(self, position: Position, logbook: Logbook) -> None:
+        """What held-out text says before the first step of a run that is to be held against it."""
+        if position.step or not self.measures_start:
+            return
+        line = self.score_heldout()
+        self.stop.begin(position, line)
+        logbook.write(0, line)
+
+    def _last_good(self, stopped: Position) -> Position:
+        """The weights, and the position, of the last step within the stop rule's bound."""
+        assert stopped.forgetting is not None
+        assert stopped.forgetting.good_step is not None
+        return self.checkpoints.restore_good(stopped.forgetting.good_step, data=self.objective.data_hash)
 
     def _go_back(self, spike: Position) -> Position:
         """The position of the last return point, from where the batch after the spike's is the next."""
@@ -290,14 +321,16 @@ class Trainer:
             line |= self.score_heldout()
         return line | self._probe(position.step)
 
-    def _summary(self, position: Position) -> dict[str, Any]:
-        summary = summarise(position, read_metrics(self.folder)[-1], batch_tokens=self.configuration.batch_tokens)
+    def _summary(self, position: Position, last_step: int) -> dict[str, Any]:
+        line = next(line for line in reversed(read_metrics(self.folder)) if line["step"] == position.step)
+        summary = summarise(position, line, batch_tokens=self.configuration.batch_tokens)
         mfu = utilisation(summary["tokens_per_second"], self.flops_per_token, self.peak)
         return {
             "parameters": self.decoder.configuration.num_parameters(),
-            "epochs": round(self.steps * self.configuration.batch_rows / len(self.train_rows), 3),
+            "epochs": round(position.step * self.configuration.batch_rows / len(self.train_rows), 3),
             **summary,
             **({} if position.best is None else {"best_step": position.best_step, "best": position.best}),
+            **self.stop.describe(position, last_step),
             **summarise_mixture(self.order, position.batch, self.configuration.sequence_length),
             "mfu": None if mfu is None else round(mfu, 4),
             "mfu_formula": explain(self.flops_per_token, self.peak),

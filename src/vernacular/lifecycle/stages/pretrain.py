@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from vernacular.foundation.artifact import LOGS
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 from vernacular.lifecycle.stages.tokenize import TOKENIZER
 from vernacular.training.configuration import PretrainConfiguration
@@ -39,10 +40,11 @@ class Pretrain(Stage, PretrainConfiguration):
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Train, and write the weights."""
+        from vernacular.parallel.processes import this_process
         from vernacular.training.objectives.pretrain import pretrain
 
         folders = self.tokens_folders(workplace.inputs)
-        return pretrain(
+        summary = pretrain(
             self,
             tokens=folders,
             tokenizer=next(iter(folders.values())) / TOKENIZER,
@@ -50,6 +52,9 @@ class Pretrain(Stage, PretrainConfiguration):
             folder=workplace.folder,
             name=workplace.name,
         )
+        if self.weights is not None:
+            this_process().first(lambda: _draw_languages(workplace.folder, summary))
+        return summary
 
     def forget(self, workplace: Workplace) -> None:
         """Remove its checkpoints elsewhere."""
@@ -57,3 +62,11 @@ class Pretrain(Stage, PretrainConfiguration):
             from vernacular.training.checkpoint import forget_checkpoints
 
             forget_checkpoints(self, workplace.folder)
+
+
+def _draw_languages(folder: Path, summary: Mapping[str, Any]) -> None:
+    """What the training did to each language, where more than one was measured on the way."""
+    from vernacular.publishing.plots import plot_languages, stop_bound
+    from vernacular.training.metrics import read_metrics
+
+    plot_languages(read_metrics(folder), folder / LOGS / "languages.png", stop_bound(summary))

@@ -53,7 +53,16 @@ def pretrain(
     objective = NextToken(configuration, folders, "stream", tokenizer=encoder, phases=configuration.phases)
     decoder = _decoder(configuration, encoder, weights)
     with open_training_mesh(configuration) as mesh:
-        trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)
+        trainer = Trainer(
+            configuration,
+            objective,
+            decoder,
+            folder,
+            name=name,
+            mesh=mesh,
+            probes=probes,
+            from_weights=weights is not None,
+        )
         summary = trainer.fit()
         leave_weights(trainer, folder, tokenizer)
     return summary
