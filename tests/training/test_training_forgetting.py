@@ -27,7 +27,9 @@ from vernacular.training.objectives.pretrain import pretrain
 STEPS = 24
 ONLY_NEW = {"by": "language", "shares": {"hi": 1}}
 REPLAY = {"by": "language", "shares": {"hi": 60, "en": 40}}
-RULE = {"probe": "en", "rise": 0.05, "patience": 2}
+RULE = {"probe": "en", "rise": 0.065, "patience": 2}
+# The bits per byte of English rise so slowly that several measurements lie within the bound.
+SLOW = {"heldout_every": 2, "optimiser": {"learning_rate": 3e-4, "warmup_steps": 4, "schedule": "constant"}}
 
 
 class Killed(BaseException):
@@ -111,18 +113,24 @@ def test_replay_forgets_less_at_equal_steps(place: Path) -> None:
         assert learned[STEPS] < 0.7 * learned[0]
 
 
-def test_the_run_stops_and_leaves_the_last_good_weights(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    summary = run(place, "stopped", mixture=ONLY_NEW, stop=RULE)
+@pytest.fixture(scope="module")
+def stopped(place: Path) -> tuple[Path, dict[str, Any]]:
+    """An undisturbed run that stops, and its summary."""
+    return place / "stopped", run(place, "stopped", mixture=ONLY_NEW, stop=RULE, **SLOW)
+
+
+def test_the_run_stops_and_leaves_the_last_good_weights(place: Path, stopped: tuple[Path, dict[str, Any]]) -> None:
+    summary = stopped[1]
     said = summary["forgetting"]
     measured = bits(place / "stopped", "en")
-    above = [step for step, value in measured.items() if value > 1.05 * measured[0]]
+    above = [step for step, value in measured.items() if value > 1.065 * measured[0]]
     assert said["stopped_at_step"] == max(measured) == above[1] < STEPS
     good = max(step for step in measured if step < above[0])
     assert said["weights_of_step"] == summary["steps"] == good > 0
     assert said["bits_per_byte"] == pytest.approx(measured[good], abs=1e-6)
-    assert said["most_bits_per_byte"] == pytest.approx(1.05 * measured[0], abs=1e-6)
-    assert f"stopped at step {above[1]}: en was more than 5.0% above its start" in capfd.readouterr().err
-    undisturbed = run(place, "short", mixture=ONLY_NEW, stop=None, steps=good)
+    assert said["most_bits_per_byte"] == pytest.approx(1.065 * measured[0], abs=1e-6)
+    assert said["why"] == "en was more than 6.5% above its start in bits per byte, 2 measurements in a row"
+    undisturbed = run(place, "short", mixture=ONLY_NEW, steps=good, **SLOW)
     assert undisturbed["steps"] == good
     same_weights(place / "stopped", place / "short")
 
@@ -165,16 +173,19 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.mark.parametrize("number", [2, 7, 11])
 def test_killed_and_resumed_it_stops_alike(
-    number: int, place: Path, kill_at: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    number: int,
+    place: Path,
+    stopped: tuple[Path, dict[str, Any]],
+    kill_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = place / f"expected-{number}"
-    summary = run(place, expected.name, mixture=ONLY_NEW, stop=RULE)
+    expected, summary = stopped
     assert summary["forgetting"]["stopped_at_step"] >= number
     kill_at(number)
     with pytest.raises(Killed):
-        run(place, f"killed-{number}", mixture=ONLY_NEW, stop=RULE)
+        run(place, f"killed-{number}", mixture=ONLY_NEW, stop=RULE, **SLOW)
     monkeypatch.undo()
-    resumed = run(place, f"killed-{number}", mixture=ONLY_NEW, stop=RULE)
+    resumed = run(place, f"killed-{number}", mixture=ONLY_NEW, stop=RULE, **SLOW)
     assert resumed["forgetting"] == summary["forgetting"]
     same_weights(expected, place / f"killed-{number}")
     assert bits(expected, "en") == bits(place / f"killed-{number}", "en")
@@ -187,9 +198,9 @@ def test_killed_after_it_stopped_it_does_not_train_on(place: Path, monkeypatch: 
     # The checkpoint of the very step at which it stops is written before the good weights are fetched.
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(trainer.Trainer, "_last_good", dies)
-        run(place, "late", mixture=ONLY_NEW, stop=RULE, checkpoint_every=1)
-    resumed = run(place, "late", mixture=ONLY_NEW, stop=RULE, checkpoint_every=1)
-    same_weights(place / "late", place / "stopped" if (place / "stopped").exists() else place / "late")
+        run(place, "late", mixture=ONLY_NEW, stop=RULE, checkpoint_every=1, **SLOW)
+    resumed = run(place, "late", mixture=ONLY_NEW, stop=RULE, checkpoint_every=1, **SLOW)
+    assert resumed["steps"] == resumed["forgetting"]["weights_of_step"]
     assert max(bits(place / "late", "en")) == resumed["forgetting"]["stopped_at_step"]
 
 
