@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from vernacular.foundation.errors import UserError
 from vernacular.tokens.apportionment import Apportionment
 from vernacular.tokens.configuration import MixtureConfiguration, PhaseConfiguration
+from vernacular.tokens.measures import TextCounts, count_texts
 from vernacular.tokens.mixed_rows import open_cells
 from vernacular.tokens.mixture import cell_shares, describe_phases, plan_mixture
 from vernacular.tokens.order import MixtureOrder
@@ -23,6 +25,10 @@ from vernacular.tokens.shard_writer import ShardWriter, write_index
 
 property_settings = settings(max_examples=60, deadline=None, derandomize=True)
 SIZES = {"en": 4000, "hi": 900, "pl": 70}
+
+
+def counted(text: str, ids: Sequence[int]) -> TextCounts:
+    return count_texts([text], [len(ids)])[0]
 
 
 def mixture(**values: object) -> tuple[PhaseConfiguration, ...]:
@@ -219,7 +225,7 @@ def write(folder: Path, documents: list[tuple[str, str, int]]) -> Path:
     with ShardWriter(folder, "train", vocab_size=50_000, tokens_per_shard=20, weighted=False) as writer:
         for number, (language, source, token) in enumerate(documents):
             name = hashlib.sha256(f"{folder}{number}".encode()).hexdigest()[:32]
-            writer.add([token] * 7, name=name, language=language, source=source, text="क")
+            writer.add([token] * 7, name=name, language=language, source=source, count=counted("क", [token] * 7))
     write_index(folder, Numbers(), {"train": writer.entry})  # type: ignore[arg-type]
     return folder
 

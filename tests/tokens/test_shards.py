@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vernacular.foundation.errors import MachineError, UserError
+from vernacular.tokens.measures import TextCounts, count_texts
 from vernacular.tokens.shard_writer import ShardWriter, write_index
 from vernacular.tokens.shards import ShardReader, ids_dtype
 from vernacular.tokens.tokenizer import Tokenizer
 
 TEXTS = ["पहला लेख", "drugi tekst", "மூன்றாவது", "四番目", "fifth"]
+
+
+def counted(text: str, ids: Sequence[int]) -> TextCounts:
+    return count_texts([text], [len(ids)])[0]
 
 
 def name_of(text: str) -> str:
@@ -24,7 +29,7 @@ def name_of(text: str) -> str:
 
 def write_one(folder: Path, ids: list[int], name: str = "0" * 32) -> None:
     with ShardWriter(folder, "train", vocab_size=300, tokens_per_shard=9, weighted=False) as writer:
-        writer.add(ids, name=name, language="pl", source="test", text="abc")
+        writer.add(ids, name=name, language="pl", source="test", count=counted("abc", ids))
 
 
 @pytest.fixture
@@ -37,7 +42,9 @@ def write(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., Path]:
             for number, text in enumerate(TEXTS):
                 ids = tokenizer.encode(text, begin=True, end=True)
                 weights = [number / 2] * len(ids) if weighted else None
-                writer.add(ids, name=name_of(text), language="und", source="test", text=text, weights=weights)
+                writer.add(
+                    ids, name=name_of(text), language="und", source="test", count=counted(text, ids), weights=weights
+                )
         write_index(tmp_path, tokenizer, {"train": writer.entry})
         return tmp_path
 
@@ -74,7 +81,13 @@ def test_a_shard_holds_one_language_and_one_source(tmp_path: Path, tokenizer: To
     ]
     with ShardWriter(tmp_path, "train", vocab_size=tokenizer.vocab_size, tokens_per_shard=99, weighted=False) as writer:
         for language, source, text in documents:
-            writer.add(tokenizer.encode(text), name=name_of(text), language=language, source=source, text=text)
+            writer.add(
+                tokenizer.encode(text),
+                name=name_of(text),
+                language=language,
+                source=source,
+                count=counted(text, tokenizer.encode(text)),
+            )
     write_index(tmp_path, tokenizer, {"train": writer.entry})
     reader = ShardReader.open(tmp_path, "train", verify=True)
 
@@ -102,7 +115,9 @@ def test_many_languages_and_sources_need_no_open_files(tmp_path: Path, tokenizer
     try:
         with ShardWriter(tmp_path, "train", vocab_size=300, tokens_per_shard=9, weighted=False) as writer:
             for number in range(150):
-                writer.add([1, 2], name=name_of(str(number)), language=f"x{number}", source="web", text="क")
+                writer.add(
+                    [1, 2], name=name_of(str(number)), language=f"x{number}", source="web", count=counted("क", [1, 2])
+                )
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(writer.entry["shards"]) == 150
@@ -197,7 +212,9 @@ def test_an_interrupted_write_leaves_no_index_and_no_half_a_file(tmp_path: Path)
     def write_and_die() -> None:
         with ShardWriter(tmp_path, "train", vocab_size=300, tokens_per_shard=4, weighted=False) as writer:
             for number in range(3):
-                writer.add([1, 2, 3], name=name_of(str(number)), language="pl", source="test", text="abc")
+                writer.add(
+                    [1, 2, 3], name=name_of(str(number)), language="pl", source="test", count=counted("abc", [1, 2, 3])
+                )
             raise Killed
 
     with pytest.raises(Killed):
@@ -234,7 +251,9 @@ def test_wide_ids_come_back(tmp_path: Path) -> None:
         vocab_size, hash, begin_id, end_id, pad_id = 100_000, "0" * 64, 1, 2, 0
 
     with ShardWriter(tmp_path, "train", vocab_size=100_000, tokens_per_shard=9, weighted=False) as writer:
-        writer.add([1, 99_999, 2], name=name_of("x"), language="pl", source="test", text="abc")
+        writer.add(
+            [1, 99_999, 2], name=name_of("x"), language="pl", source="test", count=counted("abc", [1, 99_999, 2])
+        )
     write_index(tmp_path, Wide(), {"train": writer.entry})  # type: ignore[arg-type]
     assert ShardReader.open(tmp_path, "train").slice(0, 3).tolist() == [1, 99_999, 2]
     assert (tmp_path / "train" / "00000.ids.bin").read_bytes() == np.array([1, 99_999, 2], "<u4").tobytes()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 
-import regex
 import yaml
 
+from vernacular.tokens.text_units import count_units
 from vernacular.tokens.tokenizer import Tokenizer
-
-# A word is a run of letters, marks, joiners and digits; apostrophes and hyphens end it, in every language.
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200C\u200D]+")
-_GRAPHEME = regex.compile(r"\X")
 
 
 @dataclass
@@ -27,14 +23,9 @@ class TextCounts:
     words: int = 0
     graphemes: int = 0
 
-    @classmethod
-    def of(cls, text: str, num_tokens: int) -> TextCounts:
-        """The counts of one document."""
-        return cls(1, num_tokens, len(text.encode("utf-8")), count_words(text), count_graphemes(text))
-
     def add(self, text: str, num_tokens: int) -> None:
         """Count one more document."""
-        self.include(TextCounts.of(text, num_tokens))
+        self.include(count_texts([text], [num_tokens])[0])
 
     def include(self, other: TextCounts) -> None:
         """Count others in."""
@@ -45,14 +36,22 @@ class TextCounts:
         self.graphemes += other.graphemes
 
 
+def count_texts(texts: Sequence[str], num_tokens: Sequence[int]) -> list[TextCounts]:
+    """The counts of each document; many at a time take a fraction of what each by itself would."""
+    units = count_units(texts)
+    sizes = [len(text.encode("utf-8")) for text in texts]
+    columns = zip(num_tokens, sizes, units.words.tolist(), units.graphemes.tolist(), strict=True)
+    return [TextCounts(1, *counts) for counts in columns]
+
+
 def count_words(text: str) -> int:
-    """Runs of letters, marks, joiners and digits."""
-    return len(_WORD.findall(text))
+    """Runs of letters, marks, joiners and digits; apostrophes and hyphens end one, in every language."""
+    return int(count_units([text]).words[0])
 
 
 def count_graphemes(text: str) -> int:
     """Extended grapheme clusters (Unicode Standard Annex 29): what a reader counts as characters."""
-    return len(_GRAPHEME.findall(text))
+    return int(count_units([text]).graphemes[0])
 
 
 @cache
@@ -83,6 +82,7 @@ def measure_fit(tokenizer: Tokenizer, batches: Iterable[tuple[list[str], list[st
     """Counts by language of batches (languages, texts); tokens without begin and end tokens."""
     counts: dict[str, TextCounts] = {}
     for languages, texts in batches:
-        for language, text, ids in zip(languages, texts, tokenizer.encode_batch(texts), strict=True):
-            counts.setdefault(language, TextCounts()).add(text, len(ids))
+        measured = count_texts(texts, list(map(len, tokenizer.encode_batch(texts))))
+        for language, count in zip(languages, measured, strict=True):
+            counts.setdefault(language, TextCounts()).include(count)
     return counts

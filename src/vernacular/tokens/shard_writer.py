@@ -56,10 +56,10 @@ class ShardWriter:
         name: str,
         language: str,
         source: str,
-        text: str,
+        count: TextCounts,
         weights: Sequence[float] | None = None,
     ) -> None:
-        """Append a document: its ids, its name (32 hexadecimal digits), and its text for the counts."""
+        """Append a document: its ids, its name (32 hexadecimal digits), and its counts."""
         ids_T = np.asarray(ids, dtype=np.int64)
         if ids_T.size and not 0 <= ids_T.min() <= ids_T.max() < self._vocab_size:
             raise UserError(f"document {name} has a token outside the vocabulary of {self._vocab_size}")
@@ -71,7 +71,6 @@ class ShardWriter:
             for shard in self._open.values():
                 shard.flush()
             self._buffered = 0
-        count = TextCounts.of(text, len(ids_T))
         for counts, key in ((self._languages, language), (self._sources, source)):
             counts.setdefault(key, TextCounts()).include(count)
 

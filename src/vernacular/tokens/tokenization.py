@@ -14,7 +14,7 @@ from vernacular.foundation.progress import progress
 from vernacular.tokens.configuration import ConversationsConfiguration, TokenizeConfiguration
 from vernacular.tokens.conversations import Conversation, read_conversations
 from vernacular.tokens.documents import count_documents, document_files, read_documents
-from vernacular.tokens.measures import TextCounts, describe_fit
+from vernacular.tokens.measures import TextCounts, count_texts, describe_fit
 from vernacular.tokens.messages import ConversationError
 from vernacular.tokens.pieces import encode_pieces
 from vernacular.tokens.shard_writer import ShardWriter, write_index
@@ -58,8 +58,9 @@ def tokenize_documents(
                 texts = batch.column("text").to_pylist()
                 encoded = encoder.encode_batch(texts, begin=True, end=True)
                 known = (batch.column(column).to_pylist() for column in ("id", "language", "source"))
-                for ids, text, name, language, source in zip(encoded, texts, *known, strict=True):
-                    writer.add(ids, name=name, language=language, source=source, text=text)
+                counts = count_texts(texts, list(map(len, encoded)))
+                for ids, count, name, language, source in zip(encoded, counts, *known, strict=True):
+                    writer.add(ids, name=name, language=language, source=source, count=count)
                 bar.update(batch.num_rows)
         splits[split] = writer.entry
     write_index(folder, encoder, splits)
@@ -207,7 +208,7 @@ class _ConversationWriter:
             name=conversation.name,
             language=conversation.language,
             source=self._source,
-            text=conversation.text,
+            count=count_texts([conversation.text], [len(ids)])[0],
             weights=weights,
         )
         record = {"name": conversation.name, "id": conversation.id, "line": conversation.line, "tokens": len(ids)}
