@@ -129,6 +129,7 @@ def peak():
     return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM")).split()[1])
 
 torch.set_num_threads(1)
+load_packed(Path(sys.argv[2]), "bfloat16")  # what is imported and compiled on first use is no copy of weights
 before = peak()
 load_packed(Path(sys.argv[1]), "bfloat16")
 print((peak() - before) * 1024)
@@ -138,10 +139,15 @@ print((peak() - before) * 1024)
 def test_no_second_copy_is_held_while_packing(tmp_path: Path) -> None:
     decoder = make_decoder(hidden_size=512, intermediate_size=2048, num_layers=12, num_heads=8)
     save_weights(tmp_path, decoder, token_ids={"eos_token_id": 2}, dtype="bfloat16")
+    save_weights(tmp_path / "small", make_decoder(num_heads=4), token_ids={"eos_token_id": 2}, dtype="bfloat16")
     total = (tmp_path / "model.safetensors").stat().st_size
     assert total > 90_000_000
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path)], check=True, capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", MEASURE, str(tmp_path), str(tmp_path / "small")],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=200,
     )
     block = total // 12
-    assert int(done.stdout) <= total + block + 15_000_000
+    assert int(done.stdout) <= total + block + 4_000_000

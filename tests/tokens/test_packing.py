@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vernacular.foundation.errors import UserError
+from vernacular.tokens.measures import count_texts
 from vernacular.tokens.packing import PackedRows, pack_best_fit
 from vernacular.tokens.shard_writer import ShardWriter, write_index
 from vernacular.tokens.shards import ShardReader
@@ -38,9 +39,9 @@ def shards(folder: Path, lengths: list[int], *, weighted: bool = False, tokens_p
     ) as writer:
         for number, length in enumerate(lengths):
             weights = [float(place > length // 2) * (1 + number) for place in range(length)] if weighted else None
-            writer.add(
-                document(number, length), name=name_of(number), language="und", source="test", text="क", weights=weights
-            )
+            ids = document(number, length)
+            (count,) = count_texts(["क"], [len(ids)])
+            writer.add(ids, name=name_of(number), language="und", source="test", count=count, weights=weights)
     write_index(folder, Numbers(), {"train": writer.entry})  # type: ignore[arg-type]
     return ShardReader.open(folder, "train", verify=True)
 

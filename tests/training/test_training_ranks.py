@@ -72,7 +72,9 @@ def assert_follows(
     for ours, theirs in zip(lines, wanted, strict=True):
         assert ours.keys() - {"slowest_rank", "slowest_over_median"} == theirs.keys()
         for key in {*SAME} & theirs.keys():
-            assert ours[key] == pytest.approx(theirs[key], rel=loss), key
+            # Accuracy moves by whole tokens: with rounder arithmetic one near tie of the 192 may fall the other way.
+            near = 1.5 / 192 if key == "accuracy" and loss > LOSS else 0.0
+            assert ours[key] == pytest.approx(theirs[key], rel=loss, abs=near), key
         assert ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=norm)
         for key in theirs:
             # A share moves by whole tokens, where a choice is a near tie.

@@ -229,10 +229,11 @@ def assess(
     said = [canonical_language(language) if language else None for language in stated]
     found = identify(texts, said, configuration.identification, wanted)
     reasons, details = verdicts(texts, num_controls, found.languages, found.scripts, configuration.filters)
+    held = pc.binary_length(texts).to_pylist()
     texts = repair(texts, found.languages, configuration.repairs, configuration.personal_data)
     values = texts.to_pylist()
     for index, value in enumerate(values):
-        if not value:
+        if not value and not (held[index] and reasons[index]):  # what a rule removes keeps the rule's reason
             reasons[index], details[index] = "empty", "no text is left after normalisation and repair"
         elif reasons[index] != "broken_encoding" and (unwanted := _unwanted(found, index, wanted)):
             reasons[index], details[index] = "wrong_language", unwanted
