@@ -6,10 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+import torch
+import torch.distributed as dist
 from torch.distributed.checkpoint import FileSystemWriter
 
 from tiny_training import SHAPE, settings
@@ -46,6 +49,17 @@ def train(model: str, changes: dict[str, Any], tokens: Path, folder: Path, **opt
     return pretrain(
         settings(**values), tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base", **options
     )
+
+
+def groups_around_training(
+    model: str, changes: dict[str, Any], tokens: Path, folder: Path
+) -> tuple[bool, timedelta | None]:
+    """Whether the group of all ranks outlives a run, and how long it waits after it."""
+    before = dist.group.WORLD
+    train(model, changes, tokens, folder)
+    after = dist.group.WORLD if dist.is_initialized() else None
+    backend = after._get_backend(torch.device("cpu")) if after is not None else None
+    return after is before, backend.options._timeout if backend is not None else None
 
 
 class HeadNorm:

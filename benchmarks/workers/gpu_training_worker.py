@@ -89,7 +89,8 @@ def measure(job: dict[str, Any], warm_up: int, steps: int) -> dict[str, Any]:
     """Train, and what it took."""
     configuration = TrainingConfiguration.model_validate({**job["settings"], "steps": warm_up + steps})
     shape = from_published(job["config"], Path("config.json"))
-    with open_training_mesh(configuration) as mesh, tempfile.TemporaryDirectory() as folder:
+    mesh = open_training_mesh(configuration)
+    with tempfile.TemporaryDirectory() as folder:
         device = mesh.device
         rate = product_rate(device, PRODUCT_SIDE if device.type == "cuda" else 256)
         with device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +199,11 @@ def test_a_rank_that_holds_the_others_up_is_named(hire: Hire, tokens: Path, tmp_
     stragglers = Stragglers(open_mesh(ParallelConfiguration()))
     assert [stragglers.warning(line) for line in lines[:2]] == [None, None], "not before it lasts"
     assert "rank 1 is slow" in (stragglers.warning(lines[2]) or "")
+
+
+@pytest.mark.distributed
+def test_a_run_stays_in_its_group_from_stage_to_stage(hire: Hire, tokens: Path, tmp_path: Path) -> None:
+    for stage, parallel in enumerate(({"tensor": 2}, {"expert": 2})):
+        changes = {"parallel": {**parallel, "timeout_seconds": 77}}
+        found = hire(2).run(trained_together.groups_around_training, "mixture", changes, tokens, tmp_path / str(stage))
+        assert found == [(True, timedelta(seconds=77))] * 2

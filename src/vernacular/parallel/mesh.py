@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import cache
 from itertools import count
-from types import TracebackType
-from typing import Self
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from vernacular.foundation.errors import UserError
 from vernacular.parallel.configuration import ParallelConfiguration, Sizes
@@ -46,6 +45,7 @@ class Mesh:
         # The same ranks cut up in different ways; a single process needs none of them.
         self._cuts: dict[str, DeviceMesh] = {}
         if world > 1:
+            timeout = timedelta(seconds=configuration.timeout_seconds)
             outer, names = (sizes.pipeline, sizes.data_replicate), ("pipeline", "replicate")
             inner = sizes.data_shard * sizes.context
             shapes = {
@@ -55,7 +55,7 @@ class Mesh:
                 "experts": ((sizes.tokens // self.expert, self.expert), ("expert_shard", "expert")),
             }
             for cut, (shape, dimensions) in shapes.items():
-                self._cuts[cut] = _device_mesh(kind, (*outer, *shape), (*names, *dimensions))
+                self._cuts[cut] = _device_mesh(kind, (*outer, *shape), (*names, *dimensions), timeout)
 
     @property
     def leads(self) -> bool:
@@ -133,16 +133,6 @@ class Mesh:
             return list(values)
         return self.sum(torch.tensor(values, dtype=torch.float64, device=self.device)).tolist()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the group of processes; after an error the end of the process does, for nobody may answer any more."""
-        if error is None:
-            close_meshes()
-
 
 def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Mesh:
     """The mesh of the processes that `torchrun` started, or of this one alone.
@@ -160,22 +150,36 @@ def open_mesh(configuration: ParallelConfiguration, device: str = "cpu") -> Mesh
     own = torch.device("cuda", number_from_environment("LOCAL_RANK", 0)) if device == "cuda" else torch.device(device)
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    if processes.size > 1 and not dist.is_initialized():
-        timeout = timedelta(seconds=configuration.timeout_seconds)
-        dist.init_process_group(
-            _BACKENDS[device],
-            store=dist.PrefixStore(f"mesh-{next(_meshes)}", processes.store),
-            rank=processes.rank,
-            world_size=processes.size,
-            timeout=timeout,
-            device_id=own if own.type == "cuda" else None,
-        )
-        atexit.register(close_meshes)
+    if processes.size > 1:
+        _join(_BACKENDS[device], own, timedelta(seconds=configuration.timeout_seconds))
     return Mesh(configuration, own, processes.rank, processes.size)
 
 
 # Each group finds itself at a place of its own in the store.
 _meshes = count()
+
+
+def _join(backend: str, own: torch.device, timeout: timedelta) -> None:
+    """Join the group of all processes, and stay in it from stage to stage.
+
+    PyTorch keeps what it found out for a layout, with the names of that layout's groups: were they left and joined
+    anew, the next stage of the same layout would look for groups that are gone.
+    """
+    if dist.is_initialized() and dist.get_backend() != backend:
+        close_meshes()
+    if dist.is_initialized():
+        _set_pg_timeout(timeout)
+        return
+    processes = this_process()
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore(f"mesh-{next(_meshes)}", processes.store),
+        rank=processes.rank,
+        world_size=processes.size,
+        timeout=timeout,
+        device_id=own if own.type == "cuda" else None,
+    )
+    atexit.register(close_meshes)
 
 
 def close_meshes() -> None:
@@ -185,13 +189,14 @@ def close_meshes() -> None:
         dist.destroy_process_group()
 
 
-def _device_mesh(kind: str, shape: tuple[int, ...], names: tuple[str, ...]) -> DeviceMesh:
+def _device_mesh(kind: str, shape: tuple[int, ...], names: tuple[str, ...], timeout: timedelta) -> DeviceMesh:
     """All ranks laid out in `shape`. Dimensions that part the ranks alike share their groups."""
     ranks = torch.arange(math.prod(shape)).view(shape)
     groups = []
     for dimension, size in enumerate(shape):
         lines = ranks.movedim(dimension, -1).reshape(-1, size).tolist()
         groups.append(_groups_of(tuple(tuple(line) for line in lines)))
+        _set_pg_timeout(timeout, groups[-1])
     return DeviceMesh.from_group(groups, kind, ranks, mesh_dim_names=names)
 
 

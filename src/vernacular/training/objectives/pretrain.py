@@ -52,19 +52,18 @@ def pretrain(
         ShardReader.open(folder_of_tokens, "train").require_tokenizer(encoder)
     objective = NextToken(configuration, folders, "stream", tokenizer=encoder, phases=configuration.phases)
     decoder = _decoder(configuration, encoder, weights)
-    with open_training_mesh(configuration) as mesh:
-        trainer = Trainer(
-            configuration,
-            objective,
-            decoder,
-            folder,
-            name=name,
-            mesh=mesh,
-            probes=probes,
-            from_weights=weights is not None,
-        )
-        summary = trainer.fit()
-        leave_weights(trainer, folder, tokenizer)
+    trainer = Trainer(
+        configuration,
+        objective,
+        decoder,
+        folder,
+        name=name,
+        mesh=open_training_mesh(configuration),
+        probes=probes,
+        from_weights=weights is not None,
+    )
+    summary = trainer.fit()
+    leave_weights(trainer, folder, tokenizer)
     return summary
 
 

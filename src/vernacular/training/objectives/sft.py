@@ -63,8 +63,9 @@ def sft(
         overlong=configuration.overlong,
         normalisation=configuration.normalisation,
     )
-    with open_training_mesh(configuration) as mesh:
-        trainer = Trainer(configuration, objective, decoder, folder, name=name, mesh=mesh, probes=probes)
-        summary = trainer.fit()
-        leave_weights(trainer, folder, weights)
+    trainer = Trainer(
+        configuration, objective, decoder, folder, name=name, mesh=open_training_mesh(configuration), probes=probes
+    )
+    summary = trainer.fit()
+    leave_weights(trainer, folder, weights)
     return {**summary, "data": data}
