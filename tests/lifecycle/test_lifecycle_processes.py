@@ -47,9 +47,10 @@ def undisturbed(place: Path, run_cli: Any) -> Path:
 
 
 def test_two_processes_make_what_one_makes(undisturbed: Path, place: Path, run_cli: Any) -> None:
-    run_cli("run", "tiny.yaml", cwd=place)
+    alone = copied(place, "alone")
+    run_cli("run", "tiny.yaml", "--out", "alone", cwd=place)
     for stage in ("base", "instruct"):
-        one, two = (load_file(folder / stage / "model.safetensors") for folder in (place / "runs/tiny", undisturbed))
+        one, two = (load_file(folder / stage / "model.safetensors") for folder in (alone, undisturbed))
         assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
         assert not (undisturbed / stage / "checkpoints").exists()
     again = run_cli("run", "tiny.yaml", "--out", "undisturbed", "--processes", "2", cwd=place)
