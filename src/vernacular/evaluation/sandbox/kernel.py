@@ -5,26 +5,23 @@ from __future__ import annotations
 import ctypes
 import os
 
-NEW_MOUNTS, NEW_CGROUP, NEW_NAMES, NEW_IPC, NEW_USER, NEW_PIDS, NEW_NETWORK = (
-    0x00020000,
-    0x02000000,
-    0x04000000,
-    0x08000000,
-    0x10000000,
-    0x20000000,
-    0x40000000,
-)
-READ_ONLY, NO_SETUID, NO_DEVICES, NO_PROGRAMS, REMOUNT, BIND, DEEP, PRIVATE = (
-    1,
-    2,
-    4,
-    8,
-    32,
-    4096,
-    16384,
-    1 << 18,
-)
-DETACH = 2
+NEW_MOUNTS = 0x00020000
+NEW_CGROUP = 0x02000000
+NEW_NAMES = 0x04000000
+NEW_IPC = 0x08000000
+NEW_USER = 0x10000000
+NEW_PIDS = 0x20000000
+NEW_NETWORK = 0x40000000
+
+READ_ONLY = 1
+NO_SETUID = 2
+NO_DEVICES = 4
+NO_PROGRAMS = 8
+REMOUNT = 32
+BIND = 4096
+DEEP = 16384
+PRIVATE = 1 << 18
+_DETACH = 2
 _AT_RECURSIVE, _AT_HERE = 0x8000, -100
 _MOUNT_SETATTR = 442
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -73,7 +70,7 @@ def change_root(folder: str) -> None:
     """Make a mount the root, and drop the old one out of reach."""
     os.chdir(folder)
     _check(_libc.syscall(_PIVOT_ROOT[os.uname().machine], b".", b"."), "changing the root")
-    _check(_libc.umount2(b".", DETACH), "leaving the old root")
+    _check(_libc.umount2(b".", _DETACH), "leaving the old root")
     os.chdir("/")
 
 

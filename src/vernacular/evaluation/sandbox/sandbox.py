@@ -18,7 +18,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-import vernacular
 from vernacular.evaluation.sandbox.limits import Ending, Limits
 from vernacular.evaluation.sandbox.running import Running, finish
 from vernacular.evaluation.sandbox.system_calls import filter_program
@@ -156,7 +155,8 @@ def _python() -> Path:
 
 
 def _package_root() -> Path:
-    return Path(vernacular.__file__).resolve().parent.parent
+    """The folder that holds `vernacular/`."""
+    return Path(__file__).resolve().parents[3]
 
 
 _LOOKS_AROUND = """

@@ -34,7 +34,7 @@ class _Calls(NamedTuple):
 
 
 def filter_program() -> bytes:
-    """Denied calls fail with EPERM, clone3 with ENOSYS (so that libraries take clone), sockets with EACCES but Unix's."""
+    """Denied calls fail with EPERM, clone3 with ENOSYS (libraries then take clone), sockets but Unix's with EACCES."""
     table = yaml.safe_load((files("vernacular.evaluation.sandbox") / "syscalls.yaml").read_text(encoding="utf-8"))
     processor = platform.machine()
     if processor not in table:
