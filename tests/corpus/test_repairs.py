@@ -14,7 +14,7 @@ STORY = "Kot śpi na piecu i śni o rzece.\nPies pilnuje domu, bo nikt inny tego
 
 def repaired(text: str, language: str = "pl", **settings: bool) -> str:
     texts = pa.array([text], pa.large_string())
-    return repair(texts, [language], Repairs(**settings), PersonalData(mask=()))[0].as_py()
+    return repair(texts, [language], Repairs(**settings), PersonalData(mask=())).texts[0].as_py()
 
 
 @pytest.mark.parametrize(

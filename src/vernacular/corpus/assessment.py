@@ -56,6 +56,8 @@ _ASSESSED = pa.struct(
         pa.field("detail", pa.large_string()),
         pa.field("bytes_out", pa.int64()),
         pa.field("length", pa.int64()),
+        pa.field("lines_cut", pa.int32()),
+        pa.field("masked", pa.large_string()),
     ]
 )
 
@@ -230,7 +232,8 @@ def assess(
     found = identify(texts, said, configuration.identification, wanted)
     reasons, details = verdicts(texts, num_controls, found.languages, found.scripts, configuration.filters)
     held = pc.binary_length(texts).to_pylist()
-    texts = repair(texts, found.languages, configuration.repairs, configuration.personal_data)
+    repaired = repair(texts, found.languages, configuration.repairs, configuration.personal_data)
+    texts = repaired.texts
     values = texts.to_pylist()
     for index, value in enumerate(values):
         if not value and not (held[index] and reasons[index]):  # what a rule removes keeps the rule's reason
@@ -250,6 +253,8 @@ def assess(
         pa.array(details, pa.large_string()),
         pc.binary_length(texts).cast(pa.int64()),
         pc.utf8_length(texts).cast(pa.int64()),
+        repaired.lines_cut,
+        repaired.masked,
     ]
     return pa.StructArray.from_arrays(columns, fields=list(_ASSESSED))
 

@@ -26,6 +26,7 @@ from vernacular.corpus.distinct import Distinct
 from vernacular.corpus.filters import check_names
 from vernacular.corpus.heldout import choose_heldout
 from vernacular.corpus.languages import canonical_language
+from vernacular.corpus.observations import Observations
 from vernacular.corpus.output import Verdicts, write_documents, write_quarantine
 from vernacular.corpus.repetition import drop_repeated
 from vernacular.corpus.report import HELDOUT, Account, funnel
@@ -37,7 +38,7 @@ from vernacular.foundation.files import atomic_path, sha256_json, write_json
 from vernacular.foundation.ledger import Ledger
 
 # Raised when the same settings and files come to give other runs.
-_LEDGER_VERSION = 1
+_LEDGER_VERSION = 2
 # A part of the rows is held, sorted and copied: so many times its size at most.
 _COPIES_OF_A_PART = 16
 
@@ -62,16 +63,16 @@ def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
     for name in ("documents", "removed", "tasks", LOGS):
         shutil.rmtree(folder / name, ignore_errors=True)
     ledger = Ledger.open(folder / CHECKPOINTS, _key(configuration, found))
-    account = Account()
+    account, observations = Account(), Observations(configuration.quality)
     try:
         with machine_errors("curating documents", folder):
-            _curate(configuration, found, ledger, folder, account)
+            _curate(configuration, found, ledger, folder, account, observations)
     except UserError:
         # What has to be changed changes the work.
         ledger.discard()
         raise
     provided = _write_synthetic_parts(configuration, folder)
-    report = {**account.report(), **provided}
+    report = {**account.report(), **observations.report(), **provided}
     write_json(folder / "report.json", report)
     write_json(folder / LOGS / "not_read.json", found.not_read)
     ledger.discard()
@@ -86,7 +87,14 @@ def _key(configuration: CurateConfiguration, found: Found) -> dict[str, Any]:
     return {"version": _LEDGER_VERSION, "settings": sha256_json(settings), "files": sha256_json(files)}
 
 
-def _curate(configuration: CurateConfiguration, found: Found, ledger: Ledger, folder: Path, account: Account) -> None:
+def _curate(
+    configuration: CurateConfiguration,
+    found: Found,
+    ledger: Ledger,
+    folder: Path,
+    account: Account,
+    observations: Observations,
+) -> None:
     engine, near = configuration.engine, configuration.near_duplicates
     wanted = frozenset(canonical_language(code) for code in configuration.languages or ())
     paths, tally = assess_sources(found.files, configuration, wanted, ledger)
@@ -102,7 +110,7 @@ def _curate(configuration: CurateConfiguration, found: Found, ledger: Ledger, fo
     removals = near_duplicates(runs, parts, distinct, near, ledger, engine) if near.enabled else Removals.together([])
     verdicts = _decide(distinct, removals, configuration)
     _check_result(runs, parts, distinct, verdicts, wanted, account)
-    write_documents(runs, parts, distinct, verdicts, folder, account)
+    write_documents(runs, parts, distinct, verdicts, folder, account, observations)
     account.check(tally)
 
 

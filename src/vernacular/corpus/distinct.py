@@ -29,6 +29,8 @@ _STANDING = {
     "label": "ascending",
     "group": "ascending",
     "bytes_in": "ascending",
+    "lines_cut": "ascending",
+    "masked": "ascending",
 }
 
 

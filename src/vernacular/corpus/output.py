@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vernacular.corpus.deduplication import Removals
 from vernacular.corpus.distinct import Distinct, read_settled
 from vernacular.corpus.document import DOCUMENT_SCHEMA, PLACE_SCHEMA, REMOVED_SCHEMA
+from vernacular.corpus.observations import Observations
 from vernacular.corpus.report import HELDOUT, QUARANTINED, SPLITS, TRAIN, Account
 from vernacular.corpus.runs import Part, Runs
 from vernacular.corpus.writing import ShardWriter
@@ -22,7 +23,7 @@ from vernacular.foundation.artifact import LOGS
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.progress import progress
 
-_COLUMNS = ("text", "source", "provenance", "row", "bytes_out")
+_COLUMNS = ("text", "source", "provenance", "row", "bytes_out", "length")
 _EXACT, _NEAR = "exact_duplicate", "near_duplicate"
 
 
@@ -58,7 +59,13 @@ def write_quarantine(broken: Path, folder: Path, account: Account) -> None:
 
 
 def write_documents(
-    runs: Runs, parts: list[Part], distinct: Distinct, verdicts: Verdicts, folder: Path, account: Account
+    runs: Runs,
+    parts: list[Part],
+    distinct: Distinct,
+    verdicts: Verdicts,
+    folder: Path,
+    account: Account,
+    observations: Observations,
 ) -> None:
     """Write documents, removed ones and places by ascending id, and account for every row."""
     documents = {split: ShardWriter(folder / "documents" / split, DOCUMENT_SCHEMA) for split in SPLITS}
@@ -73,6 +80,7 @@ def write_documents(
         places.add(rows.sort_by([("id", "ascending"), ("row", "ascending")]))
         rows = _with_outcomes(rows, numbers, distinct, verdicts)
         account.add(rows)
+        observations.add(rows)
         for split, writer in documents.items():
             writer.add(rows.filter(pc.equal(rows["outcome"], split)))
         gone = pc.invert(pc.is_in(rows["outcome"], pa.array(SPLITS)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,14 +23,34 @@ _HEAD_REPEATS = 3
 _PAGE_NUMBER = r"(?m)^[ \t]*[-–—|\[(]?[ \t]*(\pN{1,4}|[ivxlc]{1,6})([ \t]*/[ \t]*\pN{1,4})?[ \t]*[-–—|\])]?[ \t]*$"
 
 
-def repair(texts: pa.Array, languages: list[str], repairs: Repairs, personal: PersonalData) -> pa.Array:
+@dataclass(frozen=True)
+class Repaired:
+    """A batch of D texts, repaired.
+
+    Attributes:
+        texts: large_string [D].
+        lines_cut: int32 [D], lines that were cut out of each.
+        masked: large_string [D], the kinds of personal data masked in each, a word a piece ("email phone phone"); null
+            where there was none.
+    """
+
+    texts: pa.Array
+    lines_cut: pa.Array
+    masked: pa.Array
+
+
+def repair(texts: pa.Array, languages: list[str], repairs: Repairs, personal: PersonalData) -> Repaired:
     """Repair a batch of normalised texts (large_string [D]) in the languages given."""
+    cut = np.zeros(len(texts), dtype=np.int32)
     if repairs.notices or repairs.running_heads or repairs.c4_lines:
-        texts = _without_lines(texts, languages, repairs)
-    return mask(texts, languages, personal.mask)[0]
+        texts, cut = _without_lines(texts, languages, repairs)
+    texts, counts = mask(texts, languages, personal.mask)
+    masked = [" ".join(sorted(pieces.elements())) or None for pieces in counts]
+    return Repaired(texts, pa.array(cut), pa.array(masked, pa.large_string()))
 
 
-def _without_lines(texts: pa.Array, languages: list[str], settings: Repairs) -> pa.Array:
+def _without_lines(texts: pa.Array, languages: list[str], settings: Repairs) -> tuple[pa.Array, np.ndarray]:
+    """The texts without some lines, and how many each has lost (int32 [D])."""
     lines = lines_of(texts, languages)
     drop = np.zeros(len(lines.documents), dtype=bool)
     if settings.notices:
@@ -37,8 +59,9 @@ def _without_lines(texts: pa.Array, languages: list[str], settings: Repairs) -> 
         drop |= _running_heads(lines, texts)
     if settings.c4_lines:
         drop |= ~lines.prose
+    lost = np.bincount(lines.documents[drop], minlength=len(texts)).astype(np.int32)
     if not drop.any():
-        return texts
+        return texts, lost
     values = texts.to_pylist()
     for document in np.unique(lines.documents[drop]):
         first, last = np.searchsorted(lines.documents, [document, document + 1])
@@ -46,7 +69,7 @@ def _without_lines(texts: pa.Array, languages: list[str], settings: Repairs) -> 
         spans = zip(lines.starts[first:last][mine], lines.ends[first:last][mine], strict=True)
         values[document] = _cut(values[document].encode("utf-8"), [(int(start), int(end)) for start, end in spans])
     cut = pc.replace_substring_regex(pa.array(values, pa.large_string()), r"\n{3,}", "\n\n")
-    return pc.utf8_trim_whitespace(cut)
+    return pc.utf8_trim_whitespace(cut), lost
 
 
 def _notices(lines: Lines, num_documents: int) -> np.ndarray:
