@@ -15,7 +15,7 @@ def run_of(texts: list[str], settings: NearDuplicates, qualities: dict[str, floa
     bands = Shingles.of(array, settings).bands(settings, 0)
     width = 8 * bands.shape[1]
     unknown = pa.nulls(len(texts), pa.string())
-    columns = dict.fromkeys(("name", "reason", "detail", "label", "group", "script"), unknown)
+    columns = dict.fromkeys(("name", "reason", "detail", "label", "group", "script", "masked"), unknown)
     lengths = pa.array([len(text) for text in texts], pa.int64())
     return pa.table(
         {
@@ -27,6 +27,7 @@ def run_of(texts: list[str], settings: NearDuplicates, qualities: dict[str, floa
             "order": pa.array([0] * len(texts), pa.int32()),
             "bytes_in": lengths,
             "length": lengths,
+            "lines_cut": pa.array([0] * len(texts), pa.int32()),
             "bands": pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(texts), [None, pa.py_buffer(bands)]),
         }
     )

@@ -10,39 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vernacular.corpus.configuration import CurateConfiguration
+from small_corpora import configuration, hindi, polish, write_lines
 from vernacular.corpus.curation import curate
 from vernacular.corpus.document import DOCUMENT_SCHEMA, REMOVED_SCHEMA, document_files, document_id
 from vernacular.corpus.report import Account, label_figures
 from vernacular.corpus.writing import ShardWriter
 from vernacular.foundation.artifact import collect_outputs, digest_outputs
-from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import InternalError, UserError
-
-CITIES = ["Kraków", "Wrocław", "Gdańsk", "Łódź", "Poznań", "Lublin", "Toruń", "Opole", "Rzeszów", "Kielce"]
-ANIMALS = ["bociana", "żubra", "łosia", "wilka", "borsuka", "jeża", "dzika", "sarnę", "zająca", "lisa"]
-DISHES = ["गाजर", "आलू", "मटर", "गोभी", "पालक", "बैंगन", "भिंडी", "लौकी", "करेला", "टमाटर"]
-FRIENDS = ["मोहन", "सीता", "गीता", "रमेश", "सुरेश", "नीता", "अमित", "कविता", "अनिल", "राधा"]
-
-
-def polish(number: int) -> str:
-    city, animal = CITIES[number % 10], ANIMALS[number // 10 % 10]
-    return f"W mieście {city} dzieci zobaczyły {animal} i długo o tym opowiadały. Był dzień numer {number}."
-
-
-def hindi(number: int) -> str:
-    dish, friend = DISHES[number % 10], FRIENDS[number // 10 % 10]
-    return f"{friend} ने बाज़ार से {dish} खरीदा और घर आकर खाना बनाया। यह बात दिन {number} की है।"
-
-
-def configuration(*sources: dict[str, Any], **settings: Any) -> CurateConfiguration:
-    return validate(CurateConfiguration, {"sources": list(sources), **settings})
-
-
-def write_lines(path: Path, records: list[dict[str, Any] | str]) -> Path:
-    lines = [record if isinstance(record, str) else json.dumps(record, ensure_ascii=False) for record in records]
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -104,6 +78,7 @@ def test_the_artifact(curated: Path) -> None:
         "documents",
         "logs",
         "removed",
+        "report.html",
         "report.json",
     ]
     with pytest.raises(UserError, match="no documents of the split 'test'"):

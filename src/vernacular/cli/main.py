@@ -29,6 +29,7 @@ from vernacular.foundation.errors import MachineError, UserError, VernacularErro
 VERBS = (
     "run",
     "plan",
+    "report",
     "label",
     "import",
     "export",

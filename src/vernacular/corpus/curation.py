@@ -5,6 +5,7 @@ read → normalise → identify → measure → judge      sorted runs, task by 
 → equal documents → near-duplicates            range by range of ids (distinct.py, deduplication.py)
 → held-out split → write, in order of ids      (this file, output.py)
 → report.json, which must balance              (report.py)
+→ report.html, the same to look at             (page/)
 
 A killed run goes on: what is finished is entered in a ledger below `checkpoints`, which is removed at the end.
 """
@@ -28,11 +29,12 @@ from vernacular.corpus.heldout import choose_heldout
 from vernacular.corpus.languages import canonical_language
 from vernacular.corpus.observations import Observations
 from vernacular.corpus.output import Verdicts, write_documents, write_quarantine
+from vernacular.corpus.page.report_page import write_report_page
 from vernacular.corpus.repetition import drop_repeated
 from vernacular.corpus.report import HELDOUT, Account, funnel
 from vernacular.corpus.runs import Part, Runs
 from vernacular.corpus.sources import Found, find_files
-from vernacular.foundation.artifact import CHECKPOINTS, LOGS
+from vernacular.foundation.artifact import CHECKPOINTS, LOGS, PAGE
 from vernacular.foundation.errors import UserError, machine_errors
 from vernacular.foundation.files import atomic_path, sha256_json, write_json
 from vernacular.foundation.ledger import Ledger
@@ -46,9 +48,9 @@ _COPIES_OF_A_PART = 16
 def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
     """Curate a corpus into `folder`.
 
-    Writes documents/train, documents/heldout and removed (Parquet), report.json, logs/ (where every record stood, the
-    broken ones, the files not read), and conversations.jsonl and tasks/ where a source provides them. Prints the
-    funnel. A run that was killed goes on from `folder`/checkpoints.
+    Writes documents/train, documents/heldout and removed (Parquet), report.json and report.html, logs/ (where every
+    record stood, the broken ones, the files not read), and conversations.jsonl and tasks/ where a source provides
+    them. Prints the funnel. A run that was killed goes on from `folder`/checkpoints.
 
     Returns:
         A summary: documents and bytes in and kept, reasons, languages, labels' figures.
@@ -75,8 +77,10 @@ def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
     report = {**account.report(), **observations.report(), **provided}
     write_json(folder / "report.json", report)
     write_json(folder / LOGS / "not_read.json", found.not_read)
+    write_report_page(folder, folder / PAGE)
     ledger.discard()
     print(funnel(report, found.not_read))
+    print(f"to look at: {folder / PAGE}")
     return _summary(report)
 
 

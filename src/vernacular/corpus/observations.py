@@ -1,4 +1,4 @@
-"""What the documents are like, counted as they are written: their lengths and qualities, and what was mended in them."""
+"""What documents are like, counted as they are written: their lengths and qualities, and what was mended in them."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,13 @@ from vernacular.corpus.report import HELDOUT, QUARANTINED, SPLITS, TRAIN, Accoun
 from vernacular.corpus.runs import Part, Runs
 from vernacular.corpus.writing import ShardWriter
 from vernacular.foundation.artifact import LOGS
+from vernacular.foundation.errors import InternalError
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.progress import progress
 
 _COLUMNS = ("text", "source", "provenance", "row", "bytes_out", "length")
-_EXACT, _NEAR = "exact_duplicate", "near_duplicate"
+_EXACT, NEAR = "exact_duplicate", "near_duplicate"
+_SIMILAR = re.compile(r"similarity ([0-9.]+) to ([0-9a-f]+)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def _with_outcomes(rows: pa.Table, numbers: np.ndarray, distinct: Distinct, verd
         if number >= 0:
             original = row
             split = HELDOUT if verdicts.heldout[number] else TRAIN
-            outcomes[row], details[row] = (split, "") if verdicts.kept[number] else (_NEAR, near[number])
+            outcomes[row], details[row] = (split, "") if verdicts.kept[number] else (NEAR, near[number])
         elif outcomes[row] == _EXACT:
             named = f" ({names[original]})" if names[original] else ""
             details[row] = f"the same text as one of {sources[original]}{named}"
@@ -121,3 +124,11 @@ def _near(numbers: np.ndarray, distinct: Distinct, removals: Removals) -> Iterat
         for place in range(first, last):
             kept = distinct.ids[removals.kept[place]].decode()
             yield int(removals.removed[place]), f"similarity {removals.similarity[place]:.3f} to {kept}"
+
+
+def near_of(detail: str) -> tuple[float, str]:
+    """The similarity, and the id of the document that stays, from the detail of a near-duplicate."""
+    found = _SIMILAR.fullmatch(detail)
+    if found is None:
+        raise InternalError(f"'{detail}' is no near-duplicate's detail")
+    return float(found[1]), found[2]

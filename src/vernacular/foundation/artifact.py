@@ -5,8 +5,9 @@ hardware and times. A folder without one is unfinished, and is resumed or redone
 
 Two hashes tell two things apart. The *fingerprint* says what was asked for (configuration and inputs), so that a
 changed wish is noticed before any work is done. The *digest* says what came out (the outputs' checksums), so that
-work which turns out the same does not set off the stages after it. Files below `logs/` (metrics, timings) are
-checksummed too but do not count towards the digest: they differ between two runs that did the same.
+work which turns out the same does not set off the stages after it. Files below `logs/` (metrics, timings) and
+`report.html` are checksummed too but do not count towards the digest: the logs differ between two runs that did the
+same, and the page shows what the other files hold, logs among them, so that a page drawn better sets off nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vernacular.foundation.progress import progress
 RECORD = "artifact.json"
 UNFINISHED = "unfinished.json"
 LOGS = "logs"
+PAGE = "report.html"
 CHECKPOINTS = "checkpoints"
 _FORMAT = 1
 _BYTES_WITHOUT_BAR = 1 << 30
@@ -79,8 +81,9 @@ class Artifact:
 
 
 def digest_outputs(outputs: Mapping[str, Output]) -> str:
-    """Hash of the outputs that count: all but those below `logs/`."""
-    return sha256_json({path: out.sha256 for path, out in outputs.items() if not path.startswith(f"{LOGS}/")})
+    """Hash of the outputs that count: all but those below `logs/`, and the page that shows them."""
+    counted = {path: out.sha256 for path, out in outputs.items() if path != PAGE and not path.startswith(f"{LOGS}/")}
+    return sha256_json(counted)
 
 
 def collect_outputs(folder: Path) -> dict[str, Output]:

@@ -6,11 +6,10 @@ import atexit
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,27 +69,6 @@ def curated(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
     )
     run_cli("run", folder / "recipe.yaml", "labels=x", "--until", "corpus", "--out", folder / "runs")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        pytest.skip("needs a browser: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Page]:
-    opened = browser.new_page(viewport={"width": 1100, "height": 800})
-    opened.set_default_timeout(SECONDS * 1000)
-    yield opened
-    opened.close()
 
 
 def grade_by_keyboard(page: Page, key: str) -> None:

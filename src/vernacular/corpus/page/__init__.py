@@ -1,0 +1,1 @@
+"""The page that shows a curated corpus: figures, plots, and documents to read."""
