@@ -63,7 +63,10 @@ class FakeModel:
         if report is not None:
             report(len(pairs))
         scores = [self.score(context, continuation) for context, continuation in pairs]
-        return [Likelihood(score, score > -0.5) for score in scores]
+        return [
+            Likelihood(score, score > -0.5, len(continuation.split()))
+            for score, (_, continuation) in zip(scores, pairs, strict=True)
+        ]
 
     def text_loglikelihood(self, texts: Sequence[str], *, report: Report | None = None) -> list[TextLikelihood]:
         if report is not None:

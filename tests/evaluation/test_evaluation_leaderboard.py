@@ -40,7 +40,9 @@ class Words(HTMLParser):
 def two(make_task, fake_model, tmp_path: Path) -> list[Path]:
     """Two evaluations of a task that is called as one of Krutrim-1's benchmarks; one folder has a name with a trap."""
     items = [{"question": f"{n}?", "choices": ["tak", "nie"], "label": n % 2} for n in range(6)]
-    folder = make_task(items, task="copa", dataset_kwargs={"data_files": {"test": "copa.jsonl"}})
+    metadata = {"version": 1.0, "language": "mul", "metrics": ["foundry_acc"]}
+    data = {"data_files": {"test": "foundry_copa.jsonl"}}
+    folder = make_task(items, task="foundry_copa", dataset_kwargs=data, metadata=metadata)
     runs = [tmp_path / "base", tmp_path / TRAP.replace("/", "")]
     models = [
         fake_model(),
@@ -61,8 +63,8 @@ def test_the_page_has_table_plot_and_published_scores(two: list[Path]) -> None:
     assert "15 missing" in words.text
     assert "copa: 0 examples, the suite has" not in words.text
     svg = xml.etree.ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
-    assert len([part for part in svg if part.get("class") == "interval"]) == 6
-    assert len([part for part in svg if part.get("class") == "chance"]) == 3
+    assert len([part for part in svg if part.get("class") == "interval"]) == 8
+    assert len([part for part in svg if part.get("class") == "chance"]) == 4
 
 
 def test_text_of_records_is_escaped_and_nothing_is_loaded(two: list[Path]) -> None:

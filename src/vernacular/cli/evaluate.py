@@ -12,7 +12,8 @@ from pathlib import Path
 EXAMPLES = """\
   vernacular evaluate runs/demo/instruct --tasks my-tasks/ -o scores/instruct
   vernacular evaluate runs/demo/base --heldout runs/demo/corpus -o scores/base     bits per byte
-  vernacular evaluate WEIGHTS --tasks my-tasks/ --suite krutrim-1 -o scores/k1     and the card's own average
+  vernacular evaluate WEIGHTS --suite krutrim-1 --data sets/ -o scores/k1          and the card's own average
+  vernacular evaluate WEIGHTS --suite granite-3.0 --data sets/ --only-available -o scores/g     what data there is for
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
 """
@@ -25,10 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
     parser.add_argument("--tasks", type=Path, metavar="PATH", help="a folder of harness YAML, or one YAML file")
-    parser.add_argument("--suite", metavar="NAME", help="only the tasks of a card's suite, and its headline")
+    parser.add_argument("--suite", metavar="NAME", help="a card's suite; its tasks are built in, or those of --tasks")
     parser.add_argument("--heldout", type=Path, metavar="FOLDER", help="a curated corpus with held-out documents")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="receives scores and records")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="data of tasks that have none beside their YAML")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="sets, as PATH/OWNER/SET/CONFIG/SPLIT.jsonl")
+    parser.add_argument("--only-available", action="store_true", help="leave out what has no data in --data")
     parser.add_argument("--contamination", type=Path, metavar="FILE", help="JSON: hashes of contaminated items by task")
     parser.add_argument("--resume", action="store_true", help="go on with the evaluation in the folder")
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
@@ -59,6 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         heldout=arguments.heldout,
         data=arguments.data,
         contamination=arguments.contamination,
+        only_available=arguments.only_available,
     )
 
     def load(folder: Path) -> object:

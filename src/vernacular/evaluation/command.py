@@ -12,6 +12,7 @@ from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.scores import SCORES
 from vernacular.evaluation.suites.report import headline_table, suite_report
+from vernacular.evaluation.suites.selection import select
 from vernacular.evaluation.suites.suite import choose_tasks, read_suite
 from vernacular.evaluation.tasks import find_tasks
 from vernacular.foundation.artifact import learned_to_answer
@@ -33,6 +34,7 @@ class Places(NamedTuple):
     heldout: Path | None = None
     data: Path | None = None
     contamination: Path | None = None
+    only_available: bool = False
 
 
 def evaluate_weights(
@@ -53,8 +55,12 @@ def evaluate_weights(
     Raises:
         UserError: the folder holds an evaluation and `resume` is not set; or it is one of something else.
     """
-    if places.suite is not None:
+    selection = None
+    if places.suite is not None and places.tasks is not None:
         configuration = _only_suite(configuration, places)
+    elif places.suite is not None:
+        available = places.only_available
+        selection = select(read_suite(places.suite), places.data, only=configuration.only, only_available=available)
     _claim(configuration, places, resume=resume)
     answers = places.folder / ANSWERS
     model = cast(LanguageModel, load(places.weights))
@@ -69,6 +75,7 @@ def evaluate_weights(
         answers=answers,
         data=places.data,
         contamination=places.contamination,
+        selection=selection,
     )
     if places.suite is not None:
         report = suite_report(read_suite(places.suite), places.folder)
@@ -79,8 +86,7 @@ def evaluate_weights(
 
 
 def _only_suite(configuration: EvaluateConfiguration, places: Places) -> EvaluateConfiguration:
-    if places.tasks is None:
-        raise UserError("a suite needs its tasks", where="--suite", fix="name their folder with --tasks")
+    assert places.tasks is not None
     available = list(find_tasks(places.tasks, configuration.only))
     suite = read_suite(places.suite or "")
     chosen = available if configuration.only else choose_tasks(suite, available)
@@ -91,7 +97,7 @@ def _claim(configuration: EvaluateConfiguration, places: Places, *, resume: bool
     """Note in the folder what was asked for; refuse one that holds an evaluation already, or one of something else."""
     asked = {
         "configuration": configuration.model_dump(mode="json"),
-        "places": {name: None if value is None else str(value) for name, value in places._asdict().items()},
+        "places": {name: str(value) if isinstance(value, Path) else value for name, value in places._asdict().items()},
     }
     path = places.folder / ASKED
     if not path.exists():

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vernacular.evaluation.metrics.registry import Metric, find_metric
+from vernacular.evaluation.metrics.metric import Metric
+from vernacular.evaluation.metrics.registry import find_metric
 from vernacular.evaluation.records import RECORDS, REQUEST_SCHEMA, Row, by_item, read_rows, read_run
 from vernacular.foundation.errors import UserError
 

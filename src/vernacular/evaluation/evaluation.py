@@ -14,6 +14,7 @@ from vernacular.evaluation import bits_per_byte
 from vernacular.evaluation.answers import ANSWERS, AnswerFile, RememberingModel
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
+from vernacular.evaluation.library.loading import load_library_task
 from vernacular.evaluation.records import (
     HELDOUT,
     HELDOUT_SCHEMA,
@@ -28,13 +29,15 @@ from vernacular.evaluation.records import (
     write_rows,
 )
 from vernacular.evaluation.scores import SCORES, TOLERANCE, Score, as_json, rescore, table, warnings
+from vernacular.evaluation.suites.selection import Selection
 from vernacular.evaluation.tasks import LoadedTask, find_tasks, load_task
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.foundation.files import read_json, sha256_json, write_json, write_text
 from vernacular.foundation.machine import describe_machine, package_versions
+from vernacular.foundation.progress import progress
 from vernacular.models.language_model import LanguageModel
 
-FORMAT = 2
+FORMAT = 3
 _RESERVED = {HELDOUT, YARDSTICK}
 
 HarnessValues = dict[tuple[str, str, str], float]
@@ -52,6 +55,7 @@ def evaluate(
     answers: Path | None = None,
     data: Path | None = None,
     contamination: Path | None = None,
+    selection: Selection | None = None,
 ) -> dict[str, Any]:
     """Score a model and write the record.
 
@@ -65,6 +69,7 @@ def evaluate(
         answers: file that keeps the model's answers, to go on from after a kill; None keeps them until the end only.
         data: folder with the data of tasks that have none beside them (`tasks.local_data`).
         contamination: JSON file with the hashes of items that the training text held, by task.
+        selection: tasks of the library, and what is left out of the suite that they are of.
 
     Returns:
         The summary: the scores in short, and warnings.
@@ -72,15 +77,15 @@ def evaluate(
     Raises:
         UserError: nothing to evaluate, or a task that is broken, empty, or cannot be verified; its name is given.
     """
-    if tasks is None and heldout is None:
+    if tasks is None and heldout is None and selection is None:
         raise UserError("there is nothing to evaluate", where="tasks, heldout", fix="set tasks, heldout, or both")
     template, reason = decide_template(configuration.template, lm, instruct)
     known = _read_contamination(contamination)
     facts: dict[str, Any] = {}
     harness_values: HarnessValues = {}
     with _remembering(lm, answers) as model:
-        if tasks is not None:
-            loader = _Loader(configuration, tasks, data)
+        if tasks is not None or selection is not None:
+            loader = _Loader(configuration, tasks, data, selection)
             facts, harness_values = _run_tasks(configuration, model, loader, template, folder, known)
         documents = _run_heldout(configuration, model, heldout, folder) if heldout is not None else {}
     run_record = {
@@ -91,6 +96,7 @@ def evaluate(
         "versions": package_versions(),
         "machine": {**describe_machine(), **_accelerators()},
         "tasks": facts,
+        "left_out": dict(selection.left_out) if selection is not None else {},
         "heldout": documents,
     }
     write_json(folder / RECORDS / RUN, run_record)
@@ -166,6 +172,7 @@ def _run_tasks(
     with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache:
         for task in loader.load(Path(cache)):
             model.seconds.clear()
+            model.tokens.clear()
             run = run_task(model, task, limit=configuration.limit, template=template, contaminated=known.get(task.name))
             seconds += run.seconds
             write_rows(folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
@@ -191,11 +198,15 @@ class _Loader(NamedTuple):
     """What is needed to load the tasks."""
 
     configuration: EvaluateConfiguration
-    source: Path
+    source: Path | None
     data: Path | None
+    selection: Selection | None
 
     def load(self, cache: Path) -> list[LoadedTask]:
         """All tasks before the first is run, so that a broken one costs nothing."""
+        if self.selection is not None:
+            return self._of_library(self.selection)
+        assert self.source is not None
         configuration = self.configuration
         found = find_tasks(self.source, configuration.only)
         for name in sorted(_RESERVED & set(found)):
@@ -213,6 +224,18 @@ class _Loader(NamedTuple):
                 )
                 for name, path in found.items()
             ]
+
+    def _of_library(self, selection: Selection) -> list[LoadedTask]:
+        with quiet(), progress(doing="reading tasks", total=len(selection.tasks), unit="tasks") as bar:
+            loaded = []
+            for entry, shots in selection.tasks:
+                given = self.configuration.num_fewshot
+                num_fewshot = shots if given is None else given
+                loaded.append(
+                    load_library_task(entry, num_fewshot=num_fewshot, seed=self.configuration.seed, folder=self.data)
+                )
+                bar.update()
+            return loaded
 
 
 def _settings(configuration: EvaluateConfiguration) -> dict[str, Any]:
@@ -233,6 +256,7 @@ def _facts(task: LoadedTask, run: TaskRun) -> dict[str, Any]:
         "requests": len(_requests(run.rows)),
         "prompts_sha256": sha256_json(_requests(run.rows)),
         "files": dict(task.files),
+        "data": dict(task.data),
     }
 
 

@@ -18,7 +18,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
 from vernacular.evaluation.answers import RememberingModel
-from vernacular.evaluation.metrics.registry import find_metric
+from vernacular.evaluation.metrics.registry import METRICS, find_metric
 from vernacular.evaluation.records import Row
 from vernacular.evaluation.tasks import TASK_ERRORS, LoadedTask, task_errors
 from vernacular.foundation.configuration import validate
@@ -43,6 +43,7 @@ class HarnessModel(LM):
 
     Attributes:
         seconds: what each request took, by its texts.
+        tokens: number of tokens of each continuation, by its texts; None where the back-end does not say.
     """
 
     def __init__(self, model: RememberingModel, seed: int = 0) -> None:
@@ -51,6 +52,7 @@ class HarnessModel(LM):
         self.seed = seed
         self.doing = "evaluating"
         self.seconds: dict[tuple[str, ...], float] = {}
+        self.tokens: dict[tuple[str, ...], int | None] = {}
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(log-probability, is greedy) of each request's continuation after its context."""
@@ -58,6 +60,7 @@ class HarnessModel(LM):
         with self._answering(len(pairs)) as report:
             likelihoods = self.model.loglikelihood(pairs, report=report)
         self._note({pair: self.model.key("loglikelihood", list(pair)) for pair in pairs})
+        self.tokens |= {pair: likelihood.num_tokens for pair, likelihood in zip(pairs, likelihoods, strict=True)}
         for likelihood, request in zip(likelihoods, requests, strict=True):
             _check_number(likelihood.log_probability, request)
         return [(likelihood.log_probability, likelihood.is_greedy) for likelihood in likelihoods]
@@ -193,7 +196,7 @@ def run_task(
         rows: list[Row] = [
             {**row, "contamination": _contamination(row["item_hash"], contaminated)}
             for sample in samples
-            for row in _rows(loaded, sample, choices)
+            for row in _rows(loaded, sample, choices, model.tokens)
         ]
     filters = sorted({sample["filter"] for sample in samples})
     found = results["results"][loaded.name]
@@ -258,13 +261,19 @@ class Choices(NamedTuple):
     right: list[int]
 
 
-def _rows(loaded: LoadedTask, sample: Mapping[str, Any], choices: Mapping[int, Choices]) -> list[Row]:
+def _rows(
+    loaded: LoadedTask,
+    sample: Mapping[str, Any],
+    choices: Mapping[int, Choices],
+    tokens: Mapping[tuple[str, ...], int | None],
+) -> list[Row]:
     common = {
         "task": loaded.name,
         "filter": sample["filter"],
         "item": sample["doc_id"],
         "item_hash": sample["doc_hash"],
         "language": loaded.language,
+        "facts": _item_facts(loaded, sample["doc"]),
     }
     if loaded.kind == "multiple_choice":
         own = _choice_rows(sample, choices[sample["doc_id"]])
@@ -272,8 +281,17 @@ def _rows(loaded: LoadedTask, sample: Mapping[str, Any], choices: Mapping[int, C
         own = _answer_rows(loaded, sample)
     else:
         own = _text_rows(loaded, sample)
-    rows = [{**common, "request": number, **row} for number, row in enumerate(own)]
+    rows = [
+        {**common, "request": number, "num_tokens": tokens.get(_request(row)), **row} for number, row in enumerate(own)
+    ]
     return [{**row, "correct": _is_correct(loaded, rows)} for row in rows]
+
+
+def _item_facts(loaded: LoadedTask, doc: Mapping[str, Any]) -> str | None:
+    """What else of the item its metrics need, as JSON."""
+    if not loaded.item_facts:
+        return None
+    return json.dumps({name: doc[name] for name in loaded.item_facts}, ensure_ascii=False)
 
 
 def _is_correct(loaded: LoadedTask, rows: Sequence[Row]) -> bool | None:
@@ -334,8 +352,9 @@ def _answer_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
     if task.config.doc_to_choice is not None:
         target = task.doc_to_choice(sample["doc"])[target]
     targets = [str(one) for one in target] if isinstance(target, list | tuple) else [str(target)]
-    if len(targets) != 1 and set(loaded.metrics) != {"exact_match"}:
-        raise ValueError(f"item {sample['doc_id']} has {len(targets)} right answers; only exact_match takes several")
+    only_one = {name for name in loaded.metrics if name in METRICS["generate_until"]} - {"exact_match"}
+    if len(targets) != 1 and only_one:
+        raise ValueError(f"item {sample['doc_id']} has {len(targets)} right answers; {min(only_one)} takes one")
     return [
         {
             "prompt": prompt,

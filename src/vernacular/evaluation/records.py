@@ -38,6 +38,7 @@ REQUEST_SCHEMA = pyarrow.schema(
         pyarrow.field("choice", pyarrow.string()),
         pyarrow.field("log_probability", pyarrow.float64()),
         pyarrow.field("is_greedy", pyarrow.bool_()),
+        pyarrow.field("num_tokens", pyarrow.int32()),
         pyarrow.field("is_target", pyarrow.bool_()),
         pyarrow.field("chosen", pyarrow.bool_()),
         pyarrow.field("settings", pyarrow.string()),
@@ -46,11 +47,13 @@ REQUEST_SCHEMA = pyarrow.schema(
         pyarrow.field("parse_failure", pyarrow.bool_()),
         pyarrow.field("target", pyarrow.list_(pyarrow.string())),
         pyarrow.field("correct", pyarrow.bool_()),
+        pyarrow.field("facts", pyarrow.string()),
         pyarrow.field("contamination", pyarrow.string(), nullable=False),
     ]
 )
 """A request: `request` counts within its item; `choice` is the text whose length norms count; `settings` are the
 generation's, as JSON; `target` lists the right answers; `correct` is the item's, by its first metric of 0 or 1;
+`num_tokens` are the continuation's; `facts` what else of the item a metric needs, as JSON;
 `contamination` says of the item whether the training text held it: one of `CONTAMINATIONS`."""
 
 CONTAMINATIONS = ("contaminated", "clean", "unknown")

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from vernacular.evaluation.metrics.registry import METRICS, OWN, Metric, find_metric, has_metric
+from vernacular.evaluation.metrics.metric import Metric
+from vernacular.evaluation.metrics.registry import METRICS, OWN, find_metric, has_metric
 from vernacular.evaluation.records import (
     HELDOUT,
     HELDOUT_SCHEMA,

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class LoadedTask:
         version: of the task, as its metadata states it.
         metrics: metric names and their options.
         files: SHA-256 of its YAML and data files, by name.
+        item_facts: fields of an item that the metrics need in its record.
+        data: where a task of the library has its set from, and in what it is not the set itself.
     """
 
     name: str
@@ -69,6 +71,8 @@ class LoadedTask:
     version: str
     metrics: Mapping[str, Mapping[str, Any]]
     files: Mapping[str, str]
+    item_facts: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -138,17 +142,44 @@ def load_task(
         _refuse_code(path)
     with task_errors(name, path):
         config = load_yaml(path, resolve_func=code)
-    metadata = config.get("metadata") or {}
-    kind = config.get("output_type", "generate_until")
-    metrics = _metrics(config, kind, path)
-    if config.get("repeats", 1) != 1:
-        raise UserError("`repeats` other than 1 is not supported", where=path, fix="remove it")
     if "class" not in config:
         if config.get("dataset_path") not in _LOCAL_FORMATS:
             config |= folder_data(config, path, data)
         kwargs, data_files = _local_data(config, path)
         config["dataset_kwargs"] = {**kwargs, "cache_dir": str(cache / name), "keep_in_memory": True}
         files |= {file.name: sha256_file(file) for file in data_files}
+    facts = tuple((config.get("metadata") or {}).get("facts") or ())
+    return build_task(name, path, config, files=files, num_fewshot=num_fewshot, seed=seed, item_facts=facts)
+
+
+def build_task(
+    name: str,
+    path: Path,
+    config: dict[str, Any],
+    *,
+    files: Mapping[str, str],
+    num_fewshot: int | None,
+    seed: int,
+    item_facts: tuple[str, ...] = (),
+    data: Mapping[str, Any] | None = None,
+) -> LoadedTask:
+    """A task of the harness's configuration, whose data is found already.
+
+    Args:
+        name: the task's name.
+        path: what errors name.
+        config: the configuration. `unscored: true` says that its metric_list is only what the harness needs.
+        files: SHA-256 of what it was made of, by name.
+        num_fewshot: examples before each question; None = as the task says. A task that fixes 0 keeps it.
+        seed: seed of the choice of examples.
+        item_facts: fields of an item that the metrics need in its record.
+        data: where the set is from.
+    """
+    metadata = config.get("metadata") or {}
+    kind = config.get("output_type", "generate_until")
+    metrics = _own_metrics(config, kind, path) if config.pop("unscored", False) else _metrics(config, kind, path)
+    if config.get("repeats", 1) != 1:
+        raise UserError("`repeats` other than 1 is not supported", where=path, fix="remove it")
     with task_errors(name, path):
         task = TaskManager(include_defaults=False).load([config])["tasks"][name]
         if task.get_config("num_fewshot") is None:
@@ -169,6 +200,8 @@ def load_task(
         version=str(metadata.get("version", "unversioned")),
         metrics=metrics,
         files=files,
+        item_facts=item_facts,
+        data=data or {},
     )
 
 

@@ -104,7 +104,8 @@ def likelihoods(
         _score(decoder, memory, batch, log_probabilities, is_greedy)
         if report is not None:
             report(sum(group.num_pairs for group in batch))
-    return [Likelihood(*values) for values in zip(log_probabilities.tolist(), is_greedy.tolist(), strict=True)]
+    sizes = [len(pair.continuation) for pair in pairs]
+    return [Likelihood(*each) for each in zip(log_probabilities.tolist(), is_greedy.tolist(), sizes, strict=True)]
 
 
 def _fit(pair: TokenPair, max_positions: int) -> TokenPair:

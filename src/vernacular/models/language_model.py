@@ -70,10 +70,14 @@ class Sampling(Configuration):
 
 
 class Likelihood(NamedTuple):
-    """Log-probability in nats of a continuation, and whether greedy decoding would have produced it."""
+    """Log-probability in nats of a continuation, and whether greedy decoding would have produced it.
+
+    `num_tokens` is how many tokens it was read as; None where the back-end does not say.
+    """
 
     log_probability: float
     is_greedy: bool
+    num_tokens: int | None = None
 
 
 class TextLikelihood(NamedTuple):

@@ -10,57 +10,52 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from vernacular.evaluation.metrics.f1 import binary_f1, macro_f1, micro_f1
-from vernacular.evaluation.metrics.levenshtein import is_accepted
+from vernacular.evaluation.metrics.answers import (
+    ANSWER_METRICS,
+    answer_and_target,
+    macro,
+    micro,
+    positive_f1,
+    with_positive,
+)
+from vernacular.evaluation.metrics.metric import Metric, Options, argmax, mean
+from vernacular.evaluation.metrics.truthfulqa import mc2
 from vernacular.evaluation.records import Row
-
-Options = Mapping[str, Any]
-
-
-class Metric(NamedTuple):
-    """A metric of one kind of task.
-
-    Attributes:
-        of_item: the item's value, from its rows and the task's options for the metric.
-        aggregate: the task's value, from its items'.
-        aggregation: what the harness calls this aggregate.
-        is_share: whether items are 0 or 1, so that the value is a share of them.
-        higher_is_better: which way is up.
-    """
-
-    of_item: Callable[[Sequence[Row], Options], Any]
-    aggregate: Callable[[Sequence[Any]], float]
-    aggregation: str
-    is_share: bool
-    higher_is_better: bool
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
-
-
-def _argmax(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=values.__getitem__)
-
+from vernacular.foundation.errors import UserError
+from vernacular.tokens.measures import count_graphemes
 
 # ---------------------------------------------------------------------------------------------- multiple choice
 
 
 def _acc(rows: Sequence[Row], options: Options) -> float:
-    return float(rows[_argmax([row["log_probability"] for row in rows])]["is_target"])
+    return float(rows[argmax([row["log_probability"] for row in rows])]["is_target"])
 
 
 def _acc_norm(rows: Sequence[Row], options: Options) -> float:
-    return float(rows[_argmax([row["log_probability"] / len(row["choice"]) for row in rows])]["is_target"])
+    return float(rows[argmax([row["log_probability"] / len(row["choice"]) for row in rows])]["is_target"])
 
 
 def _acc_bytes(rows: Sequence[Row], options: Options) -> float:
     normed = [row["log_probability"] / len(row["choice"].encode("utf-8")) for row in rows]
-    return float(rows[_argmax(normed)]["is_target"])
+    return float(rows[argmax(normed)]["is_target"])
+
+
+def _foundry_acc(rows: Sequence[Row], options: Options) -> float:
+    """llm-foundry's: the choice whose tokens have the lowest mean loss."""
+    if any(not row["num_tokens"] for row in rows):
+        raise UserError(
+            "the back-end does not say how many tokens a choice has, which the lowest mean loss needs",
+            where=rows[0]["task"],
+            fix="evaluate with another back-end",
+        )
+    return float(rows[argmax([row["log_probability"] / row["num_tokens"] for row in rows])]["is_target"])
+
+
+def _mc2(rows: Sequence[Row], options: Options) -> float:
+    return mc2([row["log_probability"] for row in rows], [row["is_target"] for row in rows])
 
 
 def _brier(rows: Sequence[Row], options: Options) -> float:
@@ -89,8 +84,12 @@ def _per_byte(rows: Sequence[Row], options: Options) -> tuple[float, int]:
     return rows[0]["log_probability"], len(rows[0]["prompt"].encode("utf-8"))
 
 
+def _per_grapheme(rows: Sequence[Row], options: Options) -> tuple[float, int]:
+    return rows[0]["log_probability"], count_graphemes(rows[0]["prompt"])
+
+
 def _perplexity(values: Sequence[float]) -> float:
-    return math.exp(-_mean(values))
+    return math.exp(-mean(values))
 
 
 def _ratio(items: Sequence[tuple[float, int]]) -> float:
@@ -118,10 +117,6 @@ def _exact_match(rows: Sequence[Row], options: Options) -> float:
     return float(score > 0)
 
 
-def _answer_and_target(rows: Sequence[Row], options: Options) -> tuple[str, str]:
-    return rows[0]["target"][0], rows[0]["extracted"]
-
-
 def _corpus(name: str) -> Callable[[Sequence[tuple[str, str]]], float]:
     def score(pairs: Sequence[tuple[str, str]]) -> float:
         import sacrebleu
@@ -137,41 +132,18 @@ def _corpus(name: str) -> Callable[[Sequence[tuple[str, str]]], float]:
 
 
 def _chosen_and_target(rows: Sequence[Row], options: Options) -> tuple[str, str]:
-    return rows[0]["target"][0], rows[_argmax([row["log_probability"] for row in rows])]["choice"]
-
-
-def _positive_f1(pairs: Sequence[tuple[str, str, str]]) -> float:
-    return binary_f1([answer for _, answer, _ in pairs], [target for target, _, _ in pairs], pairs[0][2])
-
-
-def _with_positive(pair: Callable[[Sequence[Row], Options], tuple[str, str]]) -> Callable[..., tuple[str, str, str]]:
-    def triple(rows: Sequence[Row], options: Options) -> tuple[str, str, str]:
-        return (*pair(rows, options), str(options["positive"]))
-
-    return triple
-
-
-def _macro(pairs: Sequence[tuple[str, str]]) -> float:
-    return macro_f1([answer for _, answer in pairs], [target for target, _ in pairs])
-
-
-def _micro(pairs: Sequence[tuple[str, str]]) -> float:
-    return micro_f1([answer for _, answer in pairs], [target for target, _ in pairs])
-
-
-def _levenshtein(rows: Sequence[Row], options: Options) -> float:
-    return float(is_accepted(rows[0]["extracted"], rows[0]["target"], options.get("strip", "full stop")))
+    return rows[0]["target"][0], rows[argmax([row["log_probability"] for row in rows])]["choice"]
 
 
 METRICS: Mapping[str, Mapping[str, Metric]] = {
     "multiple_choice": {
-        "acc": Metric(_acc, _mean, "mean", True, True),
-        "acc_norm": Metric(_acc_norm, _mean, "mean", True, True),
-        "acc_bytes": Metric(_acc_bytes, _mean, "mean", True, True),
-        "brier_score": Metric(_brier, _mean, "brier_score", False, False),
+        "acc": Metric(_acc, mean, "mean", True, True),
+        "acc_norm": Metric(_acc_norm, mean, "mean", True, True),
+        "acc_bytes": Metric(_acc_bytes, mean, "mean", True, True),
+        "brier_score": Metric(_brier, mean, "brier_score", False, False),
     },
     "loglikelihood": {
-        "acc": Metric(_is_greedy, _mean, "mean", True, True),
+        "acc": Metric(_is_greedy, mean, "mean", True, True),
         "perplexity": Metric(_log_probability, _perplexity, "perplexity", False, False),
     },
     "loglikelihood_rolling": {
@@ -180,27 +152,28 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
         "bits_per_byte": Metric(_per_byte, _bits, "bits_per_byte", False, False),
     },
     "generate_until": {
-        "exact_match": Metric(_exact_match, _mean, "mean", True, True),
-        "bleu": Metric(_answer_and_target, _corpus("bleu"), "bleu", False, True),
-        "chrf": Metric(_answer_and_target, _corpus("chrf"), "chrf", False, True),
-        "chrf++": Metric(_answer_and_target, _corpus("chrf++"), "chrf++", False, True),
-        "ter": Metric(_answer_and_target, _corpus("ter"), "ter", False, False),
+        "exact_match": Metric(_exact_match, mean, "mean", True, True),
+        "bleu": Metric(answer_and_target, _corpus("bleu"), "bleu", False, True),
+        "chrf": Metric(answer_and_target, _corpus("chrf"), "chrf", False, True),
+        "chrf++": Metric(answer_and_target, _corpus("chrf++"), "chrf++", False, True),
+        "ter": Metric(answer_and_target, _corpus("ter"), "ter", False, False),
     },
 }
 """By the harness's kind of task (`output_type`), the metrics that can be recomputed."""
 
 OWN: Mapping[str, Mapping[str, Metric]] = {
     "multiple_choice": {
-        "f1": Metric(_with_positive(_chosen_and_target), _positive_f1, "f1", False, True),
-        "f1_macro": Metric(_chosen_and_target, _macro, "f1_macro", False, True),
-        "f1_micro": Metric(_chosen_and_target, _micro, "f1_micro", False, True),
+        "foundry_acc": Metric(_foundry_acc, mean, "mean", True, True),
+        "mc2": Metric(_mc2, mean, "mean", False, True),
+        "f1": Metric(with_positive(_chosen_and_target), positive_f1, "f1", False, True),
+        "f1_macro": Metric(_chosen_and_target, macro, "f1_macro", False, True),
+        "f1_micro": Metric(_chosen_and_target, micro, "f1_micro", False, True),
     },
-    "generate_until": {
-        "f1": Metric(_with_positive(_answer_and_target), _positive_f1, "f1", False, True),
-        "f1_macro": Metric(_answer_and_target, _macro, "f1_macro", False, True),
-        "f1_micro": Metric(_answer_and_target, _micro, "f1_micro", False, True),
-        "levenshtein": Metric(_levenshtein, _mean, "mean", True, True),
+    "loglikelihood": {"foundry_acc": Metric(_is_greedy, mean, "mean", True, True)},
+    "loglikelihood_rolling": {
+        "bits_per_grapheme": Metric(_per_grapheme, _bits, "bits_per_byte", False, False),
     },
+    "generate_until": ANSWER_METRICS,
 }
 """Those a task names under `metadata.metrics`. `f1` has the option `positive`, `levenshtein` the option `strip`."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from vernacular.evaluation.library.benchmark import library
 from vernacular.evaluation.records import RECORDS, REQUEST_SCHEMA, by_item, read_rows
 from vernacular.evaluation.scores import read_scores
 from vernacular.evaluation.suites.baseline import BASELINES, always_positive_f1
 from vernacular.evaluation.suites.suite import (
+    Member,
     Suite,
     headlines,
     published_models,
@@ -23,14 +24,56 @@ def suite_report(suite: Suite, folder: Path) -> dict[str, Any]:
     """Headlines, shares by benchmark, and the card's models, as JSON values."""
     evaluation = read_scores(folder)
     shares = suite_shares(suite, evaluation["scores"])
-    found = headlines(suite, shares, record_baselines(suite, folder, evaluation["tasks"]))
+    unfit = incomplete(suite, evaluation)
+    whole = {benchmark: share for benchmark, share in shares.items() if benchmark not in unfit}
+    found = headlines(suite, whole, record_baselines(suite, folder, evaluation["tasks"]))
     return {
         "suite": suite.name,
         "headlines": [one._asdict() for one in found],
         "shares": shares,
+        "incomplete": unfit,
+        "notes": _notes(suite, evaluation),
         "shots": shots_beside(suite, evaluation["scores"]),
         "published": {model: published_shares(suite, model) for model in published_models(suite)},
     }
+
+
+def incomplete(suite: Suite, evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """Benchmarks that no headline may count, and why: tasks of theirs were left out, or another set stood in."""
+    found: dict[str, str] = {}
+    for member in suite.members:
+        out = {name: why for name, why in evaluation.get("left_out", {}).items() if _is_of(member, name)}
+        stand_ins = {
+            task: facts["data"]["note"]
+            for task, facts in evaluation["tasks"].items()
+            if member.has(task) and facts.get("data", {}).get("stands_in")
+        }
+        if out:
+            names = list(out)
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            found[member.benchmark] = f"without {shown}: {out[names[0]]}"
+        elif stand_ins:
+            found[member.benchmark] = f"other data stood in: {next(iter(stand_ins.values()))}"
+    return found
+
+
+def _is_of(member: Member, name: str) -> bool:
+    """Whether what was left out is a task of the benchmark, or the benchmark itself."""
+    return name == member.benchmark or member.has(name)
+
+
+def _notes(suite: Suite, evaluation: Mapping[str, Any]) -> list[str]:
+    """In what the numbers are not over the whole sets."""
+    limit = evaluation["settings"].get("limit")
+    notes = [f"at most {limit} items of each task were scored"] if limit is not None else []
+    seen: dict[str, list[str]] = {}
+    for task, facts in evaluation["tasks"].items():
+        note = facts.get("data", {}).get("note")
+        if note and any(member.has(task) for member in suite.members):
+            seen.setdefault(note, []).append(task)
+    return notes + [
+        f"{tasks[0]}{f' and {len(tasks) - 1} more' if len(tasks) > 1 else ''}: {note}" for note, tasks in seen.items()
+    ]
 
 
 def shots_beside(suite: Suite, scores: Sequence[Mapping[str, Any]]) -> dict[str, list[int | None]]:
@@ -39,10 +82,15 @@ def shots_beside(suite: Suite, scores: Sequence[Mapping[str, Any]]) -> dict[str,
     for member in suite.members:
         for score in scores:
             ours = score["num_fewshot"]
-            is_member = any(fnmatchcase(score["task"], pattern) for pattern in member.tasks)
+            is_member = member.has(score["task"]) and not _fixes_shots(score["task"])
             if is_member and member.shots is not None and ours != member.shots:
                 found[member.benchmark] = [ours, member.shots]
     return found
+
+
+def _fixes_shots(task: str) -> bool:
+    """Whether a task of the library has its own number of examples, whatever the suite's."""
+    return task in library() and library()[task].task.config.get("num_fewshot") is not None
 
 
 def record_baselines(suite: Suite, folder: Path, tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -54,7 +102,7 @@ def record_baselines(suite: Suite, folder: Path, tasks: Mapping[str, Mapping[str
         values = [
             value
             for task, facts in tasks.items()
-            if any(fnmatchcase(task, pattern) for pattern in member.tasks)
+            if member.has(task)
             and (value := _baseline(folder / RECORDS / f"{task}.parquet", member.metric, facts)) is not None
         ]
         if values:
@@ -78,8 +126,10 @@ def headline_table(report: Mapping[str, Any]) -> str:
     """The headlines as lines for people."""
     lines = []
     for one in report["headlines"]:
-        missing = f"cannot be computed without {', '.join(one['missing'])}"
+        missing = f"not computed: {', '.join(one['missing'])} missing or not whole"
         lines.append(f"{report['suite']}, {one['name']}: {missing if one['value'] is None else round(one['value'], 5)}")
+    lines += [f"{report['suite']}, {benchmark} is not whole: {why}" for benchmark, why in report["incomplete"].items()]
+    lines += [f"Note: {note}" for note in report["notes"]]
     for benchmark, (ours, theirs) in report["shots"].items():
         lines.append(f"Warning: {benchmark} was scored with {ours} examples, the suite has {theirs}")
     return "\n".join(lines) or f"{report['suite']}: its card has no headline"

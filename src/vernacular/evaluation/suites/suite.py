@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.resources import files
+from operator import mul
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -15,19 +16,29 @@ from vernacular.evaluation.suites.headline import RULES, Scored
 from vernacular.foundation.configuration import Configuration, parse_yaml, validate
 from vernacular.foundation.errors import UserError, unknown_name
 
+_OUT_OF_100 = ("chrf", "chrf++", "bleu", "bleu_max", "bleu_diff")
+
 
 class Member(Configuration):
     """A benchmark of a suite: the tasks that measure it, and how it is counted."""
 
     benchmark: str = Field(description="its name in data/benchmarks.yaml, or one of the suite's own")
-    tasks: tuple[str, ...] = Field(description="tasks whose mean is the score; * and ? allowed")
+    tasks: tuple[str, ...] = Field(description="tasks whose mean is the score; * and ? allowed, ! leaves out")
     metric: str = Field(description="the tasks' metric")
+    filter: str | None = Field(None, description="how the answer is taken from the response, where there are several")
+    weigh: Literal["tasks", "items"] = Field("tasks", description="whether a task counts once or by its items")
     shots: int | None = Field(None, ge=0, description="examples before each question, as the card or its report says")
     scale: float = Field(1.0, gt=0, description="what the card multiplies the score by: 100 for percentages")
     baseline: float | None = Field(
         0.0, ge=0, lt=1, description="score of guessing; null: taken from the right answers of the record"
     )
     category: str = Field("", description="the group it is averaged in first")
+
+    def has(self, task: str) -> bool:
+        """Whether a task is one of the benchmark's."""
+        wanted = [pattern for pattern in self.tasks if not pattern.startswith("!")]
+        unwanted = [pattern[1:] for pattern in self.tasks if pattern.startswith("!")]
+        return any(fnmatchcase(task, one) for one in wanted) and not any(fnmatchcase(task, one) for one in unwanted)
 
 
 class HeadlineRule(Configuration):
@@ -82,7 +93,7 @@ def choose_tasks(suite: Suite, available: Sequence[str]) -> tuple[str, ...]:
     missing = [
         f"{member.benchmark} ({', '.join(member.tasks)})"
         for member in suite.members
-        if not any(fnmatchcase(task, pattern) for pattern in member.tasks for task in available)
+        if not any(member.has(task) for task in available)
     ]
     if missing:
         raise UserError(
@@ -90,8 +101,7 @@ def choose_tasks(suite: Suite, available: Sequence[str]) -> tuple[str, ...]:
             where="--suite",
             fix="put their YAML and data into the folder of --tasks, or name the tasks you have with --only",
         )
-    patterns = [pattern for member in suite.members for pattern in member.tasks]
-    return tuple(task for task in available if any(fnmatchcase(task, pattern) for pattern in patterns))
+    return tuple(task for task in available if any(member.has(task) for member in suite.members))
 
 
 def headlines(
@@ -126,18 +136,21 @@ def _headline(
 
 
 def suite_shares(suite: Suite, scores: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Score of each benchmark from an evaluation's scores: the mean of its tasks', by its metric."""
+    """Score of each benchmark from an evaluation's scores: the mean of its tasks', by its metric and filter."""
     found: dict[str, float] = {}
     for member in suite.members:
-        values = [
-            score["value"] / (100 if score["metric"] in ("chrf", "chrf++", "bleu") else 1)
+        own = [
+            score
             for score in scores
             if score["metric"] == member.metric
-            and score.get("items", "all") == "all"
-            and any(fnmatchcase(score["task"], pattern) for pattern in member.tasks)
+            and score.get("subset", "all") == "all"
+            and (member.filter is None or score["filter"] == member.filter)
+            and member.has(score["task"])
         ]
-        if values:
-            found[member.benchmark] = sum(values) / len(values)
+        weights = [score["n"] if member.weigh == "items" else 1 for score in own]
+        values = [score["value"] / (100 if member.metric in _OUT_OF_100 else 1) for score in own]
+        if own:
+            found[member.benchmark] = sum(map(mul, values, weights)) / sum(weights)
     return found
 
 

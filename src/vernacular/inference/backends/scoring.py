@@ -68,7 +68,7 @@ class TokenScorer(ABC):
         found: list[Likelihood] = [Likelihood(0.0, True)] * len(pairs)
         for number, scores in self.token_scores(fitted):
             total = math.fsum(score.log_probability for score in scores)
-            found[number] = Likelihood(total, all(score.is_best for score in scores))
+            found[number] = Likelihood(total, all(score.is_best for score in scores), len(scores))
             if report is not None:
                 report(1)
         return found

@@ -1,0 +1,91 @@
+"""Which tasks of the library a suite runs: all of them, or those whose data is there, and what that leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from vernacular.evaluation.library.benchmark import LibraryTask, library
+from vernacular.evaluation.library.placing import both_ways, is_there
+from vernacular.evaluation.suites.suite import Suite
+from vernacular.foundation.errors import UserError, unknown_name
+
+NO_TASK = "the library has no task for it yet"
+NO_DATA = "its data is not there"
+
+
+class Wanted(NamedTuple):
+    """A task to run, and the number of examples before each question; None = as the task says."""
+
+    entry: LibraryTask
+    shots: int | None
+
+
+class Selection(NamedTuple):
+    """What runs, and what does not: the reason by task, or by benchmark where that has no task."""
+
+    tasks: tuple[Wanted, ...]
+    left_out: Mapping[str, str]
+
+
+def select(suite: Suite, folder: Path | None, *, only: Sequence[str] = (), only_available: bool = False) -> Selection:
+    """The suite's tasks.
+
+    Args:
+        suite: the suite.
+        folder: the folder of --data; None asks the Hub.
+        only: names of tasks, * and ? allowed; all others of the suite are left out.
+        only_available: whether tasks whose data is not in the folder are left out rather than refused.
+
+    Raises:
+        UserError: a benchmark has no task, or a task no data; all are named, and both ways to give the first.
+    """
+    if only_available and folder is None:
+        raise UserError("--only-available looks into the folder of --data", where="--data", fix="name that folder")
+    wanted: dict[str, Wanted] = {}
+    left_out: dict[str, str] = {}
+    for member in suite.members:
+        names = [name for name in library() if member.has(name)]
+        if not names:
+            left_out[member.benchmark] = NO_TASK
+        for name in names:
+            if folder is not None and not is_there(library()[name], folder):
+                left_out[name] = NO_DATA
+            else:
+                wanted[name] = Wanted(library()[name], member.shots)
+    if only:
+        return _only(suite, wanted, left_out, only)
+    if left_out and not only_available:
+        raise _incomplete(suite, left_out, folder)
+    if not wanted:
+        raise _incomplete(suite, left_out, folder)
+    return Selection(tuple(wanted.values()), left_out)
+
+
+def _only(suite: Suite, wanted: Mapping[str, Wanted], left_out: Mapping[str, str], only: Sequence[str]) -> Selection:
+    known = [*wanted, *left_out]
+    for pattern in only:
+        matching = [name for name in known if fnmatchcase(name, pattern)]
+        if not matching:
+            raise unknown_name(f"task of the suite {suite.name}", pattern, known, where="--only")
+        if not any(name in wanted for name in matching):
+            raise _incomplete(suite, {name: left_out[name] for name in matching}, None)
+    chosen = {name: one for name, one in wanted.items() if any(fnmatchcase(name, pattern) for pattern in only)}
+    rest = {name: "it was not asked for" for name in wanted if name not in chosen}
+    return Selection(tuple(chosen.values()), {**left_out, **rest})
+
+
+def _incomplete(suite: Suite, left_out: Mapping[str, str], folder: Path | None) -> UserError:
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(name)
+    what = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason.items())
+    first = next((name for name, reason in left_out.items() if reason == NO_DATA), None)
+    how = f"{first}: {both_ways(library()[first].data)}. " if first else ""
+    return UserError(
+        f"the suite '{suite.name}' is not complete: {what}",
+        where=folder or "--suite",
+        fix=f"{how}Or run the rest with --only-available, or name tasks with --only; no headline is computed then",
+    )
