@@ -227,6 +227,8 @@ def _start(wanted: Wanted) -> None:
     _write("/proc/self/oom_score_adj", "1000")
     if wanted["verdict"] is not None:
         os.dup2(wanted["verdict"], VERDICT)
+        if os.getuid() == 0:
+            os.fchown(VERDICT, int(wanted["user"]), -1)  # For programs that open it by its path.
     first_shut = VERDICT + (wanted["verdict"] is not None)
     for place in range(first_shut, 256):
         if _is_open(place):
