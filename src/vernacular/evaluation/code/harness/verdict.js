@@ -18,7 +18,7 @@ function realm() {
 }
 
 function names(code) {
-  return [...code.matchAll(/^(?:const|let|var|function|class)\s+([A-Za-z_$][\w$]*)/gm)].map((found) => found[1]);
+  return [...code.matchAll(/^ ?(?:const|let|var|function|class)\s+([A-Za-z_$][\w$]*)/gm)].map((found) => found[1]);
 }
 
 const own = {

@@ -1,11 +1,11 @@
-"""The candidate's side: loads the code that a model wrote, and does with it what the examiner asks. It judges nothing."""
+"""The candidate's side: loads the code that a model wrote, and does with it what the examiner asks."""
 
 from __future__ import annotations
 
 import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vernacular.evaluation.code.within.values import decode, encode, receive, send
@@ -42,7 +42,7 @@ def main(source: str) -> None:
     kept = Kept()
     try:
         exec(compile(source, "candidate.py", "exec"), module.__dict__)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever the candidate raises is its answer
         send(answers, _error(error))
         return
     send(answers, {"value": [name for name in list(vars(module)) if isinstance(name, str)]})
@@ -53,7 +53,7 @@ def main(source: str) -> None:
             return
         try:
             answer = _answer(request, module, kept)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - as above
             answer = _error(error)
         send(answers, answer)
 
@@ -71,7 +71,7 @@ def _answer(request: Mapping[str, Any], module: types.ModuleType, kept: Kept) ->
     return {"value": value, "changed": changed}
 
 
-_OPERATIONS = {
+_OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda subject, *arguments, **named: subject(*arguments, **named),
     "get": getattr,
     "set": setattr,
@@ -79,6 +79,7 @@ _OPERATIONS = {
     "items": lambda subject: iter(subject),
     "length": len,
     "text": str,
+    "truth": bool,
     "self": lambda subject: subject,
 }
 
@@ -87,6 +88,6 @@ def _error(error: BaseException) -> dict[str, Any]:
     kind = next(one.__name__ for one in type(error).__mro__ if one.__module__ == "builtins")
     try:
         words = str(error)[:_MOST_WORDS]
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - its words are the candidate's code too
         words = ""
     return {"error": [kind, type(error).__name__, words]}

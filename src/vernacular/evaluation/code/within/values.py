@@ -64,7 +64,8 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
         if isinstance(value, kind):
             return {name: [encode(item, keep) for item in kind.__iter__(value)]}
     if isinstance(value, dict):
-        return {"dict": [[encode(key, keep), encode(dict.__getitem__(value, key), keep)] for key in dict.__iter__(value)]}
+        pairs = [(key, dict.__getitem__(value, key)) for key in dict.__iter__(value)]
+        return {"dict": [[encode(key, keep), encode(item, keep)] for key, item in pairs]}
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
     if isinstance(value, bytes | bytearray):
