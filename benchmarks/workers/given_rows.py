@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vernacular.models.decoder import Decoder
-from vernacular.tokens.order import Order
+from vernacular.tokens.order import Order, RowOrder
 from vernacular.tokens.packing import Batch, Rows
 from vernacular.training.batch import TensorBatch
 from vernacular.training.objectives.next_token import next_token_loss, read
@@ -66,6 +66,9 @@ class NextOfGiven:
     def order(self, rows: Rows, steps: int) -> Order:
         """As given."""
         return self._given.order
+
+    def look_ahead(self, rows: Rows, order: RowOrder) -> None:
+        """Nothing lies elsewhere."""
 
     def strata(self) -> Sequence[Stratum]:
         """Nothing is held out."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tiny_recipe
 
@@ -151,6 +152,27 @@ def test_a_damaged_artifact_is_refused_with_its_checksum(finished: Path, place: 
     assert "was altered" in altered
     assert recorded in altered
     assert not (folder / "base").exists()
+
+
+@pytest.mark.slow
+def test_tokens_are_read_from_an_address(finished: Path, place: Path, run_cli: Any) -> None:
+    store = place / "store" / "tokens"
+    shutil.copytree(finished / "tokens", store)
+    recipe = yaml.safe_load((place / "tiny.yaml").read_text(encoding="utf-8"))
+    cache = {"folder": str(place / "cache"), "attempts": 1}
+    base = recipe["stages"]["base"] | {"tokens": store.as_uri(), "token_cache": cache}
+    (place / "far.yaml").write_text(yaml.safe_dump({"name": "far", "stages": {"base": base}}), encoding="utf-8")
+    run_cli("run", "far.yaml", cwd=place)
+    assert weights(place / "runs" / "far" / "base") == weights(finished / "base")
+    inputs = record(place / "runs" / "far" / "base")["inputs"]
+    assert inputs["tokens"] == {"name": store.as_uri(), "digest": record(finished / "tokens")["digest"]}
+    shard = next((store / "train").glob("*.ids.bin"))
+    shard.write_bytes(shard.read_bytes()[::-1])
+    shutil.rmtree(place / "cache")
+    assert "base       up to date" in run_cli("plan", "far.yaml", cwd=place).stdout, "the index is what it was"
+    refused = run_cli("run", "far.yaml", "stages.base.steps=3", cwd=place, code=2)
+    assert f"ids of the shard {shard.name.partition('.')[0]} of split train" in refused.stderr
+    assert f"where: {store.as_uri()}/train/{shard.name}" in refused.stderr
 
 
 def test_a_second_run_in_the_same_folder_is_refused(place: Path, run_cli: Any) -> None:

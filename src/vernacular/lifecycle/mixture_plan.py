@@ -25,7 +25,7 @@ def describe_mixture(recipe: Recipe, name: str, folder: Path) -> list[str]:
     folders = stage.tokens_folders(resolve_inputs(recipe, name, folder))
     if not all((tokens / INDEX).is_file() for tokens in folders.values()):
         return [f"{name}: its mixture can be planned when its tokens are there"]
-    rows = open_cells(folders, "train", stage.phases[0].mixture.by, stage.sequence_length)
+    rows = open_cells(folders, "train", stage.phases[0].mixture.by, stage.sequence_length, window=stage.shuffle_shards)
     steps = stage.num_steps(len(rows))
     phases = plan_mixture(stage.phases, rows.sizes, steps=steps, batch_size=stage.batch_rows)
     return [f"{name}: mixture by {stage.phases[0].mixture.by}: {line}" for line in describe_phases(phases, rows.sizes)]

@@ -38,6 +38,7 @@ from vernacular.lifecycle.stages.tokenize import Tokenize
 from vernacular.lifecycle.stages.train_quality import TrainQuality
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
 from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
+from vernacular.tokens.elsewhere import is_address
 
 AnyStage = Annotated[
     Curate
@@ -209,6 +210,8 @@ def _check_references(recipe: Recipe, document: Document) -> None:
             if value in recipe.stages:
                 if value == name:
                     raise UserError("a stage cannot read itself", where=where)
+                continue
+            if is_address(value) and stage.reads_elsewhere(key):
                 continue
             if not Path(value).exists():
                 error = unknown_name("stage", value, recipe.stages, where=where)

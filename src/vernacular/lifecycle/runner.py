@@ -28,7 +28,10 @@ from vernacular.lifecycle.decision import Decision, decide, digest_input, digest
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.lifecycle.stage import Stage, Workplace
 from vernacular.parallel.processes import Processes, this_process
+from vernacular.tokens.elsewhere import address_of, is_address
 
+# Below the recipe's folder: what stands for the artifacts at other addresses.
+_ELSEWHERE = ".elsewhere"
 # What the first process says to the others once all stages are done; no stage can be called so.
 _END = ""
 
@@ -86,9 +89,17 @@ def _workplace(recipe: Recipe, name: str, folder: Path) -> Workplace:
 
 
 def resolve_inputs(recipe: Recipe, name: str, folder: Path) -> dict[str, Path]:
-    """The path behind each of a stage's references."""
-    references = recipe.stages[name].references()
-    return {key: folder / value if value in recipe.stages else Path(value) for key, value in references.items()}
+    """The path behind each of a stage's references; of what lies elsewhere, the folder here that stands for it."""
+    stage = recipe.stages[name]
+
+    def path(key: str, value: str) -> Path:
+        if value in recipe.stages:
+            return folder / value
+        if is_address(value) and stage.reads_elsewhere(key):
+            return stage.mirror(value, folder / _ELSEWHERE)
+        return Path(value)
+
+    return {key: path(key, value) for key, value in stage.references().items()}
 
 
 def identify(recipe: Recipe, name: str, folder: Path) -> tuple[dict[str, Input], str]:
@@ -120,7 +131,7 @@ def _bring_up_to_date(recipe: Recipe, name: str, folder: Path, processes: Proces
     print(f"{name:<10} {verb}: {decision.reason}", flush=True)
     workplace = _workplace(recipe, name, folder)
     for path in workplace.inputs.values():
-        if path.is_dir() and is_finished(path):
+        if path.is_dir() and is_finished(path) and address_of(path) is None:  # shards elsewhere, on arrival
             check_outputs(path, read_artifact(path))
     artifact = _execute(stage, workplace, decision, inputs, wanted, processes)
     print(f"{name:<10} done in {artifact.seconds:.0f} s", flush=True)

@@ -16,9 +16,11 @@ class Reads:
 
     Attributes:
         what: what is taken from it, in words, for errors and the schema.
+        elsewhere: whether an address such as s3://bucket/folder will do too.
     """
 
     what: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ class Stage(Configuration):
 
     def forget(self, workplace: Workplace) -> None:
         """Remove what it keeps outside its folder in order to go on: before it begins anew, and once it is done."""
+
+    def mirror(self, address: str, below: Path) -> Path:
+        """A folder below `below` that stands for the artifact at an address."""
+        raise NotImplementedError
+
+    def reads_elsewhere(self, key: str) -> bool:
+        """Whether a reference may be an address; by its key, as `references` gives it."""
+        marks = type(self).model_fields[key.split(".")[0]].metadata
+        return any(isinstance(mark, Reads) and mark.elsewhere for mark in marks)
 
     def references(self) -> dict[str, str]:
         """The value of each `Reads` setting that is given, by its key; of a list, by `KEY.0`, `KEY.1` and so on."""

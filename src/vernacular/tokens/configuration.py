@@ -143,6 +143,22 @@ class ConversationsConfiguration(Configuration):
     )
 
 
+class TokenCacheConfiguration(Configuration):
+    """Where token shards that lie elsewhere are kept while they are read, and how they are fetched."""
+
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="a folder on a disk of this machine, which its processes share (default: below $XDG_CACHE_HOME or"
+        " ~/.cache)",
+    )
+    max_bytes: int = Field(2**35, gt=0, description="most bytes of shards in it; those used longest ago go")
+    attempts: int = Field(6, gt=0, description="how often a file is asked for before the run ends with an error")
+    first_wait_seconds: float = Field(
+        1.0, ge=0, description="wait after the first failure; each further one waits twice as long, up to a minute"
+    )
+
+
 class MixtureConfiguration(Configuration):
     """How much of each language, source or token stage a training stage reads."""
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from vernacular.foundation.errors import UserError
+from vernacular.tokens.epochs import Epochs
 from vernacular.tokens.packing import Batch, PackedRows, assemble
-from vernacular.tokens.shards import ShardReader
+from vernacular.tokens.shard import Shard
+from vernacular.tokens.shard_cache import ShardCache
+from vernacular.tokens.shards import ShardReader, read_shards
 
 
 class MixedRows:
@@ -31,6 +34,16 @@ class MixedRows:
         """Rows of all cells, each once."""
         return int(self._first_row[-1])
 
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """The shards of all cells, in their order."""
+        return [shard for rows in self._parts for shard in rows.shards]
+
+    @property
+    def epochs(self) -> dict[str, Epochs]:
+        """How an epoch of each cell is shuffled."""
+        return {cell: rows.epochs for cell, rows in self.cells.items()}
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """The rows at `indices`, in that order."""
         parts = np.searchsorted(self._first_row, np.asarray(indices), side="right") - 1
@@ -41,7 +54,13 @@ class MixedRows:
 
 
 def open_cells(
-    folders: Mapping[str, Path], split: str, by: Literal["language", "source", "tokens"], seq_length: int
+    folders: Mapping[str, Path],
+    split: str,
+    by: Literal["language", "source", "tokens"],
+    seq_length: int,
+    *,
+    window: int | None = None,
+    cache: ShardCache | None = None,
 ) -> MixedRows:
     """The rows of each language, source or folder, as windows over its documents one after the other.
 
@@ -50,14 +69,21 @@ def open_cells(
         split: the split's name.
         by: what a cell is.
         seq_length: T, tokens the model reads in a row.
+        window: shards of a cell that are shuffled together, at most; None: all.
+        cache: where shards that lie elsewhere are kept.
     """
     if by == "tokens":
-        readers = {name: ShardReader([folder], split) for name, folder in folders.items()}
+        readers = {name: ShardReader([folder], split, cache=cache) for name, folder in folders.items()}
     else:
         everywhere = list(folders.values())
-        names = sorted({getattr(shard, by) for shard in ShardReader(everywhere, split).shards})
-        readers = {name: ShardReader(everywhere, split, **{by: name}) for name in names}
-    cells = {name: PackedRows(reader, seq_length) for name, reader in readers.items() if reader.num_tokens > 1}
+        names = sorted({getattr(shard, by) for shard in read_shards(everywhere, split, cache)})
+        chosen: list[dict[str, Any]] = [{by: name} for name in names]
+        readers = {
+            name: ShardReader(everywhere, split, cache=cache, **part) for name, part in zip(names, chosen, strict=True)
+        }
+    cells = {
+        name: PackedRows(reader, seq_length, window=window) for name, reader in readers.items() if reader.num_tokens > 1
+    }
     if not cells:
         raise UserError("there is no text to train on", where=f"split {split}", fix="give the corpus more text")
     return MixedRows(cells)

@@ -1,14 +1,14 @@
 """The order of the data: which rows make up a global batch is a function of the seed and the step, nothing else.
 
-Each epoch is a fresh permutation of the rows, computed row by row (a Feistel network over the next power of four,
-walked until it lands on a row): no list of rows is ever shuffled or stored, so a restart needs only the step.
-Source: Black and Rogaway, Ciphers with Arbitrary Finite Domains (2002), the generalised-Feistel cycle-walking cipher.
+Each epoch is a fresh permutation of the rows (`epochs.py`), computed row by row: no list of rows is ever shuffled or
+stored, so a restart needs only the step.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import sha256_bytes
 from vernacular.tokens.apportionment import Apportionment
+from vernacular.tokens.epochs import Epochs, WholeEpochs
 from vernacular.tokens.mixture import Phase, describe_phases
-
-_ROUNDS = 8
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = 2**64 - 1
 
 
 class RowOrder(Protocol):
@@ -39,6 +36,17 @@ class RowOrder(Protocol):
         """What each phase of the mixture gives, a sentence each; none without a mixture."""
         ...
 
+    def upcoming(self, step: int) -> list[int]:
+        """The shards that `step` and the steps after it read, those needed first at the front.
+
+        Shards are numbered as the rows are, through all cells in their order.
+        """
+        ...
+
+    def bytes_needed(self, sizes: Sequence[int]) -> int:
+        """Bytes of the shards that `upcoming` gives, at most, by the bytes of each shard."""
+        ...
+
 
 class CellAccount(NamedTuple):
     """Rows of a cell that were read, and how often that is the whole of it."""
@@ -54,20 +62,22 @@ class Order:
         num_rows: rows in an epoch.
         batch_size: rows in a global batch, over all ranks.
         seed: another seed is another order.
+        epochs: how an epoch is shuffled; None: as a whole.
     """
 
-    def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
+    def __init__(self, num_rows: int, batch_size: int, seed: int, epochs: Epochs | None = None) -> None:
         for name, value in (("num_rows", num_rows), ("batch_size", batch_size)):
             if value < 1:
                 raise UserError(f"{name} is {value}; an order needs at least 1", where=name)
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.seed = seed
+        self.epochs = epochs or WholeEpochs(num_rows)
 
     def indices(self, step: int, rank: int = 0, world: int = 1) -> list[int]:
         """Rows of one rank's slice of the global batch of `step` (from 0). The slices are contiguous, in rank order."""
         first, stop = rank_slice(step, self.batch_size, rank, world)
-        return rows_at(np.arange(first, stop, dtype=np.uint64), self.num_rows, (self.seed,)).tolist()
+        return self.epochs.rows_at(np.arange(first, stop, dtype=np.uint64), (self.seed,)).tolist()
 
     def account(self, step: int) -> dict[str, CellAccount]:
         """Nothing: there are no cells."""
@@ -76,6 +86,14 @@ class Order:
     def describe(self) -> tuple[str, ...]:
         """Nothing: there are no phases."""
         return ()
+
+    def upcoming(self, step: int) -> list[int]:
+        """The shards of the window that a step begins in, and of the next."""
+        return [*chain.from_iterable(self.epochs.upcoming(step * self.batch_size, (self.seed,)))]
+
+    def bytes_needed(self, sizes: Sequence[int]) -> int:
+        """As `RowOrder`."""
+        return self.epochs.bytes_needed(sizes)
 
     def epoch(self, step: int) -> float:
         """How many epochs are done before `step`."""
@@ -93,10 +111,20 @@ class MixtureOrder:
         phases: rows of each cell in each phase; the last goes on beyond its end.
         batch_size: rows in a global batch, over all ranks.
         seed: another seed is another order.
+        epochs: how each cell's epochs are shuffled; None: as a whole.
     """
 
-    def __init__(self, sizes: Mapping[str, int], phases: Sequence[Phase], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        phases: Sequence[Phase],
+        batch_size: int,
+        seed: int,
+        epochs: Mapping[str, Epochs] | None = None,
+    ) -> None:
         self.sizes = dict(sizes)
+        self._epochs = [WholeEpochs(size) if epochs is None else epochs[cell] for cell, size in self.sizes.items()]
+        self._first_shard = np.cumsum([0, *(cell.num_shards for cell in self._epochs)], dtype=np.int64).tolist()
         self.phases = tuple(phases)
         self.batch_size = batch_size
         self.seed = seed
@@ -113,19 +141,16 @@ class MixtureOrder:
         start = self.phases[phase].first
         cells, ordinals = self._shares[phase].assign(first - start, stop - start)
         rows = np.empty(stop - first, dtype=np.int64)
-        for cell, size in enumerate(self.sizes.values()):
+        for cell, epochs in enumerate(self._epochs):
             chosen = cells == cell
             if chosen.any():
                 places = (ordinals[chosen] + self._begun[phase, cell]).astype(np.uint64)
-                rows[chosen] = rows_at(places, size, (self.seed, self._keys[cell])) + self._first_row[cell]
+                rows[chosen] = epochs.rows_at(places, (self.seed, self._keys[cell])) + self._first_row[cell]
         return rows.tolist()
 
     def account(self, step: int) -> dict[str, CellAccount]:
         """Rows and epochs of each cell before `step`."""
-        slot = step * self.batch_size
-        phase = self._phase_at(slot)
-        within = self._shares[phase].prefix(slot - self.phases[phase].first)
-        read = [int(begun) + more for begun, more in zip(self._begun[phase], within, strict=True)]
+        read = self._rows_before(step)
         return {
             cell: CellAccount(rows, rows / size) for (cell, size), rows in zip(self.sizes.items(), read, strict=True)
         }
@@ -133,6 +158,34 @@ class MixtureOrder:
     def describe(self) -> tuple[str, ...]:
         """What each phase gives, and which cells are capped."""
         return describe_phases(self.phases, self.sizes)
+
+    def upcoming(self, step: int) -> list[int]:
+        """The shards of each cell's window that a step begins in, then of the windows after them.
+
+        Cells without a row in the phase of the step are left out.
+        """
+        counts = self.phases[self._phase_at(step * self.batch_size)].rows.values()
+        windows: list[tuple[list[int], ...]] = []
+        for cell, (count, rows) in enumerate(zip(counts, self._rows_before(step), strict=True)):
+            if count:
+                found = self._epochs[cell].upcoming(rows, (self.seed, self._keys[cell]))
+                windows.append(tuple([self._first_shard[cell] + shard for shard in window] for window in found))
+        return [shard for window in zip(*windows, strict=True) for shards in window for shard in shards]
+
+    def bytes_needed(self, sizes: Sequence[int]) -> int:
+        """As `RowOrder`; of cells that no phase reads, none."""
+        return sum(
+            epochs.bytes_needed(sizes[self._first_shard[cell] : self._first_shard[cell + 1]])
+            for cell, (name, epochs) in enumerate(zip(self.sizes, self._epochs, strict=True))
+            if any(phase.rows[name] for phase in self.phases)
+        )
+
+    def _rows_before(self, step: int) -> list[int]:
+        """Rows of each cell that were read before a step."""
+        slot = step * self.batch_size
+        phase = self._phase_at(slot)
+        within = self._shares[phase].prefix(slot - self.phases[phase].first)
+        return [int(begun) + more for begun, more in zip(self._begun[phase], within, strict=True)]
 
     def _phase_at(self, slot: int) -> int:
         return bisect_right([phase.first for phase in self.phases], slot) - 1
@@ -149,48 +202,3 @@ def rank_slice(step: int, batch_size: int, rank: int, world: int) -> tuple[int, 
     share = batch_size // world
     first = step * batch_size + rank * share
     return first, first + share
-
-
-def rows_at(positions: NDArray[np.uint64], num_rows: int, key: tuple[int, ...]) -> NDArray[np.int64]:
-    """The rows at positions of an endless row of epochs, each a permutation of its own."""
-    epochs, places = np.divmod(positions, np.uint64(num_rows))
-    rows = np.empty(len(positions), dtype=np.int64)
-    for epoch in np.unique(epochs):
-        chosen = epochs == epoch
-        rows[chosen] = permute(places[chosen], num_rows, key=(*key, int(epoch)))
-    return rows
-
-
-def permute(places: NDArray[np.uint64], size: int, key: tuple[int, ...]) -> NDArray[np.uint64]:
-    """Where a permutation of range(size), chosen by `key`, sends each of `places`. O(1) for each, whatever the size."""
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    round_keys = _round_keys(key)
-    result = _feistel(places.astype(np.uint64), half, round_keys)
-    outside = result >= size
-    while outside.any():
-        result[outside] = _feistel(result[outside], half, round_keys)
-        outside = result >= size
-    return result
-
-
-def _feistel(values: NDArray[np.uint64], half: np.uint64, round_keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left, right = values >> half, values & mask
-    for round_key in round_keys:
-        left, right = right, left ^ (_mix(right + round_key) & mask)
-    return (left << half) | right
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64: every bit of the input stirs every bit of the output."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
-def _round_keys(key: tuple[int, ...]) -> NDArray[np.uint64]:
-    state = np.zeros(1, dtype=np.uint64)
-    for part in key:
-        state = _mix(state + np.array([(part + 1) * _GOLDEN & _MASK], dtype=np.uint64))
-    steps = np.array([(number + 1) * _GOLDEN & _MASK for number in range(_ROUNDS)], dtype=np.uint64)
-    return _mix(state + steps)

@@ -2,7 +2,7 @@
 
 Two layouts:
 - `stream`: windows of `seq_length + 1` tokens, `seq_length` apart, over the documents one after the other. Each token
-  is a target once. The last window is filled up with padding.
+  is a target once. The last window is filled up with padding; where rows end with their shard, the last of each.
 - `conversations`: whole conversations, packed best-fit decreasing into rows; none is split.
 """
 
@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vernacular.foundation.errors import UserError
+from vernacular.tokens.epochs import Epochs, WholeEpochs, WindowedEpochs
+from vernacular.tokens.shard import Shard
 from vernacular.tokens.shards import ShardReader
 
 Layout = Literal["stream", "conversations"]
@@ -100,17 +102,29 @@ class PackedRows:
         layout: `stream` or `conversations`.
         overlong: what happens to a conversation of more than T + 1 tokens: `refuse` it by name, `truncate` it at its
             end, or `drop` it. A truncated one that has lost all its loss-bearing tokens is dropped.
+        window: shards whose rows are shuffled together, at most; the rows of a `stream` then end with their shard.
+            None: all of them.
     """
 
     def __init__(
-        self, reader: ShardReader, seq_length: int, layout: Layout = "stream", *, overlong: Overlong = "refuse"
+        self,
+        reader: ShardReader,
+        seq_length: int,
+        layout: Layout = "stream",
+        *,
+        overlong: Overlong = "refuse",
+        window: int | None = None,
     ) -> None:
         if seq_length < 1:
             raise UserError(f"seq_length is {seq_length}; a row needs at least 1 token", where="seq_length")
         self.reader = reader
         self.seq_length = seq_length
         self.layout = layout
+        self.window = window
         self.truncated = self.dropped = 0
+        # Stretches of tokens that rows do not go beyond, and the rows before each.
+        self._stretches = reader.token_starts if window is not None else reader.token_starts[[0, -1]]
+        self._first_row = np.cumsum([0, *_rows_in(np.diff(self._stretches), seq_length)], dtype=np.int64)
         if layout == "conversations":
             lengths = self._usable_lengths(overlong)
             self._documents, self._row_starts = pack_best_fit(lengths, seq_length + 1)
@@ -126,7 +140,19 @@ class PackedRows:
         """Rows in an epoch."""
         if self.layout == "conversations":
             return len(self._row_starts) - 1
-        return (max(0, self.reader.num_tokens - 1) + self.seq_length - 1) // self.seq_length
+        return int(self._first_row[-1])
+
+    @property
+    def shards(self) -> Sequence[Shard]:
+        """The shards they lie in."""
+        return self.reader.shards
+
+    @property
+    def epochs(self) -> Epochs:
+        """How an epoch of them is shuffled."""
+        if self.window is None:
+            return WholeEpochs(len(self), len(self.shards))
+        return WindowedEpochs(np.diff(self._first_row).tolist(), self.window)
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The rows at `indices`, in that order."""
@@ -140,8 +166,9 @@ class PackedRows:
             chosen = self._documents[self._row_starts[row] : self._row_starts[row + 1]]
             ranges = [(int(document), *self.reader.document_range(int(document))) for document in chosen]
             return [(document, start, min(stop, start + self.seq_length + 1)) for document, start, stop in ranges]
-        start = row * self.seq_length
-        stop = min(start + self.seq_length + 1, self.reader.num_tokens)
+        stretch = int(np.searchsorted(self._first_row, row, side="right")) - 1
+        start = int(self._stretches[stretch]) + (row - int(self._first_row[stretch])) * self.seq_length
+        stop = min(start + self.seq_length + 1, int(self._stretches[stretch + 1]))
         pieces = []
         document = self.reader.document_at(start)
         while start < stop:
@@ -179,6 +206,11 @@ class PackedRows:
                     if record["name"] == name:
                         return f"the conversation '{record['id']}' (line {record['line']} of its file)"
         return f"the document {name}"
+
+
+def _rows_in(tokens: NDArray[np.int64], seq_length: int) -> NDArray[np.int64]:
+    """Rows over stretches of so many tokens; the first token of each is no target."""
+    return (np.maximum(tokens - 1, 0) + seq_length - 1) // seq_length
 
 
 def pack_best_fit(lengths: NDArray[np.int64], capacity: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

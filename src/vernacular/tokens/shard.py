@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ class Shard:
     documents: int
     dtype: np.dtype[Any]
     sha256: Mapping[str, str] = field(compare=False)
+    _mapped: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def path(self, part: str) -> Path:
         """Where the file of a part lies."""
@@ -52,25 +52,37 @@ class Shard:
         dtype, shape = self._form(part)
         return dtype.itemsize * int(np.prod(shape))
 
-    @cached_property
+    @property
     def ids(self) -> NDArray[Any]:
         """Token ids, [tokens]."""
-        return self._map("ids")
+        return self.array("ids")
 
-    @cached_property
+    @property
     def offsets(self) -> NDArray[np.uint64]:
         """Where each document begins, and the last one ends, in tokens of the shard, [documents + 1]."""
-        return self._map("offsets")
+        return self.array("offsets")
 
-    @cached_property
+    @property
     def names(self) -> NDArray[np.uint8]:
         """The documents' ids, [documents, 16]."""
-        return self._map("names")
+        return self.array("names")
 
-    @cached_property
+    @property
     def weights(self) -> NDArray[np.float32] | None:
         """Loss weight of each token as a target, [tokens]; None where all are 1."""
-        return self._map("weights") if "weights" in self.sha256 else None
+        return self.array("weights") if "weights" in self.sha256 else None
+
+    def array(self, part: str) -> NDArray[Any]:
+        """The content of a part's file, mapped when it is first asked for."""
+        if part not in self._mapped:
+            self._check(part, verify=False)
+            self._mapped[part] = self.map(part, self.path(part))
+        return self._mapped[part]
+
+    def map(self, part: str, path: Path) -> NDArray[Any]:
+        """A part's file, wherever it lies, as an array."""
+        dtype, shape = self._form(part)
+        return np.memmap(path, dtype=dtype, mode="r", shape=shape)
 
     def check(self, verify: bool) -> None:
         """Refuse a file that is missing or has another size or, if `verify`, checksum than the index gives."""
@@ -98,8 +110,3 @@ class Shard:
             "weights": (WEIGHTS, (self.tokens,)),
         }
         return forms[part]
-
-    def _map(self, part: str) -> NDArray[Any]:
-        self._check(part, verify=False)
-        dtype, shape = self._form(part)
-        return np.memmap(self.path(part), dtype=dtype, mode="r", shape=shape)

@@ -14,6 +14,7 @@ number of documents.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from numpy.typing import NDArray
 
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import read_json
+from vernacular.tokens.configuration import TokenCacheConfiguration
+from vernacular.tokens.elsewhere import address_of
+from vernacular.tokens.remote_files import RemoteFiles
 from vernacular.tokens.shard import NAME_BYTES, WEIGHTS, Shard
+from vernacular.tokens.shard_cache import RemoteShard, ShardCache
 from vernacular.tokens.tokenizer import Tokenizer
 
 INDEX = "index.json"
@@ -41,18 +46,25 @@ class ShardReader:
         split: the split's name; a folder without it is left out, unless all are.
         language: only the shards of this language.
         source: only the shards of this source.
+        cache: where shards that lie elsewhere are kept; None: in a folder of the default size and place.
     """
 
     def __init__(
-        self, folders: Sequence[Path], split: str, *, language: str | None = None, source: str | None = None
+        self,
+        folders: Sequence[Path],
+        split: str,
+        *,
+        language: str | None = None,
+        source: str | None = None,
+        cache: ShardCache | None = None,
     ) -> None:
         self.folders = tuple(folders)
         self.folder = self.folders[0]
         self.split = split
-        self._chosen = {"language": language, "source": source}
+        self._chosen = {"language": language, "source": source, "cache": cache}
         self.shards = tuple(
             shard
-            for shard in read_shards(self.folders, split)
+            for shard in read_shards(self.folders, split, cache)
             if language in (None, shard.language) and source in (None, shard.source)
         )
         index = read_index(self.folder)
@@ -67,7 +79,7 @@ class ShardReader:
 
     @classmethod
     def open(cls, folder: str | Path, split: str, verify: bool = False) -> ShardReader:
-        """All shards of a split; sizes are always checked, checksums if `verify`.
+        """All shards of a split; sizes are always checked, checksums if `verify`. Those elsewhere, on arrival.
 
         Raises:
             UserError: the folder is unfinished, has no such split, or a file is missing, truncated or altered.
@@ -89,6 +101,11 @@ class ShardReader:
     def num_documents(self) -> int:
         """Documents in all shards."""
         return int(self._first_document[-1])
+
+    @property
+    def token_starts(self) -> NDArray[np.int64]:
+        """Tokens before each shard, and at last all of them, int64 [shards + 1]."""
+        return self._first_token
 
     def slice(self, start: int, stop: int) -> NDArray[np.int64]:
         """Ids of the tokens from `start` up to `stop`, int64 [stop - start]."""
@@ -160,7 +177,7 @@ class ShardReader:
             raise IndexError(f"tokens {start} to {stop} of {self.num_tokens}")
 
 
-def _reopened(folders: tuple[Path, ...], split: str, chosen: dict[str, str | None]) -> ShardReader:
+def _reopened(folders: tuple[Path, ...], split: str, chosen: dict[str, Any]) -> ShardReader:
     return ShardReader(folders, split, **chosen)
 
 
@@ -168,17 +185,28 @@ def _weights(shard: Shard, low: int, high: int) -> NDArray[np.float32]:
     return np.ones(high - low, dtype=WEIGHTS) if shard.weights is None else shard.weights[low:high]
 
 
-def read_shards(folders: Sequence[Path], split: str) -> list[Shard]:
+def read_shards(folders: Sequence[Path], split: str, cache: ShardCache | None = None) -> list[Shard]:
     """The shards of a split as the folders' indices describe them; no other file is looked at."""
     _require_alike(folders)
     indices = {folder: read_index(folder) for folder in folders}
     if not any(split in index["splits"] for index in indices.values()):
         raise unknown_name("split", split, indices[folders[0]]["splits"], where=folders[0] / INDEX)
-    return [
-        Shard(folder=folder / split, dtype=np.dtype(index["dtype"]).newbyteorder("<"), **shard)
-        for folder, index in indices.items()
-        for shard in index["splits"].get(split, {"shards": []})["shards"]
-    ]
+    found: list[Shard] = []
+    for folder, index in indices.items():
+        make = _maker(folder, split, cache)
+        dtype = np.dtype(index["dtype"]).newbyteorder("<")
+        entries = index["splits"].get(split, {"shards": []})["shards"]
+        found += [make(folder=folder / split, dtype=dtype, **entry) for entry in entries]
+    return found
+
+
+def _maker(folder: Path, split: str, cache: ShardCache | None) -> Callable[..., Shard]:
+    """What makes the shards of a folder: they lie in it or, where it says so, elsewhere."""
+    address = address_of(folder)
+    if address is None:
+        return Shard
+    cache = cache or ShardCache(TokenCacheConfiguration())
+    return partial(RemoteShard, files=RemoteFiles(f"{address}/{split}", cache.settings), cache=cache)
 
 
 def read_index(folder: str | Path) -> dict[str, Any]:

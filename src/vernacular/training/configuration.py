@@ -10,7 +10,12 @@ from vernacular.foundation.configuration import NEUTRAL, Configuration
 from vernacular.foundation.errors import UserError
 from vernacular.models.configuration import ModelShape
 from vernacular.parallel.configuration import ParallelConfiguration
-from vernacular.tokens.configuration import ConversationsConfiguration, MixtureConfiguration, PhaseConfiguration
+from vernacular.tokens.configuration import (
+    ConversationsConfiguration,
+    MixtureConfiguration,
+    PhaseConfiguration,
+    TokenCacheConfiguration,
+)
 from vernacular.training.optimisation import OptimiserConfiguration
 
 Precision = Literal["float32", "bfloat16", "bfloat16-pure"]
@@ -247,6 +252,17 @@ class PretrainConfiguration(TrainingConfiguration):
     )
     curriculum: tuple[PhaseConfiguration, ...] | None = Field(
         None, min_length=1, description="instead of mixture: phases one after the other, each with its own"
+    )
+    shuffle_shards: int | None = Field(
+        None,
+        gt=0,
+        description="shards of each cell whose rows are shuffled together, so that few are read at a time; a row then"
+        " ends with its shard. Null: an epoch is shuffled as a whole, and reads all shards all the time",
+    )
+    token_cache: TokenCacheConfiguration = Field(
+        default_factory=TokenCacheConfiguration,
+        description="of tokens at an address such as s3://bucket/tokens: where they are kept while they are read",
+        json_schema_extra=NEUTRAL,
     )
 
     @model_validator(mode="after")

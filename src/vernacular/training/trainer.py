@@ -96,6 +96,7 @@ class Trainer:
         self.train_rows = objective.rows()
         self.steps = configuration.num_steps(len(self.train_rows))
         self.order = objective.order(self.train_rows, self.steps)
+        self.look_ahead = objective.look_ahead(self.train_rows, self.order)
         self.heldout = Heldout(objective.strata(), configuration.heldout_tokens // configuration.sequence_length)
         self.course = Course(self.steps, configuration.batch_rows, configuration.batch_tokens)
         self.threads = configuration.threads or max(1, usable_cores() // processes_here())
@@ -234,6 +235,8 @@ class Trainer:
 
     def _read(self, number: int) -> list[Batch]:
         """This rank's micro-batches of a global batch."""
+        if self.look_ahead is not None:
+            self.look_ahead.begin(number)
         indices = self.order.indices(number, self.mesh.data_rank, self.mesh.sizes.data)
         rows = self.configuration.micro_batch_rows
         return [self.train_rows.batch(indices[start : start + rows]) for start in range(0, len(indices), rows)]

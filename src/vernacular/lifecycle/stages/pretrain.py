@@ -20,8 +20,9 @@ class Pretrain(Stage, PretrainConfiguration):
     do: Literal["pretrain"]
     continues: ClassVar[bool] = True
     shared: ClassVar[bool] = True
-    tokens: Annotated[str | tuple[str, ...], Reads("token shards")] = Field(
-        description="a tokenize stage, or its folder; or a list of them, all of one tokenizer, which are read as one"
+    tokens: Annotated[str | tuple[str, ...], Reads("token shards", elsewhere=True)] = Field(
+        description="a tokenize stage, its folder, or an address that this was copied to, such as s3://bucket/tokens;"
+        " or a list of them, all of one tokenizer, which are read as one"
     )
     weights: Annotated[str | None, Reads("weights to begin with")] = Field(
         None, description="a pretrain or sft stage, or a weights folder; leave out to train a new model"
@@ -37,6 +38,12 @@ class Pretrain(Stage, PretrainConfiguration):
     def tokens_folders(self, inputs: Mapping[str, Path]) -> dict[str, Path]:
         """The folders of its tokens, by the names that the recipe gives them: cells of a mixture by `tokens`."""
         return {value: inputs[key] for key, value in self.references().items() if key.split(".")[0] == "tokens"}
+
+    def mirror(self, address: str, below: Path) -> Path:
+        """As `Stage`: the index and the tokenizer, brought up to date; the shards stay where they are."""
+        from vernacular.tokens.elsewhere import mirror_tokens
+
+        return mirror_tokens(address, below, self.token_cache, (TOKENIZER,))
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Train, and write the weights."""

@@ -13,10 +13,12 @@ from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import sha256_file, sha256_json
 from vernacular.models.decoder import Decoder
 from vernacular.tokens.configuration import PhaseConfiguration
+from vernacular.tokens.look_ahead import LookAhead
 from vernacular.tokens.mixed_rows import MixedRows, open_cells
 from vernacular.tokens.mixture import plan_mixture
 from vernacular.tokens.order import MixtureOrder, Order, RowOrder
 from vernacular.tokens.packing import Batch, Layout, PackedRows, Rows
+from vernacular.tokens.shard_cache import ShardCache
 from vernacular.tokens.shards import INDEX, ShardReader, read_index
 from vernacular.tokens.token_bytes import token_bytes
 from vernacular.tokens.tokenizer import Tokenizer
@@ -37,6 +39,8 @@ class NextToken:
         phases: the mixture of each part of the run; none takes all rows alike.
         overlong: what happens to a conversation longer than a row.
         normalisation: what the weighted sum of losses is divided by.
+        shuffle_shards: shards of each cell that are shuffled together; None: all.
+        cache: where shards that lie elsewhere are kept; None: there are none.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class NextToken:
         phases: Sequence[PhaseConfiguration] = (),
         overlong: Overlong = "refuse",
         normalisation: Normalisation = "openchat",
+        shuffle_shards: int | None = None,
+        cache: ShardCache | None = None,
     ) -> None:
         self.configuration = configuration
         self.tokens = dict(tokens)
@@ -56,36 +62,49 @@ class NextToken:
         self.phases = tuple(phases)
         self.overlong = overlong
         self.normalisation = normalisation
+        self.shuffle_shards = shuffle_shards
+        self.cache = cache
         self._bytes_of = _bytes_by_token(tokenizer)
         self.data_hash = sha256_json({name: sha256_file(folder / INDEX) for name, folder in self.tokens.items()})
 
     def rows(self) -> Rows:
         """The rows of the split `train`: of each cell its own, where there is a mixture."""
         if self.phases:
-            return open_cells(self.tokens, "train", self.phases[0].mixture.by, self.configuration.sequence_length)
-        return self._packed(self._open("train"))
+            by, length = self.phases[0].mixture.by, self.configuration.sequence_length
+            return open_cells(self.tokens, "train", by, length, window=self.shuffle_shards, cache=self.cache)
+        return self._packed(self._open("train"), window=self.shuffle_shards)
 
     def order(self, rows: Rows, steps: int) -> RowOrder:
         """Without a mixture, each epoch is one permutation; with one, each cell has epochs of its own."""
         batch_rows, seed = self.configuration.batch_rows, self.configuration.seed
         if not isinstance(rows, MixedRows):
-            return Order(len(rows), batch_rows, seed)
+            return Order(len(rows), batch_rows, seed, rows.epochs if isinstance(rows, PackedRows) else None)
         phases = plan_mixture(self.phases, rows.sizes, steps=steps, batch_size=batch_rows)
-        return MixtureOrder(rows.sizes, phases, batch_rows, seed)
+        return MixtureOrder(rows.sizes, phases, batch_rows, seed, rows.epochs)
+
+    def look_ahead(self, rows: Rows, order: RowOrder) -> LookAhead | None:
+        """What has the shards of coming steps fetched; None where none lie elsewhere."""
+        if self.cache is None or not isinstance(rows, PackedRows | MixedRows):
+            return None
+        return LookAhead(self.cache, rows, order, self._open("heldout").shards if self._holds_out() else ())
 
     def strata(self) -> list[Stratum]:
         """The split `heldout` by language and source; none where it holds no document."""
-        if not any("heldout" in read_index(folder)["splits"] for folder in self.tokens.values()):
+        if not self._holds_out():
             return []
         parts = dict.fromkeys((shard.language, shard.source) for shard in self._open("heldout").shards)
         readers = {part: self._open("heldout", language=part[0], source=part[1]) for part in parts}
         return [Stratum(*part, self._packed(reader)) for part, reader in readers.items() if reader.num_tokens > 1]
 
-    def _open(self, split: str, **part: str) -> ShardReader:
-        return ShardReader(list(self.tokens.values()), split, **part)
+    def _holds_out(self) -> bool:
+        return any("heldout" in read_index(folder)["splits"] for folder in self.tokens.values())
 
-    def _packed(self, reader: ShardReader) -> PackedRows:
-        return PackedRows(reader, self.configuration.sequence_length, self.layout, overlong=self.overlong)
+    def _open(self, split: str, **part: str) -> ShardReader:
+        return ShardReader(list(self.tokens.values()), split, cache=self.cache, **part)
+
+    def _packed(self, reader: ShardReader, window: int | None = None) -> PackedRows:
+        length = self.configuration.sequence_length
+        return PackedRows(reader, length, self.layout, overlong=self.overlong, window=window)
 
     def read(self, decoder: Decoder, batch: TensorBatch) -> Tensor:
         """Hidden states of every token, [B, T, D]."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from vernacular.models.decoder import Decoder
+from vernacular.tokens.look_ahead import LookAhead
 from vernacular.tokens.order import RowOrder
 from vernacular.tokens.packing import Batch, Rows
 from vernacular.training.batch import TensorBatch
@@ -53,6 +54,10 @@ class Objective(Protocol):
 
     def order(self, rows: Rows, steps: int) -> RowOrder:
         """Which of these rows each of so many steps takes, and by what right."""
+        ...
+
+    def look_ahead(self, rows: Rows, order: RowOrder) -> LookAhead | None:
+        """What has the shards of coming steps fetched; None where none lie elsewhere."""
         ...
 
     def strata(self) -> Sequence[Stratum]:

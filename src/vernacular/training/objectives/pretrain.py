@@ -10,6 +10,8 @@ from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
 from vernacular.models.weights import load_decoder
+from vernacular.tokens.elsewhere import address_of
+from vernacular.tokens.shard_cache import ShardCache
 from vernacular.tokens.shards import ShardReader
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import PretrainConfiguration
@@ -36,7 +38,7 @@ def pretrain(
 
     Args:
         configuration: shape, sizes, optimiser.
-        tokens: folder of token shards, or several by name.
+        tokens: folder of token shards, or several by name; also such as stand for shards elsewhere.
         tokenizer: folder of the tokenizer that made them.
         weights: weights to begin with; None draws new ones of `configuration.model`.
         folder: where checkpoints, logs and at last the weights are written.
@@ -50,7 +52,16 @@ def pretrain(
     encoder = Tokenizer.load(tokenizer)
     for folder_of_tokens in folders.values():
         ShardReader.open(folder_of_tokens, "train").require_tokenizer(encoder)
-    objective = NextToken(configuration, folders, "stream", tokenizer=encoder, phases=configuration.phases)
+    is_elsewhere = any(address_of(folder_of_tokens) is not None for folder_of_tokens in folders.values())
+    objective = NextToken(
+        configuration,
+        folders,
+        "stream",
+        tokenizer=encoder,
+        phases=configuration.phases,
+        shuffle_shards=configuration.shuffle_shards,
+        cache=ShardCache(configuration.token_cache) if is_elsewhere else None,
+    )
     decoder = _decoder(configuration, encoder, weights)
     trainer = Trainer(
         configuration,
