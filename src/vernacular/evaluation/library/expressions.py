@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -55,6 +55,16 @@ def listed(choices: Sequence[str], form: str = "{letter}. {choice}") -> str:
     )
 
 
+def unlisted(lines: str) -> list[str]:
+    """The choices of lines that `listed` wrote."""
+    return [re.sub(r"^[A-Z]\. ?", "", line) for line in lines.strip().split("\n")]
+
+
+def side_by_side(**columns: Iterable[Any]) -> list[dict[str, Any]]:
+    """Records of columns of equal length."""
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def shared_start(texts: Sequence[str]) -> str:
     """The words that all texts start with."""
     same = takewhile(lambda places: len(set(places)) == 1, zip(*texts, strict=False))
@@ -73,6 +83,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "split": split,
     "letters": letters,
     "listed": listed,
+    "unlisted": unlisted,
+    "side_by_side": side_by_side,
     "shared_start": shared_start,
     "distinct": distinct,
 }
@@ -96,7 +108,7 @@ def compiled(expression: str) -> Callable[..., Any]:
 
 
 def evaluated(expressions: Mapping[str, str], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of named expressions over a record.
+    """The values of named expressions over a record, which is `_` itself: its fields may have any names.
 
     Raises:
         ValueError: a field is missing, or not what the expression takes; the expression is named.
@@ -104,7 +116,7 @@ def evaluated(expressions: Mapping[str, str], record: Mapping[str, Any]) -> dict
     values = {}
     for name, expression in expressions.items():
         try:
-            value = compiled(expression)(**record)
+            value = compiled(expression)(**record, _=record)
         except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{name}: {expression}: {error}") from error
         if isinstance(value, jinja2.Undefined):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from vernacular.evaluation.instructions.metrics import INSTRUCTION_METRICS
 from vernacular.evaluation.metrics.answers import (
     ANSWER_METRICS,
     answer_and_target,
@@ -173,7 +174,7 @@ OWN: Mapping[str, Mapping[str, Metric]] = {
     "loglikelihood_rolling": {
         "bits_per_grapheme": Metric(_per_grapheme, _bits, "bits_per_byte", False, False),
     },
-    "generate_until": ANSWER_METRICS,
+    "generate_until": {**ANSWER_METRICS, **INSTRUCTION_METRICS},
 }
 """Those a task names under `metadata.metrics`. `f1` has the option `positive`, `levenshtein` the option `strip`."""
 
