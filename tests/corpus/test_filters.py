@@ -65,6 +65,10 @@ def test_broken_encoding_goes(text: str) -> None:
     assert reasons([text]) == ["broken_encoding"]
 
 
+def test_an_ending_written_after_a_number_is_no_damage() -> None:
+    assert reasons(["ഇത് അവരുടെ 63-ാം വിവാഹവാർഷികമാണ്, നാളെ വിരുന്ന്."]) == [None]
+
+
 NOTICES = {
     "pl": "Ta strona używa plików cookie.\nPolityka prywatności\nZaloguj się | Zarejestruj się | Nie pamiętasz hasła?",
     "hi": "यह वेबसाइट कुकीज़ का उपयोग करती है।\nगोपनीयता नीति\nलॉग इन करें | पंजीकरण करें | पासवर्ड भूल गए?",
@@ -84,6 +88,31 @@ def test_notices_and_menus_go(language: str) -> None:
 def test_a_notice_below_an_article_does_not_remove_it() -> None:
     article = "\n\n".join(sentence for sentence in PROSE if sentence[0].isascii()) * 2
     assert reasons([article + "\n\nWszelkie prawa zastrzeżone.\nPolityka prywatności"]) == [None]
+
+
+def test_one_phrase_is_not_counted_as_two() -> None:
+    # "get in touch with us" holds "get in touch", which is a phrase too.
+    appeal = "पुलिस ने बताया कि जांच शुरू हो चुकी है, और जिन लोगों ने उस दिन सड़क पर कुछ भी देखा हो वे हमसे संपर्क करें।"
+    assert reasons([appeal]) == [None]
+
+
+SHORT_SENTENCES = [  # "I shall come home tomorrow." and the like: eight to fourteen graphemes
+    "నేను రేపు ఇంటికి వస్తాను.",
+    "ఇది మంచి పుస్తకం.",
+    "ഞാൻ നാളെ വീട്ടിൽ വരും.",
+    "நாங்கள் நாளை வருகிறோம்.",
+    "ನಾನು ನಾಳೆ ಮನೆಗೆ ಬರುತ್ತೇನೆ.",
+    "मैं कल घर जाऊँगा।",
+    "আমি কাল বাড়ি যাব।",
+    "હું કાલે ઘરે જઈશ.",
+    "ਮੈਂ ਕੱਲ੍ਹ ਘਰ ਜਾਵਾਂਗਾ।",
+    "ମୁଁ କାଲି ଘରକୁ ଯିବି।",
+]
+
+
+def test_a_short_sentence_in_a_script_of_syllables_is_one() -> None:
+    assert dict(zip(SHORT_SENTENCES, reasons(SHORT_SENTENCES), strict=True)) == dict.fromkeys(SHORT_SENTENCES)
+    assert reasons(["அவளிடம்", "అవును.", "हाँ जी।"]) == ["too_short"] * 3
 
 
 def test_tables_are_no_menus() -> None:

@@ -29,7 +29,7 @@ NGRAM = 5
 # Below these many words repetition, the mean length of words or a lack of stop words says nothing about a text.
 MINIMUM_WORDS = 20
 MINIMUM_WORDS_STOP_WORDS = 60
-_REPLACEMENT, _DOTTED_CIRCLE, _QUESTION_MARK = 0xFFFD, 0x25CC, ord("?")
+_REPLACEMENT, _DOTTED_CIRCLE, _QUESTION_MARK, _HYPHEN = 0xFFFD, 0x25CC, ord("?"), ord("-")
 # A piece of mojibake is at least two characters long.
 _CHARACTERS_PER_MOJIBAKE = 2
 _LINK_CHARACTERS = 12
@@ -108,7 +108,9 @@ def _num_broken(points: CodePoints) -> np.ndarray:
     lost = (values == _REPLACEMENT) | (kinds == PRIVATE) | (kinds == UNASSIGNED) | (values == _DOTTED_CIRCLE)
     before = points.before(kinds)
     indic_mark = (kinds == MARK) & (values >= 0x0900) & (values < 0x0E00)
-    orphan = indic_mark & ((before == SPACE) | (before == PUNCTUATION) | points.starts)
+    # An ending after a number is written so: Malayalam 63-ാം, "the 63rd".
+    ending = (points.before(values) == _HYPHEN) & (points.before(kinds, steps=2) == DIGIT)
+    orphan = indic_mark & ((before == SPACE) | (before == PUNCTUATION) | points.starts) & ~ending
     question = values == _QUESTION_MARK
     is_letter = ((kinds == LETTER) | (kinds == MARK)).astype(np.uint8)
     asked = question & (points.before(is_letter) & points.after(is_letter)).astype(bool)
@@ -172,10 +174,7 @@ def _share_with_phrases(words: Words, phrases: dict[int, HashSet], *, menus: boo
         return np.zeros(points.num_documents)
     unit_of = _units(points)
     num_units = int(unit_of[-1]) + 1
-    hits = np.zeros(num_units, dtype=np.int64)
-    for size, known in phrases.items():
-        grams = words.hashes.ngrams(size)
-        hits += np.bincount(unit_of[grams.starts[known.contains(grams.values)]], minlength=num_units)
+    hits = np.bincount(unit_of[_phrase_starts(words, phrases)], minlength=num_units)
     if menus:
         hits += _menus(words, unit_of, num_units)
     visible = points.classes != SPACE
@@ -183,6 +182,22 @@ def _share_with_phrases(words: Words, phrases: dict[int, HashSet], *, menus: boo
     in_document = np.bincount(points.documents[first], weights=hits, minlength=points.num_documents)
     share = _share(points.count((hits > 0)[unit_of] & visible), points.count(visible))
     return np.where(in_document >= _LEAST_PHRASES, share, 0.0)
+
+
+def _phrase_starts(words: Words, phrases: dict[int, HashSet]) -> np.ndarray:
+    """int64 [P]: where the phrases of a text begin; one that lies within a longer one is no phrase of its own."""
+    covered = np.zeros(len(words.hashes.values) + 1, dtype=bool)
+    found = []
+    for size in sorted(phrases, reverse=True):
+        grams = words.hashes.ngrams(size)
+        starts = grams.starts[phrases[size].contains(grams.values)]
+        first = np.searchsorted(words.hashes.starts, starts)
+        so_far = np.cumsum(covered)
+        inside = so_far[first + size - 1] - so_far[first] + covered[first] == size
+        found.append(starts[~inside])
+        for step in range(size):
+            covered[first + step] = True
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
 
 
 def _units(points: CodePoints) -> np.ndarray:
