@@ -66,24 +66,25 @@ def _histogram(
         )
         bars.append(f"<g>{shown}{rectangles}</g>")
     line = "" if chosen is None else _upright(chosen)
-    return _drawing(_HEIGHT, f"{''.join(bars)}{line}{_axis(ticks, _HEIGHT)}", label)
+    bottom_line = f"<line class='axis' x1='{_LEFT}' x2='{_WIDTH - _RIGHT}' y1='{bottom}' y2='{bottom}'/>"
+    content = f"{''.join(bars)}{line}{bottom_line}{_numbers(ticks, _WIDTH, _HEIGHT)}"
+    return _drawing(_WIDTH, _HEIGHT, content, label)
 
 
 def threshold_curve(
     thresholds: Sequence[float], documents: Sequence[float], volume: Sequence[float], chosen: float, label: str
 ) -> str:
     """The share of documents and of bytes (0…1) that stays above each threshold, and the one that was chosen."""
-    height = 200
+    width, height, left = 620, 260, 44
     bottom = height - _BOTTOM
-    left = 34
 
     def point(threshold: float, share: float) -> tuple[float, float]:
-        return left + threshold * (_WIDTH - left - _RIGHT), bottom - share * (bottom - _TOP)
+        return left + threshold * (width - left - _RIGHT), bottom - share * (bottom - _TOP)
 
     lines = []
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         _, y = point(0, share)
-        lines.append(f"<line class='axis' x1='{left}' x2='{_WIDTH - _RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>")
+        lines.append(f"<line class='axis' x1='{left}' x2='{width - _RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>")
         lines.append(f"<text x='{left - 5}' y='{y + 4:.1f}' text-anchor='end'>{share:.0%}</text>")
     curves = []
     for name, shares in (("curve", documents), ("curve other", volume)):
@@ -98,7 +99,8 @@ def threshold_curve(
     )
     ticks = [(point(at / 5, 0)[0], f"{at / 5:g}") for at in range(6)]
     upright = _upright(point(chosen, 0)[0], bottom)
-    return _drawing(height, f"{''.join(lines)}{upright}{''.join(curves)}{dots}{_axis(ticks, height)}", label)
+    content = f"{''.join(lines)}{upright}{''.join(curves)}{dots}{_numbers(ticks, width, height)}"
+    return _drawing(width, height, content, label)
 
 
 def _across(share: float) -> float:
@@ -109,18 +111,15 @@ def _upright(x: float, bottom: float = _HEIGHT - _BOTTOM) -> str:
     return f"<line class='chosen' x1='{x:.1f}' x2='{x:.1f}' y1='{_TOP}' y2='{bottom}'/>"
 
 
-def _axis(ticks: Sequence[tuple[float, str]], height: int) -> str:
-    bottom = height - _BOTTOM
-    line = f"<line class='axis' x1='{_LEFT}' x2='{_WIDTH - _RIGHT}' y1='{bottom}' y2='{bottom}'/>"
-    words = "".join(
-        f"<text x='{min(max(x, 8), _WIDTH - 8):.1f}' y='{height - 6}' text-anchor='middle'>{text(name)}</text>"
+def _numbers(ticks: Sequence[tuple[float, str]], width: int, height: int) -> str:
+    return "".join(
+        f"<text x='{min(max(x, 8), width - 8):.1f}' y='{height - 6}' text-anchor='middle'>{text(name)}</text>"
         for x, name in ticks
     )
-    return line + words
 
 
-def _drawing(height: int, content: str, label: str) -> str:
-    return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img' aria-label='{text(label)}'>{content}</svg>"
+def _drawing(width: int, height: int, content: str, label: str) -> str:
+    return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{text(label)}'>{content}</svg>"
 
 
 def _short(number: int) -> str:

@@ -17,8 +17,9 @@ _KEY = "<p class='facts'><span class='key'><i></i> kept</span><span class='key'>
 
 
 def languages_by_text(report: Figures) -> list[str]:
-    """The languages, those with most text first."""
-    return sorted(report["languages"], key=lambda name: (-report["languages"][name]["in"]["bytes"], name))
+    """The languages, those of which most text is kept first."""
+    sizes = {name: (each["kept"]["bytes"], each["in"]["bytes"]) for name, each in report["languages"].items()}
+    return sorted(sizes, key=lambda name: (-sizes[name][0], -sizes[name][1], name))
 
 
 def headline(report: Figures) -> str:
