@@ -32,6 +32,8 @@ SCORES = "scores.json"
 TOLERANCE = 1e-9
 PARSE_FAILURES_TO_WARN_OF = 0.05
 _RESAMPLES_OF_COSTLY = 100
+_MASS = {"mc2"}
+"""Metrics that are a share of probability: guessing gives the share of right choices, as it does of right items."""
 _COSTLY = {"bleu", "chrf", "chrf++", "ter"}
 
 
@@ -169,7 +171,7 @@ def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], setti
                     language=facts["language"],
                     **estimate._asdict(),
                     n=len(items),
-                    chance=_chance(facts, items) if metric.is_share else None,
+                    chance=_chance(facts, items) if metric.is_share or metric_name in _MASS else None,
                     is_share=metric.is_share,
                     higher_is_better=metric.higher_is_better,
                     kind=facts["kind"],

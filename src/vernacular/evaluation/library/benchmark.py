@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+import yaml
 from pydantic import Field, model_validator
 
 from vernacular.foundation.configuration import Configuration, parse_yaml, validate
@@ -42,6 +43,8 @@ class DataSet(Configuration):
     config: str | None = Field(None, description="its configuration there")
     rename: dict[str, str] = Field({}, description="our name of a split: the Hub's, where they differ")
     fields: dict[str, str] | None = Field(None, description="the task's fields as expressions over the Hub's")
+    each: str | None = Field(None, description="as a part's, over the Hub's records; an empty list leaves one out")
+    distinct: tuple[str, ...] = Field((), description="fields that no two of the task's items share all of")
     origin: str = Field("", description="where else the set is published")
     forms: tuple[Form, ...] = ()
 
@@ -68,7 +71,9 @@ class Benchmark(Configuration):
     """A file of the library."""
 
     about: str = Field(description="what it is, where the definition comes from, what is not known")
-    each: dict[str, dict[str, Any]] = Field({}, description="made once for each key; ${key} and its words stand for it")
+    each: dict[str, dict[str, Any]] = Field(
+        {}, description="made once for each key; ${key} stands for it, ${word} for its words, here or in words.yaml"
+    )
     data: dict[str, DataSet] = Field(description="its sets, by name")
     tasks: dict[str, Task] = Field(description="its tasks, by name")
 
@@ -119,13 +124,22 @@ def read_benchmark(name: str, text: str) -> list[LibraryTask]:
     common, own = _separate(whole, bool(variants))
     benchmarks = [validate(Benchmark, common, document)] if common["tasks"] else []
     for key, words in variants.items():
-        filled = _filled(own, {"key": key, **(words or {})}, name)
+        filled = _filled(own, {"key": key, **_words().get(key, {}), **(words or {})}, name)
         benchmarks.append(validate(Benchmark, {**filled, "data": {**common["data"], **filled["data"]}}, document))
     return [
         LibraryTask(task_name, task, benchmark.data[task.data or next(iter(benchmark.data))], name)
         for benchmark in benchmarks
         for task_name, task in benchmark.tasks.items()
     ]
+
+
+@functools.cache
+def _words() -> Mapping[str, Mapping[str, str]]:
+    """The words of prompts, by language."""
+    found: Mapping[str, Mapping[str, str]] = yaml.safe_load(
+        (files(__package__) / "words.yaml").read_text(encoding="utf-8")
+    )
+    return found
 
 
 def _separate(whole: Mapping[str, Any], variants: bool) -> tuple[dict[str, Any], dict[str, Any]]:

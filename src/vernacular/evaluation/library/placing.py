@@ -109,9 +109,7 @@ def _file_of(part: Part, folder: Path) -> Path | None:
 
 def _from_files(task: LibraryTask, paths: Mapping[str, Path]) -> Placed:
     ours = {theirs: name for name, theirs in task.data.rename.items()}
-    splits = {
-        ours.get(split, split): list(_with_fields(task.data, _read_any(path))) for split, path in sorted(paths.items())
-    }
+    splits = {ours.get(split, split): _with_fields(task.data, _read_any(path)) for split, path in sorted(paths.items())}
     return Placed(splits, {f"{task.data.place}/{path.name}": sha256_file(path) for path in paths.values()})
 
 
@@ -124,9 +122,18 @@ def _read_any(path: Path) -> Iterator[Record]:
         yield from reader_of(path, None)(path)
 
 
-def _with_fields(data: DataSet, records: Iterator[Record]) -> Iterator[Record]:
-    for record in records:
-        yield record if data.fields is None else evaluated(data.fields, record)
+def _with_fields(data: DataSet, records: Iterator[Record]) -> list[Record]:
+    """The task's items of the Hub's records."""
+    found: list[Record] = []
+    seen: set[str] = set()
+    for whole in records:
+        for record in [whole] if data.each is None else evaluated({"each": data.each}, whole)["each"]:
+            item = dict(record) if data.fields is None else evaluated(data.fields, record)
+            key = sha256_json([item[name] for name in data.distinct]) if data.distinct else str(len(found))
+            if key not in seen:
+                seen.add(key)
+                found.append(item)
+    return found
 
 
 def _from_form(form: Form, folder: Path) -> Placed:
@@ -176,5 +183,5 @@ def _from_hub(task: LibraryTask) -> Placed:
             fix=both_ways(data),
         ) from error
     ours = {theirs: name for name, theirs in data.rename.items()}
-    splits = {ours.get(str(split), str(split)): list(_with_fields(data, iter(rows))) for split, rows in loaded.items()}
+    splits = {ours.get(str(split), str(split)): _with_fields(data, iter(rows)) for split, rows in loaded.items()}
     return Placed(splits, {f"hub:{data.place}/{name}": sha256_json(rows) for name, rows in splits.items()})

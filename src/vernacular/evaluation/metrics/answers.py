@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from vernacular.evaluation.metrics import reading, truthfulqa
 from vernacular.evaluation.metrics.f1 import binary_f1, macro_f1, micro_f1
@@ -94,11 +95,27 @@ def _math_equal(rows: Sequence[Row], options: Options) -> float:
     return float(verify(parse(f"${rows[0]['target'][0]}$"), parse(rows[0]["extracted"])))
 
 
+def _as_published(of_item: Callable[..., Any], **options: Any) -> Callable[[Sequence[Row], Options], Any]:
+    """A metric with the options that repeat a quirk of the Open PL LLM Leaderboard's code."""
+
+    def fixed(rows: Sequence[Row], _: Options) -> Any:
+        return of_item(rows, options)
+
+    return fixed
+
+
+_F1_AS_PUBLISHED = _as_published(with_positive(answer_and_target), positive="C", labels="BC", unread="B")
+_MACRO_AS_PUBLISHED = _as_published(answer_and_target, labels="ABCDEF", unread="A")
+_LEVENSHTEIN_AS_PUBLISHED = _as_published(_levenshtein, strip="poquad as published")
+
 ANSWER_METRICS: Mapping[str, Metric] = {
     "f1": Metric(with_positive(answer_and_target), positive_f1, "f1", False, True),
     "f1_macro": Metric(answer_and_target, macro, "f1_macro", False, True),
     "f1_micro": Metric(answer_and_target, micro, "f1_micro", False, True),
     "levenshtein": Metric(_levenshtein, mean, "mean", True, True),
+    "f1_as_published": Metric(_F1_AS_PUBLISHED, positive_f1, "f1", False, True),
+    "f1_macro_as_published": Metric(_MACRO_AS_PUBLISHED, macro, "f1_macro", False, True),
+    "levenshtein_as_published": Metric(_LEVENSHTEIN_AS_PUBLISHED, mean, "mean", True, True),
     "squad_exact": Metric(_squad(reading.exact), mean, "mean", True, True),
     "squad_f1": Metric(_squad(reading.token_f1), mean, "mean", False, True),
     "foundry_exact": Metric(_foundry_exact, mean, "mean", True, True),

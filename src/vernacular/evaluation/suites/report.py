@@ -24,7 +24,7 @@ def suite_report(suite: Suite, folder: Path) -> dict[str, Any]:
     """Headlines, shares by benchmark, and the card's models, as JSON values."""
     evaluation = read_scores(folder)
     shares = suite_shares(suite, evaluation["scores"])
-    unfit = incomplete(suite, evaluation)
+    unfit = incomplete(suite, evaluation, shares)
     whole = {benchmark: share for benchmark, share in shares.items() if benchmark not in unfit}
     found = headlines(suite, whole, record_baselines(suite, folder, evaluation["tasks"]))
     return {
@@ -38,7 +38,7 @@ def suite_report(suite: Suite, folder: Path) -> dict[str, Any]:
     }
 
 
-def incomplete(suite: Suite, evaluation: Mapping[str, Any]) -> dict[str, str]:
+def incomplete(suite: Suite, evaluation: Mapping[str, Any], shares: Mapping[str, float]) -> dict[str, str]:
     """Benchmarks that no headline may count, and why: tasks of theirs were left out, or another set stood in."""
     found: dict[str, str] = {}
     for member in suite.members:
@@ -52,6 +52,8 @@ def incomplete(suite: Suite, evaluation: Mapping[str, Any]) -> dict[str, str]:
             names = list(out)
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             found[member.benchmark] = f"without {shown}: {out[names[0]]}"
+        elif member.benchmark not in shares and any(member.has(task) for task in evaluation["tasks"]):
+            found[member.benchmark] = f"its tasks have no {member.metric}"
         elif stand_ins:
             found[member.benchmark] = f"other data stood in: {next(iter(stand_ins.values()))}"
     return found
