@@ -133,7 +133,7 @@ except EOFError: pass
 
 
 def test_helpers_are_the_questions_own(trials) -> None:
-    helpers = "def twice(x):\n    return 2 * x\n\ndef add(a, b):\n    '''The sum.'''\n"
+    helpers = "def twice(x):\n    return 2 * x\n\ndef add(a, b):\n    return a + b\n"
     program = "def twice(x): return 0\ndef add(a, b): return 7"
     assert tried(trials, program, "assert twice(add(1, 2)) == 0", helpers=helpers).outcome == "failed"
     assert tried(trials, program, "assert twice(add(1, 2)) == 14", helpers=helpers).outcome == "passed"
@@ -269,7 +269,9 @@ def test_published_solutions_pass_and_buggy_ones_fail(language: str) -> None:
     with Trials(["python"], LIMITS) if language == "python" else opened(language) as trials:
 
         def outcome(row: dict[str, Any], body: str) -> str:
-            helpers = row["prompt"] if language in ("python", "javascript") else ""
+            helpers = {"python": row["prompt"] + row["canonical_solution"], "javascript": row["prompt"]}.get(
+                language, ""
+            )
             question = Question(
                 row["prompt"] + row[body], row["test"], row["entry_point"], helpers, row.get("test_setup", "")
             )

@@ -14,6 +14,8 @@ EXAMPLES = """\
   vernacular evaluate runs/demo/base --heldout runs/demo/corpus -o scores/base     bits per byte
   vernacular evaluate WEIGHTS --suite krutrim-1 --data sets/ -o scores/k1          and the card's own average
   vernacular evaluate WEIGHTS --suite granite-3.0 --data sets/ --only-available -o scores/g     what data there is for
+  vernacular evaluate WEIGHTS --suite krutrim-2-english --data sets/ --only "humaneval*" \\
+      --allow-code-execution --samples 50 -o scores/he                             programs, run in a sandbox
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
 """
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
-        if name == "task_code":
+        if field.annotation is bool:
             parser.add_argument(flag, action="store_true", help=field.description)
         elif name == "only":
             parser.add_argument(flag, nargs="+", default=[], metavar="TASK", help=field.description)

@@ -28,5 +28,11 @@ class EvaluateConfiguration(Configuration):
     task_code: bool = Field(
         False, description="whether tasks may bring their own Python (`!function`, `class`); it runs unprotected"
     )
+    allow_code_execution: bool = Field(
+        False, description="whether programs that the model writes may be run, in a sandbox or not at all"
+    )
+    samples: int | None = Field(
+        None, gt=0, description="answers to each item of tasks whose answers are run (default: as the task says)"
+    )
     resamples: int = Field(1000, ge=100, description="bootstrap resamples where an interval has no closed form")
     seed: int = Field(0, ge=0, description="seed of few-shot choice, sampled answers and the bootstrap")

@@ -6,12 +6,15 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vernacular.evaluation import bits_per_byte
 from vernacular.evaluation.answers import ANSWERS, AnswerFile, RememberingModel
+from vernacular.evaluation.code.execution import Trying, check_allowed, run_programs
+from vernacular.evaluation.code.trial import Trials
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
 from vernacular.evaluation.library.loading import load_library_task
@@ -169,11 +172,20 @@ def _run_tasks(
     values: HarnessValues = {}
     seconds: list[Row] = []
     model = HarnessModel(lm, configuration.seed)
-    with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache:
-        for task in loader.load(Path(cache)):
+    with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache, ExitStack() as opened:
+        tasks = loader.load(Path(cache))
+        check_allowed(tasks, configuration.allow_code_execution)
+        languages = {task.code.language for task in tasks if task.code is not None}
+        trials = opened.enter_context(Trials(languages)) if languages else None
+        for task in tasks:
             model.seconds.clear()
             model.tokens.clear()
-            run = run_task(model, task, limit=configuration.limit, template=template, contaminated=known.get(task.name))
+            known_of_task = known.get(task.name)
+            ask = partial(run_task, model, limit=configuration.limit, template=template, contaminated=known_of_task)
+            if trials is None or task.code is None:
+                run = ask(task)
+            else:
+                run = run_programs(task, ask, Trying(trials, lm.file, folder, configuration.samples))
             seconds += run.seconds
             write_rows(folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
             facts[task.name] = _facts(task, run)
@@ -257,6 +269,7 @@ def _facts(task: LoadedTask, run: TaskRun) -> dict[str, Any]:
         "prompts_sha256": sha256_json(_requests(run.rows)),
         "files": dict(task.files),
         "data": dict(task.data),
+        "code": None if task.code is None else task.code.model_dump(mode="json"),
     }
 
 

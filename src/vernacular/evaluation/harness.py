@@ -355,16 +355,16 @@ def _answer_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:
     only_one = {name for name in loaded.metrics if name in METRICS["generate_until"]} - {"exact_match"}
     if len(targets) != 1 and only_one:
         raise ValueError(f"item {sample['doc_id']} has {len(targets)} right answers; {min(only_one)} takes one")
-    return [
-        {
-            "prompt": prompt,
-            "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
-            "response": sample["resps"][0][0],
-            "extracted": extracted,
-            "parse_failure": extracted == INVALID or not extracted.strip(),
-            "target": targets,
-        }
-    ]
+    common = {
+        "prompt": prompt,
+        "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
+        "target": targets,
+    }
+    if loaded.code is not None:
+        answers = sample["resps"][0]
+        return [{**common, "response": one, "extracted": one, "parse_failure": not one.strip()} for one in answers]
+    unread = extracted == INVALID or not extracted.strip()
+    return [{**common, "response": sample["resps"][0][0], "extracted": extracted, "parse_failure": unread}]
 
 
 def _text_rows(loaded: LoadedTask, sample: Mapping[str, Any]) -> list[Row]:

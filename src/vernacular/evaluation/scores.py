@@ -105,18 +105,23 @@ def rescore(folder: Path, also: Mapping[str, Mapping[str, Any]] | None = None) -
             raise UserError(
                 "f1 needs its positive answer", where="f1", fix="take f1_macro or f1_micro, or say `positive`"
             )
-        if not any(has_metric(kind, name) for kind in kinds):
+        if not any(_can_have(facts, name) for facts in run["tasks"].values()):
             known = {name for kind in kinds for name in (*METRICS[kind], *OWN.get(kind, {}))}
             raise unknown_name("metric", name, known, where=folder)
     for task, facts in run["tasks"].items():
         rows = read_rows(records / f"{task}.parquet", REQUEST_SCHEMA)
-        more = {name: options for name, options in (also or {}).items() if has_metric(facts["kind"], name)}
+        more = {name: options for name, options in (also or {}).items() if _can_have(facts, name)}
         scores += _task_scores(task, {**facts, "metrics": {**facts["metrics"], **more}}, rows, run["settings"])
     if run["heldout"]:
         documents = read_rows(records / f"{HELDOUT}.parquet", HELDOUT_SCHEMA)
         yardsticks = read_rows(records / f"{YARDSTICK}.parquet", YARDSTICK_SCHEMA)
         scores += _heldout_scores(documents, yardsticks, run["settings"])
     return scores
+
+
+def _can_have(facts: Mapping[str, Any], metric: str) -> bool:
+    """Whether a metric can be made of a task's record: pass@k is of programs that were run alone."""
+    return has_metric(facts["kind"], metric) and (facts.get("code") is not None or not metric.startswith("pass@"))
 
 
 def read_scores(folder: Path) -> dict[str, Any]:

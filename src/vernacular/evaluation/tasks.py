@@ -18,7 +18,9 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from vernacular.evaluation.metrics.registry import METRICS, OWN
+from vernacular.evaluation.code.form import CodeForm
+from vernacular.evaluation.metrics.registry import METRICS, OWN, has_metric
+from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import sha256_file
 
@@ -60,6 +62,8 @@ class LoadedTask:
         files: SHA-256 of its YAML and data files, by name.
         item_facts: fields of an item that the metrics need in its record.
         data: where a task of the library has its set from, and in what it is not the set itself.
+        code: how its answers are run, where they are programs.
+        config: the harness's configuration of it.
     """
 
     name: str
@@ -73,6 +77,8 @@ class LoadedTask:
     files: Mapping[str, str]
     item_facts: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    code: CodeForm | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager
@@ -176,7 +182,10 @@ def build_task(
         data: where the set is from.
     """
     metadata = config.get("metadata") or {}
+    given = dict(config)
     kind = config.get("output_type", "generate_until")
+    if metadata.get("code") is not None and not config.get("metric_list"):
+        config |= {"metric_list": [{"metric": "exact_match"}], "unscored": True}
     metrics = _own_metrics(config, kind, path) if config.pop("unscored", False) else _metrics(config, kind, path)
     if config.get("repeats", 1) != 1:
         raise UserError("`repeats` other than 1 is not supported", where=path, fix="remove it")
@@ -202,7 +211,14 @@ def build_task(
         files=files,
         item_facts=item_facts,
         data=data or {},
+        code=_code(metadata.get("code"), path),
+        config=given,
     )
+
+
+def _code(value: Any, path: Path) -> CodeForm | None:
+    """`metadata.code`: how answers that are programs are run."""
+    return None if value is None else validate(CodeForm, value, at=(str(path), "metadata", "code"))
 
 
 def _check_examples(task: ConfigurableTask, config: Mapping[str, Any], path: Path) -> None:
@@ -279,7 +295,7 @@ def _own_metrics(config: Mapping[str, Any], kind: str, path: Path) -> dict[str, 
     for entry in (config.get("metadata") or {}).get("metrics") or []:
         options = {"metric": entry} if isinstance(entry, str) else dict(entry)
         name = str(options.pop("metric", None))
-        if name not in OWN.get(kind, {}):
+        if not has_metric(kind, name) or name in METRICS[kind]:
             raise unknown_name(f"metric of metadata.metrics for {kind}", name, OWN.get(kind, {}), where=path)
         if name == "f1" and "positive" not in options:
             raise UserError("the metric f1 needs its positive answer", where=path, fix="add `positive: ANSWER` to it")

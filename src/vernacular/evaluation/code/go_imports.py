@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 _BLOCK = re.compile(r"^import\s*\(([^)]*)\)\s*$|^import\s+(\S+)\s*$", re.MULTILINE)
 _PACKAGE = re.compile(r"^package\s+\w+\s*$", re.MULTILINE)
+_USUAL = ("bytes", "crypto/md5", "fmt", "math", "math/rand", "regexp", "sort", "strconv", "strings", "time")
 _PATH = re.compile(r'"([^"]+)"')
 
 
@@ -16,8 +17,8 @@ def imported(code: str) -> list[str]:
 
 
 def go_file(package: str, code: str, known: Iterable[str] = ()) -> str:
-    """Code as a file of a package, which imports what it uses of its own imports and of the `known` ones."""
+    """Code as a file of a package, which imports what it uses of its own imports, the `known` and the usual ones."""
     body = _PACKAGE.sub("", _BLOCK.sub("", code))
-    wanted = dict.fromkeys([*imported(code), *known])
+    wanted = dict.fromkeys([*imported(code), *known, *_USUAL])
     used = [path for path in wanted if re.search(rf"\b{re.escape(path.rsplit('/', 1)[-1])}\.", body)]
     return "\n".join([f"package {package}", "", *(f'import "{path}"' for path in used), body])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import Field, model_validator
 
+from vernacular.evaluation.code.form import CodeForm
 from vernacular.foundation.configuration import Configuration, parse_yaml, validate
 from vernacular.foundation.errors import UserError, unknown_name
 
@@ -65,6 +66,7 @@ class Task(Configuration):
     version: str = Field("1", description="of the task; goes up whenever its numbers can change")
     metrics: tuple[str | dict[str, Any], ...] = Field((), description="our metrics beside the harness's, with options")
     facts: tuple[str, ...] = Field((), description="fields of the item that the metrics need in the record")
+    code: CodeForm | None = Field(None, description="how the answers are run, where they are programs")
 
 
 class Benchmark(Configuration):

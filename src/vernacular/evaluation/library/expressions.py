@@ -76,6 +76,15 @@ def distinct(values: Sequence[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
+def tested(code: str, tests: Sequence[str]) -> str:
+    """The Python function that code defines and tests call: the last one, where there are several."""
+    named = re.findall(r"^def (\w+)", code, re.MULTILINE)
+    found = [name for name in named if any(re.search(rf"\b{name}\b", test) for test in tests)]
+    if not found:
+        raise ValueError(f"the tests call none of {', '.join(named) or 'no function'}")
+    return found[-1]
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "after": after,
     "before": before,
@@ -87,6 +96,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "side_by_side": side_by_side,
     "shared_start": shared_start,
     "distinct": distinct,
+    "tested": tested,
 }
 
 

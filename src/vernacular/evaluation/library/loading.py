@@ -82,6 +82,7 @@ def _config(entry: LibraryTask, path: Path) -> tuple[dict[str, Any], dict[str, s
         "language": task.language,
         "chance": task.chance,
         "metrics": list(task.metrics),
+        "code": None if task.code is None else task.code.model_dump(mode="json"),
     }
     return config, files
 

@@ -23,6 +23,7 @@ from vernacular.evaluation.metrics.answers import (
     with_positive,
 )
 from vernacular.evaluation.metrics.metric import Metric, Options, argmax, mean
+from vernacular.evaluation.metrics.pass_at_k import pass_at_k
 from vernacular.evaluation.metrics.truthfulqa import mc2
 from vernacular.evaluation.records import Row
 from vernacular.foundation.errors import UserError
@@ -181,9 +182,26 @@ OWN: Mapping[str, Mapping[str, Metric]] = {
 
 def find_metric(kind: str, name: str) -> Metric:
     """The metric of a kind of task; `KeyError` for one that is in neither table."""
-    return METRICS[kind].get(name) or OWN[kind][name]
+    return METRICS[kind].get(name) or OWN[kind].get(name) or _pass_at(name)
 
 
 def has_metric(kind: str, name: str) -> bool:
     """Whether a kind of task has a metric."""
-    return name in METRICS[kind] or name in OWN.get(kind, {})
+    is_pass = kind == "generate_until" and _PASS.fullmatch(name) is not None
+    return name in METRICS[kind] or name in OWN.get(kind, {}) or is_pass
+
+
+_PASS = re.compile(r"pass@([1-9][0-9]*)")
+
+
+def _pass_at(name: str) -> Metric:
+    """pass@k for any k: of an item's rows, each of which is a program that passed or did not."""
+    found = _PASS.fullmatch(name)
+    if found is None:
+        raise KeyError(name)
+    k = int(found[1])
+
+    def of_item(rows: Sequence[Row], options: Options) -> float:
+        return pass_at_k(len(rows), sum(row["correct"] for row in rows), k)
+
+    return Metric(of_item, mean, "mean", False, True)

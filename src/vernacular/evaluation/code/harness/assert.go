@@ -11,7 +11,7 @@ type Assertions struct{ t *testing.T }
 
 func New(t *testing.T) *Assertions { return &Assertions{t} }
 
-func (a *Assertions) Equal(expected, actual interface{}) bool {
+func (a *Assertions) Equal(expected, actual interface{}, words ...interface{}) bool {
 	a.t.Helper()
 	one, isBytes := expected.([]byte)
 	other, areBytes := actual.([]byte)
@@ -20,7 +20,7 @@ func (a *Assertions) Equal(expected, actual interface{}) bool {
 		equal = bytes.Equal(one, other)
 	}
 	if !equal {
-		a.t.Errorf("expected %v, got %v", expected, actual)
+		a.t.Errorf("expected %v, got %v %v", expected, actual, words)
 	}
 	return equal
 }

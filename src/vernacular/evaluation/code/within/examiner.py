@@ -125,7 +125,7 @@ def main(helpers: str, test: str, entry_point: str) -> None:
     """Run the tests, and give the verdict on file descriptor 3.
 
     Args:
-        helpers: code of the benchmark's own that the tests may use, such as the question's.
+        helpers: code of the benchmark's own that the tests may use, such as its own solution.
         test: the tests; they pass if they end without an error.
         entry_point: the candidate's function; other names are the benchmark's, the library's, or then the candidate's.
     """
@@ -142,8 +142,7 @@ def main(helpers: str, test: str, entry_point: str) -> None:
 def _examine(source: BinaryIO, to: BinaryIO, helpers: str, test: str, entry_point: str) -> None:
     conversation = Conversation(source, to)
     own: dict[str, Any] = {"__name__": "tests"}
-    if helpers:
-        exec(_compiled(helpers), own)
+    exec(compile(helpers, "question.py", "exec"), own)
     code = compile(test, "tests.py", "exec")
     for name in _names(code):
         if hasattr(builtins, name) or name in own:
@@ -154,16 +153,6 @@ def _examine(source: BinaryIO, to: BinaryIO, helpers: str, test: str, entry_poin
             own[name] = conversation.ask("self", name)
     own[entry_point] = conversation.ask("self", entry_point)
     exec(code, own)
-
-
-def _compiled(helpers: str) -> types.CodeType:
-    """A question's code, whose last function may still lack its body."""
-    for ending in ("", "\n    pass\n", "\n        pass\n", "\n            pass\n", "\n                pass\n"):
-        try:
-            return compile(helpers + ending, "question.py", "exec")
-        except SyntaxError as error:
-            last = error
-    raise last
 
 
 def _names(code: types.CodeType) -> set[str]:
