@@ -11,7 +11,7 @@ import torch  # noqa: F401  its OpenMP runtime is loaded first, and shared by wh
 from vernacular.foundation.native import FLAGS, Arguments, NativeLibrary
 
 SOURCES = (
-    *("panel.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c"),
+    *("panel.c", "tiles.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c"),
     *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
     "cross_entropy.c",
 )

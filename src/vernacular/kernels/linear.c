@@ -21,7 +21,7 @@ int linear(long format, long columns, long width, long units, long group, const 
         }
 #pragma omp for schedule(static) nowait
         for (long task = 0; task < num_panels * num_tiles; task++) {
-            const long panel = task / num_tiles, first = task % num_tiles * TILE;
+            const long panel = task % num_panels, first = task / num_panels * TILE;
             struct rows tile;
             tile.count = rows - first < TILE ? rows - first : TILE;
             for (long r = 0; r < tile.count; r++) {

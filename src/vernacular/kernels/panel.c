@@ -90,6 +90,10 @@ INLINE void multiply_panel_of(const enum format format, const struct matrix *mat
 }
 
 void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
+    if (has_tiles(matrix)) {
+        multiply_panel_in_tiles(matrix, panel, rows, totals);
+        return;
+    }
     switch ((enum format)matrix->format) {
         case FLOAT32: multiply_panel_of(FLOAT32, matrix, panel, rows, totals); break;
         case BFLOAT16: multiply_panel_of(BFLOAT16, matrix, panel, rows, totals); break;

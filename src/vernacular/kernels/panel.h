@@ -4,7 +4,7 @@
 #include "vectors.h"
 
 enum format { FLOAT32, BFLOAT16, INT8, INT4 };
-enum { PANEL = 64, PANEL_VECTORS = PANEL / LANES, TILE = 96 };
+enum { PANEL = 64, PANEL_VECTORS = PANEL / LANES, TILE = 192 };
 
 /* How many units share a lane. */
 INLINE int packing_of(enum format format) { return format == INT8 ? 2 : format == INT4 ? 4 : 1; }
@@ -36,6 +36,10 @@ void to_fixed_point(const struct matrix *matrix, const char *x, long row, char *
 
 /* totals[r] = rows[r] · panel, 64 floats a row. */
 void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
+
+/* The same in matrix tiles, for those matrices that have them. */
+int has_tiles(const struct matrix *matrix);
+void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
 
 /* One row of the totals, as numbers of the activations' type, to its place in the row `y` of all columns. */
 void store_panel(const struct matrix *matrix, long panel, const floats *totals, char *y);

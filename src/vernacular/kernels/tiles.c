@@ -1,0 +1,101 @@
+/* The product of a panel of bfloat16 in the processor's matrix tiles (Intel AMX): 16 rows by 16 columns at a time.
+
+   A panel's layout is what a tile takes: 16 units below one another, 16 columns of each. An output is the sum over its
+   steps of 32 numbers in order, whatever rows share its tile and whatever their number, so its bits depend on nothing
+   else; they are not those of the vector instructions, so that a layer takes tiles for every number of rows or none. */
+#include "panel.h"
+
+#if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { SIDE = 16, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, MOST = 2 * SIDE, GATHERED_STEPS = 32 };
+enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl(2); asm/prctl.h */
+
+int has_tiles(const struct matrix *matrix) {
+    static int permitted = -1;
+    if (permitted < 0) permitted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    return permitted && matrix->format == BFLOAT16 && matrix->units % SIDE == 0;
+}
+
+/* Tiles 0 to 3 hold sums, 4 and 5 rows of x, 6 and 7 weights; with no `lower` rows 5 holds weights too. */
+static void configure(long upper, long lower) {
+    struct { uint8_t palette, start_row, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {.palette = 1};
+    const long rest = lower ? lower : upper;
+    const long rows[8] = {upper, upper, rest, rest, upper, lower ? lower : SIDE, SIDE, SIDE};
+    for (int t = 0; t < 8; t++) shape.bytes[t] = STEP_BYTES, shape.rows[t] = (uint8_t)rows[t];
+    _tile_loadconfig(&shape);
+}
+
+INLINE void clear(void) { _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3); }
+
+/* Up to 16 rows by all 64 columns. */
+INLINE void add_narrow(const char *x, long x_stride, const char *w, long steps) {
+    for (; steps > 0; steps--, x += STEP_BYTES, w += SIDE * PANEL_ROW) {
+        _tile_loadd(4, x, x_stride);
+        _tile_loadd(5, w, PANEL_ROW); _tile_dpbf16ps(0, 4, 5);
+        _tile_loadd(6, w + STEP_BYTES, PANEL_ROW); _tile_dpbf16ps(1, 4, 6);
+        _tile_loadd(7, w + 2 * STEP_BYTES, PANEL_ROW); _tile_dpbf16ps(2, 4, 7);
+        _tile_loadd(5, w + 3 * STEP_BYTES, PANEL_ROW); _tile_dpbf16ps(3, 4, 5);
+    }
+}
+
+/* 17 to 32 rows by 32 columns. */
+INLINE void add_square(const char *x, long x_stride, const char *w, long steps) {
+    for (; steps > 0; steps--, x += STEP_BYTES, w += SIDE * PANEL_ROW) {
+        _tile_loadd(4, x, x_stride); _tile_loadd(5, x + SIDE * x_stride, x_stride);
+        _tile_loadd(6, w, PANEL_ROW); _tile_loadd(7, w + STEP_BYTES, PANEL_ROW);
+        _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+/* The bytes from each row to the next; 0 where they stand unevenly. */
+static long stride_of(const unit_t *const *rows, long count) {
+    const long stride = count > 1 ? (const char *)rows[1] - (const char *)rows[0] : STEP_BYTES;
+    for (long r = 2; r < count; r++)
+        if ((const char *)rows[r] - (const char *)rows[r - 1] != stride) return 0;
+    return stride;
+}
+
+/* Sums of up to 32 rows; those that stand unevenly are gathered, some steps of each at a time. */
+static void multiply_rows(const unit_t *const *rows, long count, const char *w, long steps, floats *totals) {
+    const long stride = stride_of(rows, count), square = count > SIDE;
+    char gathered[MOST * GATHERED_STEPS * STEP_BYTES];
+    for (long half = 0; half < (square ? 2 : 1); half++) {
+        clear();
+        for (long done = 0, now; done < steps; done += now) {
+            now = stride || steps - done < GATHERED_STEPS ? steps - done : GATHERED_STEPS;
+            const long x_stride = stride ? stride : now * STEP_BYTES;
+            const char *x = stride ? (const char *)rows[0] : gathered;
+            for (long r = 0; !stride && r < count; r++)
+                memcpy(gathered + r * x_stride, (const char *)rows[r] + done * STEP_BYTES, (size_t)x_stride);
+            const char *columns = w + done * SIDE * PANEL_ROW + half * 2 * STEP_BYTES;
+            if (square) add_square(x, x_stride, columns, now);
+            else add_narrow(x, x_stride, columns, now);
+        }
+        char *out = (char *)totals + half * 2 * STEP_BYTES;
+        char *rest = square ? out + SIDE * PANEL_ROW : out + 2 * STEP_BYTES;
+        _tile_stored(0, out, PANEL_ROW); _tile_stored(1, out + STEP_BYTES, PANEL_ROW);
+        _tile_stored(2, rest, PANEL_ROW); _tile_stored(3, rest + STEP_BYTES, PANEL_ROW);
+    }
+}
+
+void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
+    const char *w = matrix->panels + panel * panel_bytes(matrix);
+    for (long first = 0, count, configured = 0; first < rows->count; first += count) {
+        count = rows->count - first < MOST ? rows->count - first : MOST;
+        if (count != configured) configure(count < SIDE ? count : SIDE, count > SIDE ? count - SIDE : 0);
+        configured = count;
+        multiply_rows(rows->units + first, count, w, matrix->units / SIDE, totals + first * PANEL_VECTORS);
+    }
+    _tile_release();
+}
+
+#else
+
+int has_tiles(const struct matrix *matrix) { return matrix == 0; /* this processor has none */ }
+void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
+    (void)matrix, (void)panel, (void)rows, (void)totals;
+}
+
+#endif
