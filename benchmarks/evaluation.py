@@ -213,11 +213,9 @@ def measure(job: Job, size: str, sides: Sides) -> Claim:
         same += sum(first == second for first, second in zip(*both, strict=True))
     swept = ", ".join(f"{batch}: {job.items / one:.3g}" for batch, one in by_batch.items())
     print(f"  {same} of {TRIES * job.items} answers the same; the peer by its batch size: {swept}", file=sys.stderr)
-    return Claim(
-        f"items per core-second, {size}: {job.name}; peer: lm-eval's HFLM, batch {batch}",
-        *(job.items / statistics.median(one) for one in seconds),
-        goal=f"at least {job.goal}",
-    )
+    ours_median, peer_median = (job.items / statistics.median(one) for one in seconds)
+    name = f"items per core-second, {size}: {job.name}; peer: lm-eval's HFLM, batch {batch}"
+    return Claim(name, ours_median, peer_median, goal=f"at least {job.goal}")
 
 
 def claims(size: str, names: Sequence[str]) -> Iterator[Claim]:

@@ -80,6 +80,48 @@ def test_a_score_is_the_same_bits_whatever_the_batch(lm: LocalModel) -> None:
         assert likelihoods(lm.decoder, encoded, kernels="native", tokens_per_batch=tokens_per_batch) == alone
 
 
+SHOTS = tuple(5 + number % 300 for number in range(70))
+SHARING = [
+    TokenPair((*context, *ending), continuation)
+    for context, ending in [
+        (SHOTS, (7, 8, 9)),
+        (SHOTS, (7, 8, 9, *SHOTS[:20])),
+        (SHOTS, ()),
+        (SHOTS[:64], ()),  # Whole pages of another: its last token is read all the same.
+        (SHOTS[:65], (5,)),
+        (SHOTS[:32], SHOTS[:40]),
+        (SHOTS[1:], (3,)),
+        ((), (11,)),
+    ]
+    for continuation in ((20,), (21, 22, 23), tuple(range(30, 60)))
+]
+
+
+def test_what_contexts_begin_with_is_the_same_bits_and_read_once(
+    lm: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [likelihoods(lm.decoder, [pair], kernels="native")[0] for pair in SHARING]
+    read: list[int] = []
+    forward = lm.decoder.forward
+    monkeypatch.setattr(lm.decoder, "forward", lambda ids, **how: read.append(ids.numel()) or forward(ids, **how))
+    branches = 8 * (2 + 29)
+    new = 72 + (64 - 32) + (66 - 64) + (70 - 64) + (73 - 64) + (93 - 64) + 70 + 1
+    for tokens_per_batch in (4096, 1, 150):
+        for pairs, expected in ((SHARING, alone), (SHARING[::-1], alone[::-1])):
+            read.clear()
+            found = likelihoods(lm.decoder, pairs, kernels="native", tokens_per_batch=tokens_per_batch)
+            assert found == expected
+            # A context with more continuations than a small batch's pages hold is several groups.
+            assert sum(read) == new + branches or tokens_per_batch < 4096
+
+
+def test_shared_beginnings_with_the_kernels_of_torch(weights_folder: Path) -> None:
+    lm = load(weights_folder, kernels="torch")
+    alone = [naive(lm.decoder, pair) for pair in SHARING]
+    for tokens_per_batch in (4096, 150):
+        assert_same(likelihoods(lm.decoder, SHARING, tokens_per_batch=tokens_per_batch), alone)
+
+
 def test_a_score_is_that_of_the_answer_that_was_drawn(lm: LocalModel) -> None:
     """Sampler and scorer agree to the bit: the same kernels, whatever the shape of the pass."""
     for prompt in ("गाँव के पास एक", "The ferry leaves when the tide"):

@@ -1,25 +1,21 @@
-"""Log-probabilities of given continuations, fast: a context is read once, whatever the number of its continuations.
-
-Pairs with the same context become one group. Its trunk, the context, is one sequence, and each of its branches, the
-continuations, another, which looks at the trunk's full pages; the last tokens of the trunk, which fill no page, are
-written into a page of each branch. So all are computed in one forward pass, and none is read twice. A pair whose
-context is nobody else's is all trunk. Groups of similar length make a batch of a set number of tokens.
+"""Log-probabilities of given continuations, fast: no token is read twice, neither of a context that has several nor of
+what contexts begin with in common (`groups`). Groups make batches of a set number of tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vernacular.inference.encoding import TokenPair
+from vernacular.inference.groups import Group, Target, batches_of, groups_of, pages_of
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
-from vernacular.inference.pages import PAGE_TOKENS, pages_for
+from vernacular.inference.pages import PAGE_TOKENS
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Likelihood, Report
 
@@ -27,54 +23,6 @@ TOKENS_PER_BATCH = 4096
 PAGE_ROOM = 2
 """Most tokens that a batch's pages have room for, in multiples of the tokens per batch: short branches waste room."""
 LOGITS_PER_CHUNK = 1 << 24
-
-
-class _Target(NamedTuple):
-    """A token whose log-probability is asked for, and the pair it belongs to."""
-
-    pair: int
-    token: int
-
-
-@dataclass
-class _Part:
-    """Tokens to read as one sequence, and, by place in it, which targets the scores there are asked for."""
-
-    ids: list[int] = field(default_factory=list)
-    asked: dict[int, list[_Target]] = field(default_factory=dict)
-
-    def read(self, pair: int, tokens: Sequence[int]) -> None:
-        """Read all of the pair's tokens but the last, each asked for the next."""
-        for token, target in pairwise(tokens):
-            self.asked.setdefault(len(self.ids), []).append(_Target(pair, target))
-            self.ids.append(token)
-
-
-class _Group:
-    """A context and some of its continuations.
-
-    The first token of a continuation is predicted by the context's last; its own last token is never read.
-    """
-
-    def __init__(self, context: Sequence[int], continuations: Sequence[tuple[int, Sequence[int]]]) -> None:
-        self.num_pairs = len(continuations)
-        self.trunk = _Part(list(context))
-        self.trunk.asked[len(context) - 1] = [_Target(pair, tokens[0]) for pair, tokens in continuations]
-        self.branches: list[_Part] = []
-        for pair, tokens in continuations:
-            part = self.trunk if self.num_pairs == 1 else _Part()
-            part.read(pair, tokens)
-            if part is not self.trunk and part.ids:
-                self.branches.append(part)
-        self.num_tokens = len(self.trunk.ids) + sum(len(branch.ids) for branch in self.branches)
-        self.num_pages = pages_for(len(self.trunk.ids)) + sum(
-            _branch_pages(len(self.trunk.ids), len(branch.ids)) for branch in self.branches
-        )
-
-
-def _branch_pages(trunk_tokens: int, tokens: int) -> int:
-    """Pages that a branch needs of its own."""
-    return pages_for(trunk_tokens % PAGE_TOKENS + tokens)
 
 
 @torch.inference_mode()
@@ -93,15 +41,16 @@ def likelihoods(
     is the same bits whatever the others.
     """
     most_pages = max(1, PAGE_ROOM * tokens_per_batch // PAGE_TOKENS)
-    groups = _groups([_fit(pair, decoder.configuration.max_positions) for pair in pairs], most_pages)
-    batches = list(_batches(groups, tokens_per_batch, most_pages))
-    num_pages = max((sum(group.num_pages for group in batch) for batch in batches), default=1)
+    groups = groups_of([_fit(pair, decoder.configuration.max_positions) for pair in pairs], most_pages)
+    batches = list(batches_of(groups, tokens_per_batch, most_pages))
+    num_pages = max((pages_of(batch) for batch in batches), default=1)
     weight = decoder.embedding.weight
     memory = PagedMemory(decoder.configuration, num_pages, weight.dtype, weight.device, kernels)
     log_probabilities = torch.zeros(len(pairs), dtype=torch.float64)
     is_greedy = torch.ones(len(pairs), dtype=torch.bool)
+    kept = np.empty(0, dtype=np.int32)
     for batch in batches:
-        _score(decoder, memory, batch, log_probabilities, is_greedy)
+        kept = _score(decoder, memory, batch, kept, log_probabilities, is_greedy)
         if report is not None:
             report(sum(group.num_pairs for group in batch))
     sizes = [len(pair.continuation) for pair in pairs]
@@ -116,46 +65,30 @@ def _fit(pair: TokenPair, max_positions: int) -> TokenPair:
     return TokenPair(pair.context[-room:], pair.continuation)
 
 
-def _groups(pairs: Sequence[TokenPair], most_pages: int) -> Iterator[_Group]:
-    """One group per context; several where the continuations take too many pages."""
-    by_context: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]] = {}
-    for number, pair in enumerate(pairs):
-        by_context.setdefault(pair.context, []).append((number, pair.continuation))
-    for context, continuations in by_context.items():
-        trunk = pages_for(len(context))
-        most = max(most_pages, 2 * trunk)
-        first, num_pages = 0, trunk
-        for place, (_, some) in enumerate(continuations):
-            pages = _branch_pages(len(context), len(some))
-            if num_pages + pages > most and place > first:
-                yield _Group(context, continuations[first:place])
-                first, num_pages = place, trunk
-            num_pages += pages
-        yield _Group(context, continuations[first:])
-
-
-def _batches(groups: Iterator[_Group], tokens_per_batch: int, most_pages: int) -> Iterator[list[_Group]]:
-    """Groups of similar length, longest first; `tokens_per_batch` tokens at most unless one group has more."""
-    batch: list[_Group] = []
-    num_tokens = num_pages = 0
-    for group in sorted(groups, key=lambda group: -group.num_tokens):
-        num_tokens += group.num_tokens
-        num_pages += group.num_pages
-        if batch and (num_tokens > tokens_per_batch or num_pages > most_pages):
-            yield batch
-            batch, num_tokens, num_pages = [], group.num_tokens, group.num_pages
-        batch.append(group)
-    if batch:
-        yield batch
-
-
 def _score(
-    decoder: Decoder, memory: PagedMemory, groups: Sequence[_Group], log_probabilities: Tensor, is_greedy: Tensor
-) -> None:
-    """Read one batch and enter its pairs' results."""
+    decoder: Decoder,
+    memory: PagedMemory,
+    groups: Sequence[Group],
+    kept: NDArray[np.int32],
+    log_probabilities: Tensor,
+    is_greedy: Tensor,
+) -> NDArray[np.int32]:
+    """Read one batch and enter its pairs' results.
+
+    Args:
+        decoder: that reads.
+        memory: whose pages it fills.
+        groups: the batch.
+        kept: pages of the last group of the batch before.
+        log_probabilities: of all pairs.
+        is_greedy: alike.
+
+    Returns:
+        Pages of the last group.
+    """
     device = decoder.embedding.weight.device
     parts = [part for group in groups for part in (group.trunk, *group.branches)]
-    placement = _place(groups, device)
+    placement, kept = _place(groups, kept, device)
     hidden_1ND = decoder(
         torch.tensor([[token for part in parts for token in part.ids]], device=device),
         positions_BT=placement.positions_N[None],
@@ -169,29 +102,26 @@ def _score(
     for start in range(0, len(targets), chunk):
         logits_MV = decoder.logits(hidden_MD[start : start + chunk])
         _enter(logits_MV, targets[start : start + chunk], log_probabilities, is_greedy)
+    return kept
 
 
-def _place(groups: Sequence[_Group], device: torch.device) -> Placement:
-    """Pages for the batch, from the first on: a branch's begin with the trunk's full ones."""
+def _place(
+    groups: Sequence[Group], kept: NDArray[np.int32], device: torch.device
+) -> tuple[Placement, NDArray[np.int32]]:
+    """Where the batch's tokens stand, and the pages of its last trunk; those shared with `kept` are not taken."""
+    held = set(kept[: groups[0].shared // PAGE_TOKENS].tolist())
+    own = (page for page in count() if page not in held)
     sequences: list[Placed] = []
-    num_pages = num_tokens = 0
+    num_tokens = 0
     for group in groups:
-        length = len(group.trunk.ids)
-        trunk = np.arange(num_pages, num_pages + pages_for(length), dtype=np.int32)
-        num_pages += len(trunk)
-        sequences.append(Placed(0, length, trunk))
-        rest = range(num_tokens + length // PAGE_TOKENS * PAGE_TOKENS, num_tokens + length)
-        for branch in group.branches:
-            own = np.arange(num_pages, num_pages + _branch_pages(length, len(branch.ids)), dtype=np.int32)
-            num_pages += len(own)
-            pages = np.concatenate((trunk[: length // PAGE_TOKENS], own))
-            sequences.append(Placed(length, len(branch.ids), pages, rest))
+        placed, kept = group.place(num_tokens, kept, own)
+        sequences += placed
         num_tokens += group.num_tokens
-    return Placement.of(sequences, device)
+    return Placement.of(sequences, device), kept
 
 
 def _enter(
-    logits_MV: Tensor, targets: Sequence[Sequence[_Target]], log_probabilities: Tensor, is_greedy: Tensor
+    logits_MV: Tensor, targets: Sequence[Sequence[Target]], log_probabilities: Tensor, is_greedy: Tensor
 ) -> None:
     """Add the targets' log-probabilities to their pairs', and mark the pairs with a target that is not the best."""
     device = logits_MV.device
