@@ -64,7 +64,9 @@ def curated(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
         f"  corpus: {{do: curate, sources: [{{path: {path}, language_field: language}}], "
         "near_duplicates: {enabled: false}}\n"
         "  quality: {do: train-quality, documents: corpus, labels: '${labels}', minimum_documents: 3, folds: 2,\n"
-        "    trees: {rounds: 20}}\n",
+        "    trees: {rounds: 20}}\n"
+        f"  graded: {{do: curate, sources: [{{path: {path}, language_field: language}}], "
+        "near_duplicates: {enabled: false}, quality: {model: quality, probability: 0.3}}\n",
         encoding="utf-8",
     )
     run_cli("run", folder / "recipe.yaml", "labels=x", "--until", "corpus", "--out", folder / "runs")
@@ -109,13 +111,57 @@ def test_label_twenty_documents_stop_go_on_train_and_see_the_plots(curated: Path
     assert "Traceback" not in said
 
     run_cli("run", curated / "recipe.yaml", f"labels={labels}", "--out", curated / "runs")
-    report = curated / "runs" / "hand" / "quality" / "report.html"
-    page.goto(report.as_uri())
-    sizes = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
-    assert len(sizes) >= 3
-    assert min(sizes) > 500
-    assert "Quality classifier" in page.inner_text("h1")
-    assert page.locator("article").count() > 0
+    look_at_the_classifier(page, curated / "runs" / "hand" / "quality")
+    look_at_the_graded_corpus(page, curated / "runs" / "hand" / "graded")
+
+
+def look_at_the_classifier(page: Page, folder: Path) -> None:
+    """Its report: figures as in report.json, plots that can be seen, documents around each threshold to read."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    page.goto((folder / "report.html").as_uri())
+    assert page.inner_text("h1") == "Quality classifier"
+    rows = page.eval_on_selector_all(
+        "#by-grade tbody tr", "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert rows == [
+        [grade, str(one["documents"]), *(f"{one[key]:.3f}" for key in ("precision", "recall", "f1"))]
+        for grade, one in report["grades"].items()
+    ]
+    for name in ("reliability", "thresholds", "importance", "damage"):
+        picture = page.locator(f"#{name} img")
+        picture.scroll_into_view_if_needed()
+        assert picture.evaluate("image => image.complete && image.naturalWidth") > 500, name
+        assert picture.bounding_box()["width"] > 400, name
+    page.eval_on_selector_all("details", "all => all.forEach(each => { each.open = true })")
+    shown = page.locator("#reading details")
+    assert [shown.nth(place).locator("summary").inner_text()[:11] for place in range(shown.count())] == [
+        f"around {threshold:.2f}" for threshold in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+    ]
+    for place in range(shown.count()):
+        given = [float(facts.split(" · ")[0]) for facts in shown.nth(place).locator(".facts").all_inner_texts()]
+        assert len(given) >= 6
+        threshold = float(shown.nth(place).locator("summary").inner_text()[7:11])
+        above = [value for value in given if value > threshold]
+        assert above == given[: len(above)], "those above come first"
+        assert all(text.strip() for text in shown.nth(place).locator(".text").all_inner_texts())
+    assert page.evaluate("document.scripts.length") == 0
+
+
+def look_at_the_graded_corpus(page: Page, folder: Path) -> None:
+    """The corpus that the classifier graded: its page has the threshold curve, which keeps what the stage kept."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    quality = report["quality"]
+    page.goto((folder / "report.html").as_uri())
+    kept = {point["threshold"]: point for point in quality["thresholds"]}[quality["probability"]]
+    assert kept["documents"] == report["kept"]["documents"]
+    assert kept["bytes"] == report["kept"]["bytes_after_normalisation"]
+    rows = page.eval_on_selector_all(
+        "#thresholds tbody tr", "rows => rows.map(row => [row.cells[0].textContent, row.cells[1].textContent])"
+    )
+    assert rows == [[f"{point['threshold']:.2f}", str(point["documents"])] for point in quality["thresholds"]]
+    assert page.locator("#quality svg polyline").count() == 2
+    assert page.locator("#quality svg").first.bounding_box()["height"] > 150
+    assert page.locator("#quality figure rect").count() > 0
 
 
 def test_text_is_shown_as_text_and_in_its_direction(curated: Path, page: Page) -> None:

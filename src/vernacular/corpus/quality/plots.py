@@ -34,8 +34,8 @@ _STYLE: Any = {
 def plot_report(report: Mapping[str, Any], folder: Path) -> list[str]:
     """Draw all four; their file names."""
     pictures = {
-        "reliability.png": (_reliability, (6.5, 5.2)),
-        "thresholds.png": (_thresholds, (8.0, 4.8)),
+        "reliability.png": (_reliability, (6.5, 5.6)),
+        "thresholds.png": (_thresholds, (8.0, 5.0)),
         "importance.png": (_importance, (7.5, 7.2)),
         "damage.png": (_damage, (7.5, 8.2)),
     }
@@ -68,7 +68,7 @@ def _reliability(axes: Axes, report: Mapping[str, Any]) -> None:
     axes.set_xlabel("probability given")
     axes.set_ylabel("share that is of the grade")
     axes.set_title("Reliability", loc="left")
-    axes.legend(loc="upper left")
+    axes.figure.legend(loc="outside lower center", ncols=2)
 
 
 def _thresholds(axes: Axes, report: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ def _thresholds(axes: Axes, report: Mapping[str, Any]) -> None:
     axes.set_ylim(0, 1.03)
     axes.set_xlabel(f"kept where the probability of {kept['grade']} is above")
     axes.set_title("What a threshold keeps", loc="left")
-    axes.legend(loc="lower left")
+    axes.figure.legend(loc="outside lower center", ncols=4)
 
 
 def _importance(axes: Axes, report: Mapping[str, Any]) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import html
+import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 
+from vernacular.corpus.configuration import PersonalKind
+from vernacular.corpus.page.names import language_name
+from vernacular.corpus.page.sheet import Markup, cell, isolated, note, passage, section, sheet, table, text
+from vernacular.corpus.page.specimens import excerpt
+from vernacular.corpus.personal import mask
 from vernacular.corpus.quality.configuration import GRADES, TrainQualityConfiguration
 from vernacular.corpus.quality.plots import plot_report
 from vernacular.corpus.quality.weak_labels import Example
@@ -17,21 +23,12 @@ from vernacular.foundation.files import write_json, write_text
 _READ_AT = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 _EACH_SIDE = 6
 _CHARACTERS = 1500
-_CAPTIONS = {
-    "reliability.png": "Of the documents given a probability, the share of the grade; on the dashed line as stated.",
-    "thresholds.png": "What is kept as the threshold rises; the dotted line is the one chosen.",
-    "importance.png": "What the classifier looks at.",
-    "damage.png": "Each kind was judged by a classifier that had never seen it.",
+_PICTURES = {
+    "reliability.png": ("Reliability", "Of the documents given a probability, the share that is of the grade."),
+    "thresholds.png": ("Thresholds", "What is kept as the threshold rises; the dotted line is the one chosen."),
+    "importance.png": ("Features", "What the classifier looks at."),
+    "damage.png": ("Damage", "Each kind was judged by a classifier that had never seen it."),
 }
-_STYLE = """
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .25rem .8rem; border-bottom: 1px solid #ddd; }
-td { text-align: right; } td:first-child, th:first-child { text-align: left; }
-img { max-width: 100%; } figure { margin: 1.5rem 0; } figcaption, .facts { color: #666; font-size: .9rem; }
-article { border: 1px solid #ddd; border-radius: .4rem; margin: .8rem 0; padding: .6rem 1rem; }
-article p.text { white-space: pre-wrap; overflow-wrap: anywhere; margin: .4rem 0; max-height: 22rem; overflow-y: auto; }
-.below { background: #fff6ef; } .above { background: #f1faf6; } summary { cursor: pointer; font-weight: 600; }
-"""
 
 
 def write_report(
@@ -41,7 +38,7 @@ def write_report(
     configuration: TrainQualityConfiguration,
     folder: Path,
 ) -> None:
-    """Write report.json, plots/ and report.html.
+    """Write report.json, plots/ and report.html, which holds the plots too and loads nothing.
 
     Args:
         report: the figures.
@@ -53,75 +50,70 @@ def write_report(
     write_json(folder / "report.json", report)
     pictures = plot_report(report, folder / "plots")
     given = probabilities[:, GRADES.index(configuration.keep)]
-    parts = [*_head(report), *_pictures(pictures), *_reading(examples, given, configuration), "</body></html>\n"]
-    write_text(folder / "report.html", "\n".join(parts))
-
-
-def _head(report: Mapping[str, Any]) -> Iterator[str]:
-    kept = report["kept"]
-    yield "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>Quality classifier</title>"
-    yield f"<meta name='viewport' content='width=device-width'><style>{_STYLE}</style></head><body>"
-    yield "<h1>Quality classifier</h1>"
-    yield "<p>Every figure is of documents, and of kinds of damage, that the classifier giving it had not seen.</p>"
-    rows = [
-        (grade, one["documents"], one["precision"], one["recall"], one["f1"]) for grade, one in report["grades"].items()
+    sections = [
+        ("Grades", section("grades", "How good it is", *_grades(report))),
+        *(_picture(folder / "plots" / name, *_PICTURES[name]) for name in pictures),
+        ("Documents to read", section("reading", "Documents to read", *_reading(examples, given, configuration))),
     ]
-    yield _table(("grade", "documents", "precision", "recall", "F1"), rows)
-    yield (
-        f"<p>Macro-F1 {report['macro_f1']:.3f}; sound against damaged {report['sound_or_damaged']['macro_f1']:.3f}. "
-        f"Above {kept['probability']:.2f} for {kept['grade']}: {_percent(kept['documents'])} of the undamaged "
-        f"documents, {_percent(kept['precision'])} of what is kept is of the grade.</p>"
+    write_text(folder / "report.html", sheet("Quality classifier", sections))
+
+
+def _grades(report: Mapping[str, Any]) -> Iterator[str]:
+    kept = report["kept"]
+    yield note("Every figure is of documents, and of kinds of damage, that the classifier giving it had not seen.")
+    grades = [
+        (grade, one["documents"], *map(_figure, (one["precision"], one["recall"], one["f1"])))
+        for grade, one in report["grades"].items()
+    ]
+    yield table(("grade", "documents", "precision", "recall", "F1"), grades, name="by-grade")
+    stays = "none" if kept["documents"] is None else f"{kept['documents']:.1%}"
+    right = "nothing is kept" if kept["precision"] is None else f"{kept['precision']:.1%} of it rightly"
+    yield note(
+        f"Macro-F1 {report['macro_f1']:.3f}; sound against damaged {report['sound_or_damaged']['macro_f1']:.3f}. Above "
+        f"{kept['probability']:.2f} for {kept['grade']}: {stays} of the undamaged documents; {right}."
     )
     languages = [
-        (name, one["documents"], one["three_grades_macro_f1"], one["macro_f1"], one["clear_macro_f1"])
+        (
+            isolated(language_name(name)),
+            one["documents"],
+            *map(_figure, (one["three_grades_macro_f1"], one["macro_f1"], one["clear_macro_f1"])),
+        )
         for name, one in report["languages"].items()
     ]
-    yield _table(("language", "documents", "macro-F1", "sound or damaged", "sound or heavily damaged"), languages)
+    head = ("language", "documents", "macro-F1", "sound or damaged", "sound or heavily damaged")
+    yield table(head, languages, name="by-language")
 
 
-def _pictures(names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        caption = html.escape(_CAPTIONS[name])
-        yield f"<figure><img src='plots/{name}' alt='{caption}'><figcaption>{caption}</figcaption></figure>"
+def _figure(value: float) -> Markup:
+    return Markup(f"{value:.3f}")
+
+
+def _picture(path: Path, title: str, caption: str) -> tuple[str, str]:
+    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
+    image = f"<img src='data:image/png;base64,{encoded}' alt='{text(title)}'>"
+    shown = f"<figure class='picture'>{image}<figcaption>{text(caption)}</figcaption></figure>"
+    return title, section(path.stem, title, shown)
 
 
 def _reading(examples: Sequence[Example], given: np.ndarray, configuration: TrainQualityConfiguration) -> Iterator[str]:
-    yield "<h2>Documents to read</h2>"
-    yield f"<p>Those nearest to each threshold of {configuration.keep}. Where would you draw the line?</p>"
+    yield note(f"Those nearest to each threshold of {configuration.keep}. Where would you draw the line?")
     for threshold in sorted({*_READ_AT, configuration.probability}):
         nearest = np.argsort(np.abs(given - threshold), kind="stable")
         below = [place for place in nearest if given[place] <= threshold][:_EACH_SIDE]
         above = [place for place in nearest if given[place] > threshold][:_EACH_SIDE]
         opened = " open" if threshold == configuration.probability else ""
         number = int(np.sum(given > threshold))
-        yield f"<details{opened}><summary>around {threshold:.2f}: {number:,} are above</summary>"
-        for side, places in (("above", above), ("below", below)):
-            yield from (_article(examples[place], given[place], side) for place in places)
+        yield f"<details{opened}><summary>around {threshold:.2f} <small>{cell(number)} are above</small></summary>"
+        for kind, places in (("above", above), ("gone below", below)):
+            yield from (_article(examples[place], given[place], kind) for place in places)
         yield "</details>"
 
 
-def _article(example: Example, probability: float, side: str) -> str:
-    text = html.escape(example.text[:_CHARACTERS]) + (" […]" if len(example.text) > _CHARACTERS else "")
-    kind = f"damaged: {example.kind.replace('_', ' ')}" if example.kind else "as it is"
-    facts = [f"{probability:.3f}", GRADES[example.grade], kind, example.language, example.document]
-    said = html.escape(" · ".join(facts))
-    language = html.escape(example.language, quote=True)
-    shown = f"<p class='text' dir='auto' lang='{language}'>{text}</p>"
-    return f"<article class='{side}'><div class='facts'>{said}</div>{shown}</article>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    def cell(value: Any) -> str:
-        return (
-            f"{value:.3f}"
-            if isinstance(value, float)
-            else html.escape(f"{value:,}" if isinstance(value, int) else str(value))
-        )
-
-    lines = ["<tr>" + "".join(f"<th>{name}</th>" for name in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row) + "</tr>" for row in rows]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{share:.1%}"
+def _article(example: Example, probability: float, kind: str) -> str:
+    # Cut first, with something to spare: a text may be a book.
+    near = pa.array([excerpt(example.text, 2 * _CHARACTERS)], pa.large_string())
+    shown = excerpt(mask(near, [example.language], get_args(PersonalKind))[0][0].as_py(), _CHARACTERS)
+    damage = f"damaged: {example.kind.replace('_', ' ')}" if example.kind else "as it is"
+    facts = [f"{probability:.3f}", GRADES[example.grade], damage, language_name(example.language), example.document]
+    said = " · ".join(isolated(fact).html for fact in facts)
+    return f"<article class='{kind}'><div class='facts'>{said}</div>{passage(shown, example.language)}</article>"
