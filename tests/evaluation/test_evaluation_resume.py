@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -105,25 +104,6 @@ def test_a_line_cut_off_is_dropped_and_an_altered_one_refused(tmp_path: Path) ->
     with pytest.raises(UserError, match="does not match its checksum") as caught:
         AnswerFile(path)
     assert str(caught.value.where).endswith("answers.jsonl:1")
-
-
-def test_contaminated_items_are_scored_apart(tasks: Path, fake_model, tmp_path: Path) -> None:
-    from vernacular.evaluation.evaluation import evaluate
-    from vernacular.evaluation.scores import read_scores
-
-    settings = EvaluateConfiguration(only=("capitals_choice",))
-    evaluate(settings, fake_model(), tasks, None, tmp_path / "unknown")
-    rows = pyarrow.parquet.read_table(tmp_path / "unknown/records/capitals_choice.parquet").to_pylist()
-    assert {row["contamination"] for row in rows} == {"unknown"}
-    seen = sorted({row["item_hash"] for row in rows if row["correct"]})
-    (tmp_path / "found.json").write_text(json.dumps({"capitals_choice": seen}))
-    evaluate(settings, fake_model(), tasks, None, tmp_path / "known", contamination=tmp_path / "found.json")
-    scores = {
-        score["subset"]: (score["value"], score["n"])
-        for score in read_scores(tmp_path / "known")["scores"]
-        if score["metric"] == "acc"
-    }
-    assert scores == {"all": (2 / 6, 6), "clean": (0.0, 4), "contaminated": (1.0, 2)}
 
 
 def test_data_from_a_folder_and_a_missing_set(make_task, fake_model, tmp_path: Path) -> None:

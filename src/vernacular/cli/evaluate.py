@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="receives scores and records")
     parser.add_argument("--data", type=Path, metavar="PATH", help="sets, as PATH/OWNER/SET/CONFIG/SPLIT.jsonl")
     parser.add_argument("--only-available", action="store_true", help="leave out what has no data in --data")
-    parser.add_argument("--contamination", type=Path, metavar="FILE", help="JSON: hashes of contaminated items by task")
+    parser.add_argument("--contamination", type=Path, metavar="CORPUS", help="a corpus searched for items, or its file")
     parser.add_argument("--resume", action="store_true", help="go on with the evaluation in the folder")
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():

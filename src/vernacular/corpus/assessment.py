@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vernacular.corpus.configuration import CurateConfiguration
+from vernacular.corpus.decontamination.search import ITEMS, decontaminate, search_folder
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_id
 from vernacular.corpus.engine import num_workers, spread
 from vernacular.corpus.filters import verdicts
@@ -58,6 +59,7 @@ _ASSESSED = pa.struct(
         pa.field("length", pa.int64()),
         pa.field("lines_cut", pa.int32()),
         pa.field("masked", pa.large_string()),
+        pa.field("items", ITEMS),
     ]
 )
 
@@ -190,7 +192,7 @@ def _assess_run(
         rows = rows.append_column("order", order)
         whole = pc.is_null(rows["problem"])
         broken.append(rows.filter(pc.invert(whole)).drop_columns(["text"]))
-        assessed.append(_assessed(rows.filter(whole), configuration, wanted))
+        assessed.append(_assessed(rows.filter(whole), configuration, wanted, search_folder(ledger)))
     files = [ledger.part("runs") / f"{piece}.parquet"]
     write_run(pa.concat_tables(assessed), files[0])
     problems = pa.concat_tables(broken)
@@ -201,9 +203,9 @@ def _assess_run(
     return ledger.finish(piece, files, _counts(tally))
 
 
-def _assessed(rows: pa.Table, configuration: CurateConfiguration, wanted: frozenset[str]) -> pa.Table:
+def _assessed(rows: pa.Table, configuration: CurateConfiguration, wanted: frozenset[str], benchmarks: Path) -> pa.Table:
     texts, stated = rows["text"].combine_chunks(), rows["stated"].to_pylist()
-    found = pa.table(pa.RecordBatch.from_struct_array(assess(texts, stated, configuration, wanted)))
+    found = pa.table(pa.RecordBatch.from_struct_array(assess(texts, stated, configuration, wanted, benchmarks)))
     rest = rows.drop_columns(["text", "stated", "problem", "file", "line"])
     table = pa.table([*rest.columns, *found.columns], names=[*rest.column_names, *found.column_names])
     return with_bands(table, configuration) if configuration.near_duplicates.enabled else table
@@ -220,9 +222,20 @@ def with_bands(rows: pa.Table, configuration: CurateConfiguration) -> pa.Table:
 
 
 def assess(
-    texts: pa.Array, stated: list[str | None], configuration: CurateConfiguration, wanted: frozenset[str]
+    texts: pa.Array,
+    stated: list[str | None],
+    configuration: CurateConfiguration,
+    wanted: frozenset[str],
+    benchmarks: Path | None = None,
 ) -> pa.StructArray:
     """Assess a batch of D raw texts (null where the record is broken) and the languages their sources state.
+
+    Args:
+        texts: the texts.
+        stated: their languages, None where a source says nothing.
+        configuration: the settings.
+        wanted: languages to keep; empty keeps all.
+        benchmarks: the folder of the index that `decontamination` needs.
 
     Returns:
         struct [D] with the columns of a run that do not come from the reader.
@@ -240,6 +253,11 @@ def assess(
             reasons[index], details[index] = "empty", "no text is left after normalisation and repair"
         elif reasons[index] != "broken_encoding" and (unwanted := _unwanted(found, index, wanted)):
             reasons[index], details[index] = "wrong_language", unwanted
+    items = pa.nulls(len(values), ITEMS)
+    if configuration.decontamination is not None:
+        assert benchmarks is not None
+        items = decontaminate(values, reasons, details, configuration.decontamination, benchmarks)
+        texts = pa.array(values, pa.large_string())
     quality = pa.nulls(len(values), pa.float32())
     if configuration.quality is not None:
         quality = grade(texts, found.languages, reasons, details, configuration.quality)
@@ -255,6 +273,7 @@ def assess(
         pc.utf8_length(texts).cast(pa.int64()),
         repaired.lines_cut,
         repaired.masked,
+        items,
     ]
     return pa.StructArray.from_arrays(columns, fields=list(_ASSESSED))
 

@@ -207,6 +207,41 @@ class NearDuplicates(Configuration):
         return self
 
 
+class Decontamination(Configuration):
+    """Which benchmarks the corpus is searched for, and what becomes of the documents that hold their items."""
+
+    tasks: tuple[str, ...] = Field(
+        (), description="harness tasks (folder of YAML, YAML file, stage that gives tasks), or folders of JSON Lines"
+    )
+    only: tuple[str, ...] = Field((), description="names of the tasks to search for, * and ? allowed (default: all)")
+    suite: str | None = Field(
+        None, description="a card's suite, as krutrim-1: its built-in tasks; with `tasks`, only those of them"
+    )
+    data: str | None = Field(None, description="folder with the data of tasks that have none beside their YAML")
+    only_available: bool = Field(False, description="leave out built-in tasks without data in that folder")
+    fields: tuple[str, ...] = Field((), description="JSON Lines: the fields that make up an item (default: all text)")
+    task_code: bool = Field(False, description="whether tasks may bring their own Python; it runs unprotected")
+    action: Literal["drop", "cut", "report"] = Field(
+        "drop", description="drop: remove the documents; cut: take the passages out of them; report: leave them"
+    )
+    coverage: float | None = Field(
+        None, gt=0, le=1, description="share of an item that a document must hold; null: corpus/data/overlaps.yaml"
+    )
+    sizes: dict[str, int] = Field(
+        {}, description="units of a run by script, as {Deva: 8}, in place of those in corpus/data/overlaps.yaml"
+    )
+    margin: int = Field(200, ge=0, description="cut: characters that go on both sides of a passage (as for GPT-3)")
+    minimum_characters: int = Field(
+        200, ge=1, description="cut: what is left between passages goes too if it is shorter (as for GPT-3)"
+    )
+
+    @model_validator(mode="after")
+    def _something_to_search_for(self) -> Self:
+        if not self.tasks and self.suite is None:
+            raise ValueError("name the benchmarks to search for, by `tasks`, `suite` or both")
+        return self
+
+
 class Heldout(Configuration):
     """Documents set aside, per language, never trained on."""
 
@@ -256,6 +291,7 @@ class CurateConfiguration(Configuration):
     quality: QualityFilter | None = Field(None, description="the classifier that grades documents, and what it keeps")
     exact_duplicates: ExactDuplicates = Field(ExactDuplicates(), description="removal of equal pieces of text")
     near_duplicates: NearDuplicates = Field(NearDuplicates(), description="near-duplicate removal")
+    decontamination: Decontamination | None = Field(None, description="benchmarks that the corpus is searched for")
     heldout: Heldout = Field(Heldout(), description="documents set aside for evaluation")
     strict: bool = Field(False, description="stop at the first broken record instead of setting it aside")
     seed: int = Field(0, ge=0, description="decides which documents are set aside, and the MinHash permutations")

@@ -1,6 +1,7 @@
 """Curation: from a recipe's sources to clean, deduplicated documents, with an account of every one.
 
 read → normalise → identify → measure → judge      sorted runs, task by task (assessment.py)
+  → items of benchmarks, where wished          (decontamination/)
 → repeated lines, where wished                 (repetition.py)
 → equal documents → near-duplicates            range by range of ids (distinct.py, deduplication.py)
 → held-out split → write, in order of ids      (this file, output.py)
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ import numpy as np
 
 from vernacular.corpus.assessment import assess_sources
 from vernacular.corpus.configuration import CurateConfiguration
+from vernacular.corpus.decontamination.benchmark import Benchmark
+from vernacular.corpus.decontamination.contamination import CONTAMINATION, write_contamination
+from vernacular.corpus.decontamination.findings import Findings
+from vernacular.corpus.decontamination.search import prepare_search
 from vernacular.corpus.deduplication import Removals, find_distinct, near_duplicates
 from vernacular.corpus.distinct import Distinct
 from vernacular.corpus.filters import check_names
@@ -45,12 +51,17 @@ _LEDGER_VERSION = 2
 _COPIES_OF_A_PART = 16
 
 
-def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
+def curate(configuration: CurateConfiguration, folder: Path, benchmarks: Sequence[Benchmark] = ()) -> dict[str, Any]:
     """Curate a corpus into `folder`.
 
     Writes documents/train, documents/heldout and removed (Parquet), report.json and report.html, logs/ (where every
     record stood, the broken ones, the files not read), and conversations.jsonl and tasks/ where a source provides
     them. Prints the funnel. A run that was killed goes on from `folder`/checkpoints.
+
+    Args:
+        configuration: the settings.
+        folder: receives the corpus.
+        benchmarks: what `decontamination` searches for (`vernacular.evaluation.items.read_benchmarks`).
 
     Returns:
         A summary: documents and bytes in and kept, reasons, languages, labels' figures.
@@ -60,21 +71,28 @@ def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
         MachineError: the disk is full, or a package is missing.
     """
     check_names(configuration.filters)
+    _check_benchmarks(configuration, benchmarks)
     found = find_files(configuration.sources)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("documents", "removed", "tasks", LOGS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    ledger = Ledger.open(folder / CHECKPOINTS, _key(configuration, found))
+    ledger = Ledger.open(folder / CHECKPOINTS, _key(configuration, found, benchmarks))
     account, observations = Account(), Observations(configuration.quality)
+    findings: Findings | None = None
     try:
         with machine_errors("curating documents", folder):
-            _curate(configuration, found, ledger, folder, account, observations)
+            if configuration.decontamination is not None:
+                findings = Findings(benchmarks, prepare_search(benchmarks, configuration, ledger))
+            _curate(configuration, found, ledger, folder, account, observations, findings)
     except UserError:
         # What has to be changed changes the work.
         ledger.discard()
         raise
     provided = _write_synthetic_parts(configuration, folder)
     report = {**account.report(), **observations.report(), **provided}
+    if findings is not None:
+        report["benchmarks"] = findings.report()
+        write_contamination(folder / CONTAMINATION, findings.tasks())
     write_json(folder / "report.json", report)
     write_json(folder / LOGS / "not_read.json", found.not_read)
     write_report_page(folder, folder / PAGE)
@@ -84,11 +102,26 @@ def curate(configuration: CurateConfiguration, folder: Path) -> dict[str, Any]:
     return _summary(report)
 
 
-def _key(configuration: CurateConfiguration, found: Found) -> dict[str, Any]:
+def _check_benchmarks(configuration: CurateConfiguration, benchmarks: Sequence[Benchmark]) -> None:
+    if (configuration.decontamination is None) != (not benchmarks):
+        raise UserError(
+            "the settings of decontamination and the benchmarks to search for come together or not at all",
+            where="decontamination",
+            fix="give curate() what vernacular.evaluation.items.read_benchmarks makes of the settings",
+        )
+
+
+def _key(configuration: CurateConfiguration, found: Found, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
     """What the work in progress depends on."""
     settings = configuration.model_dump(mode="json", exclude={"engine"})
     files = [[file.source.name, file.shown, file.size] for file in found.files]
-    return {"version": _LEDGER_VERSION, "settings": sha256_json(settings), "files": sha256_json(files)}
+    items = [[benchmark.name, [[*item.question, item.answer] for item in benchmark.items]] for benchmark in benchmarks]
+    return {
+        "version": _LEDGER_VERSION,
+        "settings": sha256_json(settings),
+        "files": sha256_json(files),
+        "benchmarks": sha256_json(items),
+    }
 
 
 def _curate(
@@ -98,6 +131,7 @@ def _curate(
     folder: Path,
     account: Account,
     observations: Observations,
+    findings: Findings | None,
 ) -> None:
     engine, near = configuration.engine, configuration.near_duplicates
     wanted = frozenset(canonical_language(code) for code in configuration.languages or ())
@@ -114,7 +148,7 @@ def _curate(
     removals = near_duplicates(runs, parts, distinct, near, ledger, engine) if near.enabled else Removals.together([])
     verdicts = _decide(distinct, removals, configuration)
     _check_result(runs, parts, distinct, verdicts, wanted, account)
-    write_documents(runs, parts, distinct, verdicts, folder, account, observations)
+    write_documents(runs, parts, distinct, verdicts, folder, account, observations, findings)
     account.check(tally)
 
 
@@ -205,6 +239,8 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
             if figures["kept"]["documents"]
         },
     }
+    if "benchmarks" in report:
+        summary["contaminated"] = {name: own["contaminated"] for name, own in report["benchmarks"].items()}
     if "labels" in report:
         summary["labels"] = {key: report["labels"][key] for key in ("noise_removed", "clean_kept", "precision")}
     return {**summary, **{key: report[key] for key in ("conversations", "tasks") if key in report}}

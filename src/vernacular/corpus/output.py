@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vernacular.corpus.decontamination.findings import Findings
 from vernacular.corpus.deduplication import Removals
 from vernacular.corpus.distinct import Distinct, read_settled
 from vernacular.corpus.document import DOCUMENT_SCHEMA, PLACE_SCHEMA, REMOVED_SCHEMA
@@ -25,7 +26,7 @@ from vernacular.foundation.errors import InternalError
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.progress import progress
 
-_COLUMNS = ("text", "source", "provenance", "row", "bytes_out", "length")
+_COLUMNS = ("text", "source", "provenance", "row", "bytes_out", "length", "items")
 _EXACT, NEAR = "exact_duplicate", "near_duplicate"
 _SIMILAR = re.compile(r"similarity ([0-9.]+) to ([0-9a-f]+)")
 
@@ -69,8 +70,9 @@ def write_documents(
     folder: Path,
     account: Account,
     observations: Observations,
+    findings: Findings | None,
 ) -> None:
-    """Write documents, removed ones and places by ascending id, and account for every row."""
+    """Write documents, removed ones and places by ascending id, and account for every row and what it held."""
     documents = {split: ShardWriter(folder / "documents" / split, DOCUMENT_SCHEMA) for split in SPLITS}
     removed = ShardWriter(folder / "removed", REMOVED_SCHEMA)
     places = ShardWriter(folder / LOGS / "places", PLACE_SCHEMA)
@@ -84,6 +86,8 @@ def write_documents(
         rows = _with_outcomes(rows, numbers, distinct, verdicts)
         account.add(rows)
         observations.add(rows)
+        if findings is not None:
+            findings.add(rows)
         for split, writer in documents.items():
             writer.add(rows.filter(pc.equal(rows["outcome"], split)))
         gone = pc.invert(pc.is_in(rows["outcome"], pa.array(SPLITS)))

@@ -175,6 +175,8 @@ def funnel(report: Figures, not_read: list[dict[str, str]]) -> str:
     lines += [_line(f"    {name}", figures) for name, figures in languages[:_LANGUAGES_SHOWN]]
     if len(languages) > _LANGUAGES_SHOWN:
         lines.append(f"    and {len(languages) - _LANGUAGES_SHOWN} more languages (report.json)")
+    for name, figures in report.get("benchmarks", {}).items():
+        lines.append(_benchmark_line(name, figures))
     if not_read:
         names = [f"{entry['file']} ({entry['why']})" for entry in not_read]
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -187,6 +189,12 @@ def funnel(report: Figures, not_read: list[dict[str, str]]) -> str:
 
 
 _LABEL_LINES = (("noise removed", "noise_removed"), ("clean kept", "clean_kept"), ("precision", "precision"))
+
+
+def _benchmark_line(name: str, figures: Figures) -> str:
+    found, documents = figures["contaminated"] + figures["removed"], sum(figures["documents"].values())
+    left = f"{figures['contaminated']:,} in the training text" if figures["contaminated"] else "none left"
+    return f"benchmark {name}: {found:,} of {figures['items']:,} items found in {documents:,} documents; {left}"
 
 
 def _line(what: str, figures: dict[str, int]) -> str:

@@ -52,7 +52,7 @@ def native() -> ctypes.CDLL:
         title="functions for near-duplicates",
         folder=Path(__file__).parent,
         sources=("near_duplicates.c",),
-        headers=(),
+        headers=("hashing.h",),
         signatures=_SIGNATURES,
         otherwise=", or switch near-duplicates off with `near_duplicates: {enabled: false}`",
     ).load()

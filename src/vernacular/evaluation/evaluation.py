@@ -11,12 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vernacular.corpus.decontamination.benchmark import hash_of_data
+from vernacular.corpus.decontamination.contamination import TaskContamination, read_contamination
 from vernacular.evaluation import bits_per_byte
 from vernacular.evaluation.answers import ANSWERS, AnswerFile, RememberingModel
 from vernacular.evaluation.code.execution import Trying, check_allowed, run_programs
 from vernacular.evaluation.code.trial import Trials
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
+from vernacular.evaluation.items import item_hashes
 from vernacular.evaluation.library.loading import load_library_task
 from vernacular.evaluation.records import (
     HELDOUT,
@@ -35,7 +38,7 @@ from vernacular.evaluation.scores import SCORES, TOLERANCE, Score, as_json, resc
 from vernacular.evaluation.suites.selection import Selection
 from vernacular.evaluation.tasks import LoadedTask, find_tasks, load_task
 from vernacular.foundation.errors import InternalError, UserError
-from vernacular.foundation.files import read_json, sha256_json, write_json, write_text
+from vernacular.foundation.files import sha256_json, write_json, write_text
 from vernacular.foundation.machine import describe_machine, package_versions
 from vernacular.foundation.progress import progress
 from vernacular.models.language_model import LanguageModel
@@ -71,7 +74,7 @@ def evaluate(
         instruct: whether the weights were fine-tuned on conversations; decides `template: auto`.
         answers: file that keeps the model's answers, to go on from after a kill; None keeps them until the end only.
         data: folder with the data of tasks that have none beside them (`tasks.local_data`).
-        contamination: JSON file with the hashes of items that the training text held, by task.
+        contamination: file that says which items the training text held, or the curated artifact it lies in.
         selection: tasks of the library, and what is left out of the suite that they are of.
 
     Returns:
@@ -83,13 +86,13 @@ def evaluate(
     if tasks is None and heldout is None and selection is None:
         raise UserError("there is nothing to evaluate", where="tasks, heldout", fix="set tasks, heldout, or both")
     template, reason = decide_template(configuration.template, lm, instruct)
-    known = _read_contamination(contamination)
+    known = {} if contamination is None else read_contamination(contamination)
     facts: dict[str, Any] = {}
     harness_values: HarnessValues = {}
     with _remembering(lm, answers) as model:
         if tasks is not None or selection is not None:
             loader = _Loader(configuration, tasks, data, selection)
-            facts, harness_values = _run_tasks(configuration, model, loader, template, folder, known)
+            facts, harness_values = _run_tasks(configuration, model, loader, template, folder, known, contamination)
         documents = _run_heldout(configuration, model, heldout, folder) if heldout is not None else {}
     run_record = {
         "format": FORMAT,
@@ -141,14 +144,15 @@ def _remembering(lm: LanguageModel, answers: Path | None) -> Iterator[Rememberin
             file.close()
 
 
-def _read_contamination(path: Path | None) -> dict[str, frozenset[str]]:
-    """Hashes of contaminated items by task; tasks that are not named were not searched."""
-    if path is None:
-        return {}
-    value = read_json(path)
-    if not isinstance(value, dict) or not all(isinstance(hashes, list) for hashes in value.values()):
-        raise UserError("expected hashes of items by task", where=path, fix='write {"TASK": ["ITEM_HASH", ...], ...}')
-    return {task: frozenset(map(str, hashes)) for task, hashes in value.items()}
+def _check_same_items(tasks: Sequence[LoadedTask], known: Mapping[str, TaskContamination], where: Path) -> None:
+    """Refuse what was found out about other items than the tasks have."""
+    for task in tasks:
+        if task.name in known and known[task.name].data_hash != hash_of_data(item_hashes(task)):
+            raise UserError(
+                f"the training text was searched for other items than the task '{task.name}' has",
+                where=where,
+                fix="search the corpus for the items of these tasks, or evaluate the tasks that it was searched for",
+            )
 
 
 def _accelerators() -> dict[str, str]:
@@ -165,7 +169,8 @@ def _run_tasks(
     loader: _Loader,
     template: bool,
     folder: Path,
-    known: Mapping[str, frozenset[str]],
+    known: Mapping[str, TaskContamination],
+    contamination: Path | None,
 ) -> tuple[dict[str, Any], HarnessValues]:
     """Run all tasks and write their requests; facts for the record, and the harness's own values."""
     facts: dict[str, Any] = {}
@@ -174,14 +179,16 @@ def _run_tasks(
     model = HarnessModel(lm, configuration.seed)
     with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache, ExitStack() as opened:
         tasks = loader.load(Path(cache))
+        if contamination is not None:
+            _check_same_items(tasks, known, contamination)
         check_allowed(tasks, configuration.allow_code_execution)
         languages = {task.code.language for task in tasks if task.code is not None}
         trials = opened.enter_context(Trials(languages)) if languages else None
         for task in tasks:
             model.seconds.clear()
             model.tokens.clear()
-            known_of_task = known.get(task.name)
-            ask = partial(run_task, model, limit=configuration.limit, template=template, contaminated=known_of_task)
+            found = known.get(task.name)
+            ask = partial(run_task, model, limit=configuration.limit, template=template, contamination=found)
             if trials is None or task.code is None:
                 run = ask(task)
             else:

@@ -17,6 +17,7 @@ from lm_eval import evaluator
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from vernacular.corpus.decontamination.contamination import TaskContamination
 from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.metrics.registry import METRICS, find_metric
 from vernacular.evaluation.records import Row
@@ -169,7 +170,7 @@ def run_task(
     *,
     limit: int | None,
     template: bool,
-    contaminated: frozenset[str] | None = None,
+    contamination: TaskContamination | None = None,
 ) -> TaskRun:
     """Put a task's items to the model.
 
@@ -178,11 +179,12 @@ def run_task(
         loaded: the task.
         limit: most items.
         template: whether prompts go through the chat template.
-        contaminated: hashes of the items that the training text held; None where that is not known.
+        contamination: which of its items the training text held; None where that is not known.
     """
     model.doing = loaded.name
+    standings = {} if contamination is None else contamination.by_hash()
     with quiet(), task_errors(loaded.name, loaded.path):
-        choices = _all_choices(loaded, limit)
+        choices = all_choices(loaded, limit)
         results = evaluator.evaluate(
             lm=model,
             task_dict={"tasks": {loaded.name: loaded.task}},
@@ -194,7 +196,7 @@ def run_task(
         )
         samples = sorted(results["samples"][loaded.name], key=lambda sample: (sample["filter"], sample["doc_id"]))
         rows: list[Row] = [
-            {**row, "contamination": _contamination(row["item_hash"], contaminated)}
+            {**row, "contamination": standings.get(row["item_hash"], "unknown")}
             for sample in samples
             for row in _rows(loaded, sample, choices, model.tokens)
         ]
@@ -203,12 +205,6 @@ def run_task(
     theirs = [metric for metric in loaded.metrics if f"{metric},{filters[0]}" in found]
     values = {(metric, name): float(found[f"{metric},{name}"]) for metric in theirs for name in filters}
     return TaskRun(rows, _seconds(model, rows), values)
-
-
-def _contamination(item_hash: str, contaminated: frozenset[str] | None) -> str:
-    if contaminated is None:
-        return "unknown"
-    return "contaminated" if item_hash in contaminated else "clean"
 
 
 def _seconds(model: HarnessModel, rows: Sequence[Row]) -> list[Row]:
@@ -320,7 +316,7 @@ def _choice_rows(sample: Mapping[str, Any], choices: Choices) -> list[Row]:
     ]
 
 
-def _all_choices(loaded: LoadedTask, limit: int | None) -> dict[int, Choices]:
+def all_choices(loaded: LoadedTask, limit: int | None) -> dict[int, Choices]:
     """Choices of each item of a multiple-choice task, checked before anything is run.
 
     The harness would count an item whose right answer is not among its choices as answered wrongly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -107,6 +108,11 @@ def find_tasks(source: Path, only: tuple[str, ...]) -> dict[str, Path]:
         found[name] = path
     if not found:
         raise UserError("no task here: no YAML file with the key `task`", where=source, fix="check the path")
+    return only_tasks(found, only)
+
+
+def only_tasks(found: Mapping[str, Path], only: tuple[str, ...]) -> dict[str, Path]:
+    """The tasks whose names fit a pattern, in the order of the names; all where there are no patterns."""
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in found):
             raise unknown_name("task", pattern, found, where="only")
@@ -324,7 +330,7 @@ def _local_data(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], 
         if not file.is_file():
             raise UserError(f"the task's data file '{value}' is missing", where=path, fix="put it beside the YAML")
         if file.suffix == ".jsonl":
-            _check_lines(file)
+            check_lines(file)
         found.append(file)
         return str(file)
 
@@ -332,10 +338,11 @@ def _local_data(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], 
     return kwargs, found
 
 
-def _check_lines(file: Path) -> None:
+def check_lines(file: Path) -> None:
     """Refuse a JSONL file with a broken line, naming the line; or one without any."""
     count = 0
-    with open(file, encoding="utf-8") as lines:
+    opened = gzip.open if file.suffix == ".gz" else open
+    with opened(file, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 value = json.loads(line)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vernacular.foundation.artifact import is_finished
 from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,23 @@ class Workplace:
     folder: Path
     inputs: Mapping[str, Path]
     ancestry: tuple[tuple[str, Path], ...]
+
+
+def tasks_below(place: Path) -> Path:
+    """The folder of harness tasks that an artifact holds; a folder or file that is no artifact, as it is.
+
+    Raises:
+        UserError: the artifact has no tasks.
+    """
+    if not is_finished(place):
+        return place
+    if not (place / "tasks").is_dir():
+        raise UserError(
+            "none of this curated corpus's sources gives tasks",
+            where=place,
+            fix="set tasks to a folder of harness YAML, or leave it out",
+        )
+    return place / "tasks"
 
 
 class Stage(Configuration):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from vernacular.corpus.configuration import CurateConfiguration
-from vernacular.lifecycle.stage import Stage, Workplace
+from vernacular.lifecycle.stage import Stage, Workplace, tasks_below
+
+if TYPE_CHECKING:
+    from vernacular.corpus.decontamination.benchmark import Benchmark
 
 _CLASSIFIER = "quality.model"
+_TASKS = "decontamination.tasks"
 
 
 class Curate(Stage, CurateConfiguration):
@@ -19,18 +23,31 @@ class Curate(Stage, CurateConfiguration):
     do: Literal["curate"]
 
     def references(self) -> dict[str, str]:
-        """The classifier of `quality`."""
-        return {} if self.quality is None else {_CLASSIFIER: self.quality.model}
+        """The classifier of `quality`, and the tasks of `decontamination`."""
+        found = {} if self.quality is None else {_CLASSIFIER: self.quality.model}
+        tasks = () if self.decontamination is None else self.decontamination.tasks
+        return {**found, **{f"{_TASKS}.{place}": value for place, value in enumerate(tasks)}}
 
     def outside_files(self) -> list[str]:
-        """The sources' paths."""
-        return [source.path for source in self.sources if source.path is not None]
+        """The sources' paths, and the folder with the data of tasks."""
+        paths = [source.path for source in self.sources]
+        data = None if self.decontamination is None else self.decontamination.data
+        return [path for path in (*paths, data) if path is not None]
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Curate into the stage's folder."""
         from vernacular.corpus.curation import curate
 
-        if self.quality is None:
-            return curate(self, workplace.folder)
-        found = self.quality.model_copy(update={"model": str(workplace.inputs[_CLASSIFIER])})
-        return curate(self.model_copy(update={"quality": found}), workplace.folder)
+        configuration = self
+        if self.quality is not None:
+            found = self.quality.model_copy(update={"model": str(workplace.inputs[_CLASSIFIER])})
+            configuration = self.model_copy(update={"quality": found})
+        return curate(configuration, workplace.folder, self._benchmarks(workplace))
+
+    def _benchmarks(self, workplace: Workplace) -> list[Benchmark]:
+        if self.decontamination is None:
+            return []
+        from vernacular.evaluation.items import read_benchmarks
+
+        places = [workplace.inputs[f"{_TASKS}.{place}"] for place in range(len(self.decontamination.tasks))]
+        return read_benchmarks(self.decontamination, [tasks_below(place) for place in places])

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
-from vernacular.foundation.artifact import is_finished, learned_to_answer
-from vernacular.foundation.errors import UserError
-from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.foundation.artifact import learned_to_answer
+from vernacular.lifecycle.stage import Reads, Stage, Workplace, tasks_below
 
 
 class Evaluate(Stage, EvaluateConfiguration):
@@ -23,6 +22,9 @@ class Evaluate(Stage, EvaluateConfiguration):
     heldout: Annotated[str | None, Reads("held-out documents")] = Field(
         None, description="a curate stage, or its folder, whose held-out documents bits per byte are measured on"
     )
+    contamination: Annotated[str | None, Reads("contaminated items")] = Field(
+        None, description="a curate stage with `decontamination`, or its contamination.json: those items score apart"
+    )
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""
@@ -30,15 +32,15 @@ class Evaluate(Stage, EvaluateConfiguration):
         from vernacular.inference.model import load
 
         tasks = workplace.inputs.get("tasks")
-        if tasks is not None and is_finished(tasks):
-            if not (tasks / "tasks").is_dir():
-                raise UserError(
-                    "none of this curated corpus's sources gives tasks",
-                    where=tasks,
-                    fix="set tasks to a folder of harness YAML, or leave it out",
-                )
-            tasks = tasks / "tasks"
         weights = workplace.inputs["weights"]
         instruct = learned_to_answer(weights)
         lm = load(weights, dtype=self.dtype)
-        return evaluate(self, lm, tasks, workplace.inputs.get("heldout"), workplace.folder, instruct=instruct)
+        return evaluate(
+            self,
+            lm,
+            None if tasks is None else tasks_below(tasks),
+            workplace.inputs.get("heldout"),
+            workplace.folder,
+            instruct=instruct,
+            contamination=workplace.inputs.get("contamination"),
+        )
