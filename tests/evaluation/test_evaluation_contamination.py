@@ -113,9 +113,7 @@ def test_the_file_names_ids_and_hashes(tasks: Path, tmp_path: Path) -> None:
 
 
 def test_the_built_in_tasks_of_a_suite(tmp_path: Path, shared_data: Path) -> None:
-    sources = Decontamination(
-        suite="krutrim-1", data=str(shared_data / "eval"), only=("arc_easy",), only_available=True
-    )
+    sources = Decontamination(suite="krutrim-1", data=str(shared_data / "eval"), only=("foundry_arc_easy",))
     (benchmark,) = read_benchmarks(sources, [])
-    assert benchmark.name == "arc_easy"
+    assert benchmark.name == "foundry_arc_easy"
     assert len({item.hash for item in benchmark.items}) > 1000
