@@ -32,6 +32,8 @@ DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SENTENCES_PER_DOCUMENT = 12
 ROUNDS = 5
 
+Questions = list[tuple[tuple[str, ...], str]]
+
 
 def opened(path: Path) -> str:
     return gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text(encoding="utf-8")
@@ -51,22 +53,24 @@ def xquad(language: str) -> list[dict[str, Any]]:
     return [paragraph for article in json.loads(opened(path))["data"] for paragraph in article["paragraphs"]]
 
 
-def mgsm(language: str) -> list[tuple[tuple[str, ...], str]]:
+def mgsm(language: str) -> Questions:
     lines = (line.split("\t") for line in opened(DATA / f"eval/mgsm/mgsm_{language}.tsv").splitlines())
     return [((question,), answer) for question, answer in lines]
 
 
-def sets() -> dict[str, tuple[list[tuple[tuple[str, ...], str]], list[str]]]:
+def sets() -> dict[str, tuple[Questions, list[str]]]:
     """By language: (question, answer) of a benchmark's items, and documents."""
-    arc = [
-        ((row["question"] if isinstance(row["question"], str) else row["question"]["stem"],), "")
+    arc: Questions = [
+        ((row["query"].removeprefix("Question: ").removesuffix("\nAnswer:"),), row["choices"][row["gold"]])
         for row in records(DATA / "eval/arc/arc_challenge.jsonl")
     ]
-    polish = [((row["question"],), row["answers"][0]) for row in records(DATA / "eval/poleval2021_qa/dev-0.jsonl")]
-    copa = [
+    polish: Questions = [
+        ((row["question"],), row["answers"][0]) for row in records(DATA / "eval/poleval2021_qa/dev-0.jsonl")
+    ]
+    copa: Questions = [
         ((row["premise"],), row[f"choice{row['label'] + 1}"]) for row in records(DATA / "eval/xcopa/ta/test.ta.jsonl")
     ]
-    hindi = [((ask["question"],), ask["answers"][0]["text"]) for one in xquad("hi") for ask in one["qas"]]
+    hindi: Questions = [((ask["question"],), ask["answers"][0]["text"]) for one in xquad("hi") for ask in one["qas"]]
     english = opened(DATA / "text/ntrex/newstest2019-src.eng.txt").splitlines()
     return {
         "en": (arc, [" ".join(english[at : at + 12]) for at in range(0, len(english), 12)]),
@@ -86,7 +90,7 @@ def disguised(text: str, number: int, random_: random.Random) -> str:
     return text
 
 
-def planted(items: list[tuple[tuple[str, ...], str]], documents: list[str]) -> list[str]:
+def planted(items: Questions, documents: list[str]) -> list[str]:
     """A document for each second item, which stands in its middle with its answer."""
     random_ = random.Random(1)
     texts = []
