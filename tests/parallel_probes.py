@@ -18,6 +18,7 @@ from vernacular.models.feed_forward import Experts
 from vernacular.parallel.apply import spread
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.experts import apply_experts
+from vernacular.parallel.gradients import place_of
 from vernacular.parallel.mesh import open_mesh
 from vernacular.parallel.share import share
 
@@ -66,6 +67,20 @@ def what_is_sharded(settings: dict[str, Any]) -> dict[str, Any]:
         "share of the weights at rest": sum(weight.to_local().numel() for weight in held)
         / run.decoder.configuration.num_parameters(),
     }
+
+
+def places_told_wrong(model: str, settings: dict[str, Any]) -> list[str]:
+    """The weights of which a rank's own values are not at the places that it thinks they are."""
+    run, _ = begin(model, settings, open_mesh(ParallelConfiguration.model_validate(settings)))
+    wrong = []
+    for name, weight in run.decoder.named_parameters():
+        place = place_of(weight)
+        if isinstance(weight, DTensor):
+            form = {"shape": weight.shape, "stride": weight.stride(), "run_check": False}
+            place = DTensor.from_local(place, weight.device_mesh, weight.placements, **form).full_tensor()
+        if not torch.equal(place, torch.arange(weight.numel(), dtype=torch.int32).view(weight.shape)):
+            wrong.append(name)
+    return wrong
 
 
 def _form(gradient: Tensor | None) -> str:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch.distributed.checkpoint import FileSystemWriter
 
 from tiny_training import SHAPE, settings
@@ -94,6 +96,39 @@ def train_with_a_slow_disk(slow: int, tokens: Path, folder: Path) -> None:
 
     with patch.object(PackedRows, "batch", batch):
         train("dense", {"steps": 3}, tokens, folder)
+
+
+def train_unpacked(model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> dict[str, Any]:
+    """As `train`, but each document of a row is given a row of its own, filled up with padding."""
+    genuine = PackedRows.batch
+
+    def batch(self: PackedRows, indices: list[int]) -> Batch:
+        found = genuine(self, indices)
+        return _unpacked(found) if self.reader.split == "train" else found
+
+    with patch.object(PackedRows, "batch", batch):
+        return train(model, changes, tokens, folder)
+
+
+def _unpacked(batch: Batch) -> Batch:
+    documents = [(row, int(number)) for row in range(len(batch.names)) for number in range(len(batch.names[row]))]
+    places = [np.flatnonzero(batch.documents_BT[row] == number) for row, number in documents]
+    alone = [(row, where) for (row, _), where in zip(documents, places, strict=True) if len(where)]
+
+    def spread(values_BT: NDArray[Any], padding: float) -> NDArray[Any]:
+        rows = np.full((len(alone), values_BT.shape[1]), padding, dtype=values_BT.dtype)
+        for place, (row, where) in enumerate(alone):
+            rows[place, : len(where)] = values_BT[row, where]
+        return rows
+
+    return Batch(
+        ids_BT=spread(batch.ids_BT, 0),
+        targets_BT=spread(batch.targets_BT, 0),
+        weights_BT=spread(batch.weights_BT, 0),
+        positions_BT=spread(batch.positions_BT, 0),
+        documents_BT=spread(np.zeros_like(batch.documents_BT), -1),
+        names=tuple(batch.names[row] for row, _ in alone),
+    )
 
 
 def train_until(step: int, model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -88,3 +89,20 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_touched() -> None:
     configuration = ParallelConfiguration(float8=True)
     with pytest.raises(UserError, match="CUDA"):
         spread(make_decoder("dense"), configuration, open_mesh(configuration), sequence_length=16)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("dense", {}),
+        ("dense", {"tensor": 2}),
+        ("mixture", {"expert": 2, "tensor": 2}),
+        ("mixture", {"data_replicate": 2, "expert": 2}),
+    ],
+    ids=str,
+)
+def test_a_rank_knows_where_its_values_stand_in_the_whole_weight(
+    model: str, settings: dict[str, Any], hire: Hire
+) -> None:
+    assert hire(4).run(parallel_probes.places_told_wrong, model, settings) == [[]] * 4

@@ -46,7 +46,14 @@ def optimiser_of(decoder: Decoder, **settings: Any) -> torch.optim.Optimizer:
 
 def ruled(parameters: list[nn.Parameter], rule: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     group = {"params": parameters, "rule": rule, "weight_decay": 0.1, "rate_scale": 1.0, "parts": 1}
-    return RuledOptimiser([group], SETTINGS | changes, average_dtype=dtype, rounder=Rounder("nearest", 0))
+    settings = SETTINGS | changes
+    return RuledOptimiser(
+        [group], settings, average_dtype=dtype, rounder=Rounder("nearest", 0), names=named(parameters)
+    )
+
+
+def named(parameters: list[nn.Parameter]) -> dict[torch.Tensor, str]:
+    return {parameter: str(number) for number, parameter in enumerate(parameters)}
 
 
 def descend(optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], steps: int = 5) -> None:
@@ -88,7 +95,9 @@ def test_muon_takes_each_matrix_of_a_stack_for_itself() -> None:
     (stack,), _ = pair((3, 16, 24))
     apart = [nn.Parameter(half.detach().clone()) for matrix in stack for half in matrix.chunk(2)]
     group = {"params": [stack], "rule": "muon", "weight_decay": 0.1, "rate_scale": 1.0, "parts": 2}
-    together = RuledOptimiser([group], SETTINGS, average_dtype=torch.float32, rounder=Rounder("nearest", 0))
+    together = RuledOptimiser(
+        [group], SETTINGS, average_dtype=torch.float32, rounder=Rounder("nearest", 0), names=named([stack])
+    )
     separate = ruled(apart, "muon")
     gradient = torch.randn(stack.shape, generator=torch.Generator().manual_seed(2))
     stack.grad = gradient
@@ -206,18 +215,18 @@ def test_updates_below_the_last_bit_are_not_lost(rounding: Any) -> None:
         state: dict[str, Any] = {"step": torch.zeros(()), **rounder.new_state(parameter)}
         for _ in range(1000):
             state["step"] += 1
-            rounder.write(rounder.read(parameter, state) + 1e-3, parameter, state, number=1)
+            rounder.write(rounder.read(parameter, state) + 1e-3, parameter, state, "weight")
         found[way] = parameter.float().mean().item()
     assert found["nearest"] == 1.0
     assert math.isclose(found[rounding], exact, rel_tol=0.01)
 
 
-def test_noise_depends_on_seed_tensor_and_step_alone() -> None:
+def test_noise_depends_on_seed_weight_and_step_alone() -> None:
     value = torch.rand(4096, generator=torch.Generator().manual_seed(0))
 
     def rounded(seed: int, number: int, step: int) -> torch.Tensor:
         parameter = torch.empty(4096, dtype=torch.bfloat16)
-        Rounder("stochastic", seed).write(value, parameter, {"step": torch.tensor(float(step))}, number)
+        Rounder("stochastic", seed).write(value, parameter, {"step": torch.tensor(float(step))}, str(number))
         return parameter
 
     torch.manual_seed(1)

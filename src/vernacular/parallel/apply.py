@@ -7,6 +7,7 @@
       activation checkpointing    what each block keeps for its backward pass
       compile                     each block, with what it recomputes
       shard (FSDP2, HSDP)         weights, gradients and optimiser state over the ranks that read other data
+      wide gradients              of bfloat16 weights, in float32
     context                     keys and values of the parts of the rows that other ranks read
 
 The decoder learns of none of it: weights become `DTensor`s, passes get hooks.
@@ -31,6 +32,7 @@ from vernacular.parallel.mesh import Mesh
 from vernacular.parallel.pipeline import Loss, Pipeline, Read, cut_stage
 from vernacular.parallel.shard import apply_shards, let_go, set_last_micro_batch
 from vernacular.parallel.tensor import apply_tensor
+from vernacular.parallel.wide_gradients import is_narrow, widen_gradients
 
 
 def spread(
@@ -64,6 +66,8 @@ def spread(
         for block in decoder.blocks:
             block.forward = torch.compile(block.forward)
     apply_shards(decoder, mesh, configuration)
+    if is_narrow(decoder):
+        widen_gradients(decoder)
     apply_context(decoder, mesh)
     return Spread(decoder, configuration, mesh)
 

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from vernacular.parallel.mesh import Mesh
 
@@ -73,6 +74,18 @@ def _cuts_matrices(tensor: DTensor) -> bool:
     """Whether a rank holds a part of a matrix; of a stack of them it may hold some, whole."""
     cut = [cast(Shard, placement).dim for placement in tensor.placements if not isinstance(placement, Replicate)]
     return any(dimension >= tensor.dim() - 2 for dimension in cut)
+
+
+def place_of(tensor: Tensor) -> Tensor:
+    """Where each value that this rank holds stands in the whole tensor, counted row by row modulo 2³², as int32."""
+    shape, offsets = tuple(tensor.shape), (0,) * tensor.dim()
+    if isinstance(tensor, DTensor):
+        shape, offsets = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    place = torch.zeros((), dtype=torch.int32, device=own_part(tensor).device)
+    for length, whole, offset in zip(shape, tensor.shape, offsets, strict=True):
+        along = torch.arange(offset, offset + length, dtype=torch.int32, device=place.device)
+        place = place[..., None] * whole + along
+    return place
 
 
 def own_part(tensor: Tensor) -> Tensor:

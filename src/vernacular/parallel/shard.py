@@ -37,15 +37,16 @@ def apply_shards(decoder: Decoder, mesh: Mesh, configuration: ParallelConfigurat
     """Shard every block, and what stands around the blocks as one more group, in place."""
     if mesh.sizes.world == 1:
         return
-    is_narrow = configuration.gather_dtype == "bfloat16"
+    gathers_narrow = configuration.gather_dtype == "bfloat16"
     # Only what is multiplied is rounded: the residual stream and the norms stay in the decoder's own precision.
     narrow = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    as_they_are = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     for block in decoder.blocks:
         if isinstance(block, nn.Identity):  # a layer of another stage
             continue
         place = _placement(block, mesh, sequence_parallel=configuration.sequence_parallel)
         ranks = mesh.shards("weights", "shard")
-        if is_narrow:
+        if gathers_narrow:
             for norm in ("attention_norm", "feed_forward_norm"):
                 fully_shard(
                     block.get_submodule(norm), mesh=ranks, reshard_after_forward=False, shard_placement_fn=place
@@ -55,13 +56,13 @@ def apply_shards(decoder: Decoder, mesh: Mesh, configuration: ParallelConfigurat
             mesh=ranks,
             reshard_after_forward=configuration.zero_stage == 3,
             shard_placement_fn=place,
-            mp_policy=narrow if is_narrow else MixedPrecisionPolicy(),
+            mp_policy=narrow if gathers_narrow else as_they_are,
         )
-    if is_narrow:
+    if gathers_narrow:
         decoder.register_forward_pre_hook(_require_autocast)
     # The head is read by the loss, after the decoder's own pass: this group stays whole until the backward pass, and
-    # in float32, as the loss adds its gradient up over many chunks of tokens.
-    fully_shard(decoder, mesh=mesh.shards("tokens", "token"), reshard_after_forward=False)
+    # in the weights' own precision, as the loss adds its gradient up over many chunks of tokens.
+    fully_shard(decoder, mesh=mesh.shards("tokens", "token"), reshard_after_forward=False, mp_policy=as_they_are)
     for module in decoder.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

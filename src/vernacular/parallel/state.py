@@ -63,7 +63,7 @@ def gather_decoder(decoder: Decoder, mesh: Mesh) -> Decoder | None:
         held = _from_all_stages(held, mesh)
     if mesh.rank:
         return None
-    whole_decoder = Decoder(decoder.configuration)
+    whole_decoder = Decoder(decoder.configuration).to(next(iter(held.values())).dtype)
     whole_decoder.load_state_dict(held)
     return whole_decoder
 

@@ -193,6 +193,8 @@ class TrainingConfiguration(Configuration):
             raise ValueError("compile and kernels: native exclude each other; leave one of them out")
         if self.parallel.gather_dtype == "bfloat16" and self.precision == "float32":
             raise ValueError("parallel.gather_dtype: bfloat16 needs bfloat16 products; set precision, or leave it out")
+        if self.parallel.gather_dtype == "bfloat16" and self.precision == "bfloat16-pure":
+            raise ValueError("with bfloat16-pure weights travel in bfloat16 anyway; leave out parallel.gather_dtype")
         if self.kernels == "native" and self.parallel.context > 1:
             raise ValueError("the native kernels need whole rows; leave out kernels, or parallel.context")
         if self.load_balance == "pass" and self.parallel.pipeline > 1:

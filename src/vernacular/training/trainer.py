@@ -369,7 +369,7 @@ def _spread(decoder: Decoder, configuration: TrainingConfiguration, mesh: Mesh, 
     """The decoder on its device, in its precision, over the mesh."""
     decoder.to(mesh.device).train()
     if configuration.precision == "bfloat16-pure":
-        _make_bfloat16(decoder)
+        decoder.to(torch.bfloat16)
     if native:
         use_native_kernels(decoder)
     return spread(
@@ -399,23 +399,11 @@ def _require_shares(configuration: TrainingConfiguration, mesh: Mesh, name: str)
         )
     if mesh.sizes.world > 1 and configuration.optimiser.name == "adamw-8bit":
         raise UserError(
-            "averages in 8 bits are torchao's, and are not known to be right in parts or to move to another layout",
+            "averages in 8 bits share a scale in blocks of each rank's own part: no other layout has these blocks, so"
+            " neither the result nor a checkpoint would be that of one process",
             where=f"stage {name}, optimiser.name",
             fix="use adamw-bf16, or train with one process",
         )
-    if mesh.sizes.world > 1 and configuration.precision == "bfloat16-pure":
-        raise UserError(
-            "bfloat16 weights that are sharded would get their gradients rounded to bfloat16",
-            where=f"stage {name}, precision",
-            fix="set precision: bfloat16, or train with one process",
-        )
-
-
-def _make_bfloat16(decoder: Decoder) -> None:
-    """Weights in bfloat16; their gradients add up in float32."""
-    decoder.to(torch.bfloat16)
-    for parameter in decoder.parameters():
-        parameter.grad_dtype = torch.float32
 
 
 def _names_in(batches: Sequence[Batch]) -> list[str]:

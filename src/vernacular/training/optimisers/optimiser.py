@@ -10,7 +10,7 @@ from torch import Tensor
 from vernacular.foundation.errors import missing_extra
 from vernacular.models.decoder import Decoder
 from vernacular.training.optimisation import OptimiserConfiguration
-from vernacular.training.optimisers.groups import parameter_groups
+from vernacular.training.optimisers.groups import parameter_groups, roles
 from vernacular.training.optimisers.rounding import Rounder, Rounding
 from vernacular.training.optimisers.ruled import RuledOptimiser
 
@@ -46,6 +46,7 @@ def build_optimiser(
         },
         average_dtype=torch.bfloat16 if configuration.name == "adamw-bf16" else torch.float32,
         rounder=Rounder(rounding, seed),
+        names={parameter: name for name, _, parameter in roles(decoder)},
     )
 
 

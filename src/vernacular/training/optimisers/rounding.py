@@ -15,6 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from vernacular.parallel.gradients import own_part, place_of
+
 Rounding = Literal["nearest", "stochastic", "kahan"]
 
 _CUT_BITS = 16  # of a float32, below a bfloat16's last
@@ -23,7 +25,8 @@ _CUT_BITS = 16  # of a float32, below a bfloat16's last
 class Rounder:
     """Reads weights as float32 and writes them back; float32 weights pass through as they are.
 
-    The noise is a function of (seed, tensor, step): a resumed run draws the same without a generator's state.
+    The noise of a value is a function of (seed, the weight's name, step, the value's place in the whole weight): a
+    resumed run draws the same without a generator's state, and so does a run on other ranks.
     """
 
     def __init__(self, rounding: Rounding, seed: int) -> None:
@@ -35,30 +38,38 @@ class Rounder:
         keeps_rest = self.rounding == "kahan" and parameter.dtype != torch.float32
         return {"rest": torch.zeros_like(parameter)} if keeps_rest else {}
 
-    def read(self, parameter: Tensor, state: dict[str, Any]) -> Tensor:
+    def read(self, own: Tensor, state: dict[str, Any]) -> Tensor:
         """The weight in float32, with what earlier roundings cut off; if it is float32, itself, to change in place."""
-        if parameter.dtype == torch.float32:
-            return parameter
-        value = parameter.float()
+        if own.dtype == torch.float32:
+            return own
+        value = own.float()
         return value.add_(state["rest"].float()) if "rest" in state else value
 
-    def write(self, value: Tensor, parameter: Tensor, state: dict[str, Any], number: int) -> None:
-        """Round `value` into `parameter`, the tensor of this number."""
-        if parameter.dtype == torch.float32:
+    def write(self, value: Tensor, parameter: Tensor, state: dict[str, Any], name: str) -> None:
+        """Round `value` into the part of a weight that this rank holds."""
+        own = own_part(parameter)
+        if own.dtype == torch.float32:
             return
         if self.rounding == "stochastic":
-            value = self._stochastic(value, number, int(state["step"]))
-        parameter.copy_(value)
+            value = self._stochastic(value, parameter, name, int(state["step"]))
+        own.copy_(value)
         if "rest" in state:
-            state["rest"].copy_(value - parameter.float())
+            state["rest"].copy_(value - own.float())
 
-    def _stochastic(self, value: Tensor, number: int, step: int) -> Tensor:
+    def _stochastic(self, value: Tensor, parameter: Tensor, name: str, step: int) -> Tensor:
         """The bfloat16 below or above, as float32: noise under the last kept bit, then the cut."""
-        generator = torch.Generator(value.device)
-        # A CPU's generator takes 32 bits of a seed; a hash puts all three numbers into every bit.
-        generator.manual_seed(int.from_bytes(blake2b(f"{self.seed} {number} {step}".encode(), digest_size=4).digest()))
-        noise = torch.randint(
-            0, 1 << _CUT_BITS, value.shape, generator=generator, dtype=torch.int32, device=value.device
-        )
+        key = int.from_bytes(blake2b(f"{self.seed} {name} {step}".encode(), digest_size=4).digest(), signed=True)
+        noise = _stirred(place_of(parameter).bitwise_xor_(key)) & ((1 << _CUT_BITS) - 1)
         bits = (value.view(torch.int32) + noise) & -(1 << _CUT_BITS)
         return bits.view(torch.float32)
+
+
+def _stirred(values: Tensor) -> Tensor:
+    """A permutation of the 32-bit numbers, in place, in which every bit depends on every other.
+
+    Source: Wellons, Prospecting for Hash Functions (2018), the function lowbias32.
+    """
+    for shift, factor in ((16, 0x7FEB352D), (15, -0x7B935975), (16, 1)):
+        below = values.bitwise_right_shift(shift).bitwise_and_((1 << (32 - shift)) - 1)
+        values.bitwise_xor_(below).mul_(factor)
+    return values

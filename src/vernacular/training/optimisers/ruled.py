@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,13 +20,21 @@ class RuledOptimiser(torch.optim.Optimizer):
         settings: what the rules read: lr, betas, epsilon, momentum, adjust, newton_schulz_steps.
         average_dtype: precision of the averages at rest.
         rounder: how bfloat16 weights are rounded.
+        names: of the weights, which no layout changes.
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], settings: dict[str, Any], *, average_dtype: torch.dtype, rounder: Rounder
+        self,
+        groups: list[dict[str, Any]],
+        settings: dict[str, Any],
+        *,
+        average_dtype: torch.dtype,
+        rounder: Rounder,
+        names: Mapping[torch.Tensor, str],
     ) -> None:
         super().__init__(groups, settings)
         self.rounder = rounder
+        self._names = dict(names)
         # Made now, so that a checkpoint can be read into it without a step being taken first.
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -46,16 +54,13 @@ class RuledOptimiser(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Change every weight that has a gradient."""
-        number = 0
         for group in self.param_groups:
             for parameter in group["params"]:
-                number += 1
                 if parameter.grad is None:
                     continue
                 self.state[parameter]["step"] += 1
                 # Of a weight that is spread, a rank changes its own part.
                 state = {name: own_part(tensor) for name, tensor in self.state[parameter].items()}
-                own = own_part(parameter)
-                value = self.rounder.read(own, state)
+                value = self.rounder.read(own_part(parameter), state)
                 RULES[group["rule"]](value, own_part(parameter.grad).float(), state, {**group, "parameter": parameter})
-                self.rounder.write(value, own, state, number)
+                self.rounder.write(value, parameter, state, self._names[parameter])
