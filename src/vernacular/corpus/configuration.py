@@ -8,10 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from vernacular.corpus.quality.configuration import QualityFilter
 from vernacular.corpus.synthetic.configuration import SyntheticConfiguration
+from vernacular.corpus.synthetic.endpoint import EndpointConfiguration
 from vernacular.foundation.configuration import Configuration
 
 Format = Literal["text", "markdown", "jsonl", "parquet", "html", "warc", "epub", "csv", "tsv", "dataset"]
 
+_KINDS = ("path", "huggingface", "synthetic", "endpoint")
 _SPLITS = ("document", "line", "blank-lines", "chapter")
 _LANGUAGE_CODE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$"
 
@@ -32,7 +34,7 @@ class Html(Configuration):
 
 
 class Source(Configuration):
-    """One source of documents: exactly one of `path`, `huggingface` and `synthetic`."""
+    """One source of documents: exactly one of `path`, `huggingface`, `synthetic` and `endpoint`."""
 
     name: str = Field(
         "", description="what the source is called in documents and reports; without it, the last part of its path"
@@ -40,6 +42,7 @@ class Source(Configuration):
     path: str | None = Field(None, description="file, folder, glob or fsspec URL (s3://…, https://…)")
     huggingface: str | None = Field(None, description="dataset id on the Hugging Face hub, or a saved dataset's folder")
     synthetic: SyntheticConfiguration | None = Field(None, description="settings of the built-in generator")
+    endpoint: EndpointConfiguration | None = Field(None, description="a server whose language model writes documents")
 
     format: Format | None = Field(None, description="the files' format; without it, by their extension")
     only: tuple[str, ...] | None = Field(None, description='read only files whose name or path fits, as ["*.txt"]')
@@ -64,16 +67,17 @@ class Source(Configuration):
         if not isinstance(value, dict) or value.get("name"):
             return value
         place = value.get("path") or value.get("huggingface")
-        name = str(place).rstrip("/").rsplit("/", 1)[-1] if place else "synthetic"
+        written = "endpoint" if value.get("endpoint") else "synthetic"
+        name = str(place).rstrip("/").rsplit("/", 1)[-1] if place else written
         return {**value, "name": name}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        kinds = [kind for kind in ("path", "huggingface", "synthetic") if getattr(self, kind) is not None]
+        kinds = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
             given = " and ".join(kinds) or "none"
             raise ValueError(
-                f"source '{self.name}': give exactly one of path, huggingface and synthetic (given: {given})"
+                f"source '{self.name}': give exactly one of {', '.join(_KINDS[:-1])} and {_KINDS[-1]} (given: {given})"
             )
         if self.path is not None and self.split not in (None, *_SPLITS):
             raise ValueError(

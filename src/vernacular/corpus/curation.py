@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,6 +44,9 @@ from vernacular.foundation.artifact import CHECKPOINTS, LOGS, PAGE
 from vernacular.foundation.errors import UserError, machine_errors
 from vernacular.foundation.files import atomic_path, sha256_json, write_json
 from vernacular.foundation.ledger import Ledger
+
+if TYPE_CHECKING:
+    from vernacular.corpus.synthetic.asking import Outcome
 
 # Raised when the same settings and files come to give other runs.
 _LEDGER_VERSION = 2
@@ -76,7 +79,8 @@ def curate(configuration: CurateConfiguration, folder: Path, benchmarks: Sequenc
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("documents", "removed", "tasks", LOGS):
         shutil.rmtree(folder / name, ignore_errors=True)
-    ledger = Ledger.open(folder / CHECKPOINTS, _key(configuration, found, benchmarks))
+    asked = _ask_endpoints(configuration)
+    ledger = Ledger.open(folder / CHECKPOINTS, _key(configuration, found, benchmarks, asked))
     account, observations = Account(), Observations(configuration.quality)
     findings: Findings | None = None
     try:
@@ -93,6 +97,8 @@ def curate(configuration: CurateConfiguration, folder: Path, benchmarks: Sequenc
     if findings is not None:
         report["benchmarks"] = findings.report()
         write_contamination(folder / CONTAMINATION, findings.tasks())
+    if asked:
+        report["endpoints"] = {name: outcome.figures() for name, outcome in asked.items()}
     write_json(folder / "report.json", report)
     write_json(folder / LOGS / "not_read.json", found.not_read)
     write_report_page(folder, folder / PAGE)
@@ -111,7 +117,19 @@ def _check_benchmarks(configuration: CurateConfiguration, benchmarks: Sequence[B
         )
 
 
-def _key(configuration: CurateConfiguration, found: Found, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
+def _ask_endpoints(configuration: CurateConfiguration) -> dict[str, Outcome]:
+    """Have the servers of the sources write what their caches lack."""
+    sources = [source for source in configuration.sources if source.endpoint is not None]
+    if not sources:
+        return {}
+    from vernacular.corpus.synthetic.asking import ask
+
+    return {source.name: ask(source.name, source.endpoint) for source in sources if source.endpoint is not None}
+
+
+def _key(
+    configuration: CurateConfiguration, found: Found, benchmarks: Sequence[Benchmark], asked: Mapping[str, Outcome]
+) -> dict[str, Any]:
     """What the work in progress depends on."""
     settings = configuration.model_dump(mode="json", exclude={"engine"})
     files = [[file.source.name, file.shown, file.size] for file in found.files]
@@ -121,6 +139,7 @@ def _key(configuration: CurateConfiguration, found: Found, benchmarks: Sequence[
         "settings": sha256_json(settings),
         "files": sha256_json(files),
         "benchmarks": sha256_json(items),
+        "answers": {name: outcome.digest for name, outcome in asked.items()},
     }
 
 

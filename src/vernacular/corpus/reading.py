@@ -123,6 +123,11 @@ def _place(name: str, line: int | None) -> str:
 def _records(file: SourceFile) -> Iterator[Record]:
     if file.format == "synthetic":
         yield from _synthetic(file)
+    elif file.format == "endpoint":
+        from vernacular.corpus.synthetic.asking import read_answers
+
+        assert file.source.endpoint is not None
+        yield from read_answers(file.source.endpoint)
     elif file.format == "dataset":
         yield from read_dataset(file.path, file.source)
     else:

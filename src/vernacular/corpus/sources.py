@@ -45,7 +45,7 @@ class SourceFile:
         number: its position among all files of the recipe; decides the order of documents that are equal.
         path: where it lies in its file system ("" for a generator).
         name: its path relative to the source's root, for provenance.
-        format: a key of `Format`, or "synthetic".
+        format: a key of `Format`, or "synthetic", or "endpoint".
         compression: ".gz", ".zst" or None.
         size: bytes on disk; 0 if unknown.
         filesystem: the fsspec file system that opens it.
@@ -87,9 +87,10 @@ def find_files(sources: tuple[Source, ...]) -> Found:
         if source.path is not None:
             _find(source, found)
         else:
-            place, kind = (source.huggingface, "dataset") if source.huggingface else ("", "synthetic")
+            place = source.huggingface or ""
+            kind = "dataset" if place else "endpoint" if source.endpoint is not None else "synthetic"
             number = len(found.files)
-            found.files.append(SourceFile(source, number, place or "", place or source.name, kind, None, 0, None))
+            found.files.append(SourceFile(source, number, place, place or source.name, kind, None, 0, None))
     return found
 
 

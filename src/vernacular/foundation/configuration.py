@@ -29,8 +29,17 @@ class Configuration(BaseModel):
             extra, own = type(self).model_fields[key].json_schema_extra, getattr(self, key)
             if isinstance(extra, dict) and extra.get("changes_result") is False:
                 continue
-            decisive[key] = own.decisive_settings() if isinstance(own, Configuration) else value
+            decisive[key] = _decisive(own, value)
         return decisive
+
+
+def _decisive(own: Any, value: Any) -> Any:
+    """A setting's value (as JSON) without what does not count in configurations below it."""
+    if isinstance(own, Configuration):
+        return own.decisive_settings()
+    if isinstance(own, tuple):
+        return [_decisive(inner, each) for inner, each in zip(own, value, strict=True)]
+    return value
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.endpoint import Endpoint, Patience, Rejected
 from vernacular.foundation.errors import UserError
 from vernacular.inference.backends.address import OPENAI
-from vernacular.inference.backends.endpoint import Endpoint, Patience, Rejected
 from vernacular.inference.backends.openai_replies import (
     UNKNOWN_TOKEN,
     ChatCompletion,

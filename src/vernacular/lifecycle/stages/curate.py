@@ -29,8 +29,10 @@ class Curate(Stage, CurateConfiguration):
         return {**found, **{f"{_TASKS}.{place}": value for place, value in enumerate(tasks)}}
 
     def outside_files(self) -> list[str]:
-        """The sources' paths, and the folder with the data of tasks."""
+        """The sources' paths, prompts and seeds, and the folder with the data of tasks."""
+        written = [source.endpoint for source in self.sources if source.endpoint is not None]
         paths = [source.path for source in self.sources]
+        paths += [path for each in written for path in (each.prompts, each.seeds)]
         data = None if self.decontamination is None else self.decontamination.data
         return [path for path in (*paths, data) if path is not None]
 

@@ -49,6 +49,10 @@ class Rejected(UserError):
     status = 0
 
 
+class Unreachable(MachineError):
+    """Nothing listens at the address: no further request will be answered either."""
+
+
 class Endpoint:
     """JSON to and from a server.
 
@@ -145,7 +149,7 @@ class Endpoint:
                 reason, asked_wait = str(failed), failed.retry_after
             except self._httpx.TransportError as error:
                 if _is_refused(error):
-                    raise MachineError(
+                    raise Unreachable(
                         f"nothing listens at {self.url}", where=self.url, fix="start the server, or correct the address"
                     ) from error
                 reason = _reason(error)
@@ -181,7 +185,7 @@ class Endpoint:
         except self._httpx.InvalidURL as error:
             raise UserError(f"not a URL: {error}", where=self.url) from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise UserError("not a URL of a server", where=self.url, fix="write openai:http://HOST/v1?model=NAME")
+            raise UserError("not a URL of a server", where=self.url, fix="write it as http://HOST/v1")
         return parsed
 
 
