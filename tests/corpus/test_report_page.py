@@ -11,6 +11,7 @@ import pytest
 
 from small_corpora import configuration, hindi, polish, write_lines
 from vernacular.corpus.curation import curate
+from vernacular.corpus.decontamination.benchmark import Benchmark, Item
 from vernacular.corpus.page.report_page import write_report_page
 from vernacular.corpus.page.sheet import percent, sheet, table
 from vernacular.foundation.errors import UserError
@@ -127,6 +128,20 @@ def test_text_is_shown_as_text_and_in_its_direction(curated: Path, page: Any) ->
     assert page.locator("#near-duplicates mark").count() > 0
     assert {"bad.jsonl:7", "bad.jsonl:8"} <= set(figures_of(page, "quarantined"))
     assert "README" in figures_of(page, "files-not-read")
+
+
+def test_benchmarks_found_in_the_text_are_shown(tmp_path: Path, page: Any) -> None:
+    items = [" ".join(polish(number) for number in range(at, at + 2)) for at in (60, 70, 80)]
+    texts = [*(polish(number) for number in range(20)), f"{polish(30)} {items[0]} {polish(31)}"]
+    write_lines(tmp_path / "in.jsonl", [{"text": text} for text in texts])
+    settings = configuration({"path": str(tmp_path / "in.jsonl")}, languages=["pl"], decontamination={"tasks": ["t"]})
+    asked = Benchmark("t<b>", tuple(Item(number, f"{number}", (text,)) for number, text in enumerate(items)))
+    curate(settings, tmp_path / "out", [asked])
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report["removed"]["reasons"]["contaminated"]["documents"] == 1
+    page.goto((tmp_path / "out" / "report.html").as_uri())
+    assert figures_of(page, "by-benchmark") == {"t<b>": ["3", "0", "1", "2", "0", "1", "0", "0"]}
+    assert page.locator("#removed .text", has_text=polish(60)).count() == 1
 
 
 def test_personal_data_is_masked_even_where_the_corpus_keeps_it(curated: Path) -> None:

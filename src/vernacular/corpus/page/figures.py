@@ -181,6 +181,24 @@ def quality_section(report: Figures) -> str:
     )
 
 
+def benchmarks_section(report: Figures) -> str:
+    """Benchmarks' items by what became of them, and the documents they stood in."""
+    benchmarks = report.get("benchmarks")
+    if not benchmarks:
+        return ""
+    rows = [
+        [
+            isolated(name),
+            *(each[key] for key in ("items", *_STANDING_WORDS)),
+            *(each["documents"][key] for key in _HOLDING_WORDS),
+        ]
+        for name, each in benchmarks.items()
+    ]
+    head = ("benchmark", "items", *_STANDING_WORDS.values(), *_HOLDING_WORDS.values())
+    words = "Items of benchmarks that were searched for, and the documents that held one at least."
+    return section("benchmarks", "Benchmarks", note(words), table(head, rows, name="by-benchmark"))
+
+
 def labels_section(report: Figures) -> str:
     """How well noise that was planted is found, where a source carries labels."""
     labels = report.get("labels")
@@ -200,6 +218,13 @@ def labels_section(report: Figures) -> str:
     )
 
 
+_STANDING_WORDS = {
+    "contaminated": "in the training text",
+    "removed": "found, not trained on",
+    "clean": "not found",
+    "unknown": "too short to tell",
+}
+_HOLDING_WORDS = {"dropped": "documents dropped", "kept": "kept", "elsewhere": "held out, or gone for another reason"}
 _SPLIT_WORDS = ((TRAIN, "for training"), (HELDOUT, "held out"))
 _LABEL_SHARES = (
     ("of the noise removed", "noise_removed"),

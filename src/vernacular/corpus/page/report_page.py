@@ -45,6 +45,7 @@ def write_report_page(folder: Path, out: Path, *, samples: bool = True, title: s
         ("Repairs", figures.mended_section(report)),
         ("Lengths", figures.lengths_section(report)),
         ("Quality", figures.quality_section(report)),
+        ("Benchmarks", figures.benchmarks_section(report)),
         ("Planted noise", figures.labels_section(report)),
         ("Near-duplicates", exhibits.cluster_section(folder, samples)),
     ]
