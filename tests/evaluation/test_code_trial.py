@@ -107,6 +107,7 @@ def grow(items): items.append(4); items.sort(reverse=True)
 def squares(n): return (x * x for x in range(n))
 def found(text): return re.search("a", text)
 def adder(n): return lambda x: x + n
+def kinds(items, kind): return [type(item) for item in items] if kind is str else None
 def raises(): raise KeyError("x")
 def printed(): input()
 """
@@ -120,6 +121,7 @@ assert items == [4, 3, 2, 1]
 assert list(squares(4)) == [0, 1, 4, 9]
 assert found("cat") and not found("dog")
 assert adder(2)(3) == 5
+assert kinds([1, "a"], str) == [int, str]
 root = Tree(1); root.left = Tree(2)
 assert depth(root) == 2 and root.left.value == 2
 assert math.isclose(many(1)["a"][1], 2.5)

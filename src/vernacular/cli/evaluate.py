@@ -16,6 +16,8 @@ EXAMPLES = """\
   vernacular evaluate WEIGHTS --suite granite-3.0 --data sets/ --only-available -o scores/g     what data there is for
   vernacular evaluate WEIGHTS --suite krutrim-2-english --data sets/ --only "humaneval*" \\
       --allow-code-execution --samples 50 -o scores/he                             programs, run in a sandbox
+  vernacular evaluate WEIGHTS --suite granite-3.0 --data sets/ --only mt_bench --template always \\
+      --judge https://HOST/v1 --judge-model NAME --judge-key-from JUDGE_KEY --judge-runs 5 -o scores/mt
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
 """
@@ -55,6 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
     configuration = validate(EvaluateConfiguration, {name: value for name, value in given.items() if value is not None})
     from vernacular.evaluation.command import Places, evaluate_weights
 
+    judge = None
+    if configuration.judge is not None:
+        from vernacular.inference.backends.judging import open_judge
+
+        judge = open_judge(configuration.judge, configuration.judge_model, configuration.judge_key_from)
     places = Places(
         weights=arguments.weights,
         folder=arguments.out,
@@ -71,4 +78,4 @@ def run(arguments: argparse.Namespace) -> None:
 
         return load_model(folder, dtype=configuration.dtype, device=arguments.device)
 
-    evaluate_weights(configuration, places, load, resume=arguments.resume)
+    evaluate_weights(configuration, places, load, resume=arguments.resume, judge=judge)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 from vernacular.evaluation.answers import ANSWERS
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.evaluation import evaluate
+from vernacular.evaluation.judge.asking import Judge
 from vernacular.evaluation.scores import SCORES
 from vernacular.evaluation.suites.report import headline_table, suite_report
 from vernacular.evaluation.suites.selection import select
@@ -43,6 +44,7 @@ def evaluate_weights(
     load: Callable[[Path], object],
     *,
     resume: bool = False,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Evaluate weights into a folder.
 
@@ -51,6 +53,7 @@ def evaluate_weights(
         places: weights, tasks, and the folder that receives the record.
         load: makes a `LanguageModel` of a weights folder.
         resume: go on with what a killed run left in the folder.
+        judge: who grades the answers of tasks that need it.
 
     Raises:
         UserError: the folder holds an evaluation and `resume` is not set; or it is one of something else.
@@ -76,6 +79,7 @@ def evaluate_weights(
         data=places.data,
         contamination=places.contamination,
         selection=selection,
+        judge=judge,
     )
     if places.suite is not None:
         report = suite_report(read_suite(places.suite), places.folder)
@@ -96,7 +100,7 @@ def _only_suite(configuration: EvaluateConfiguration, places: Places) -> Evaluat
 def _claim(configuration: EvaluateConfiguration, places: Places, *, resume: bool) -> None:
     """Note in the folder what was asked for; refuse one that holds an evaluation already, or one of something else."""
     asked = {
-        "configuration": configuration.model_dump(mode="json"),
+        "configuration": configuration.decisive_settings(),
         "places": {name: str(value) if isinstance(value, Path) else value for name, value in places._asdict().items()},
     }
     path = places.folder / ASKED

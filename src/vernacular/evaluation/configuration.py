@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.configuration import NEUTRAL, Configuration
 
 
 class EvaluateConfiguration(Configuration):
@@ -33,6 +34,31 @@ class EvaluateConfiguration(Configuration):
     )
     samples: int | None = Field(
         None, gt=0, description="answers to each item of tasks whose answers are run (default: as the task says)"
+    )
+    judge: str | None = Field(
+        None,
+        description="OpenAI-compatible server whose model grades answers, up to and with /v1, e.g. https://HOST/v1",
+    )
+    judge_model: str | None = Field(None, min_length=1, description="the grading model's name at that server")
+    judge_key_from: str | None = Field(
+        None, min_length=1, description="environment variable that holds the server's key; it is written nowhere"
+    )
+    judge_runs: int = Field(1, gt=0, le=100, description="grades of each answer, whose mean counts")
+    judge_against: Path | None = Field(
+        None, description="an evaluation of another model, whose answers are compared with ours, in both orders"
+    )
+    judge_tokens: int | None = Field(
+        None,
+        gt=0,
+        json_schema_extra=NEUTRAL,
+        description="most tokens of a run's questions to the judge and its answers (default: no bound)",
+    )
+    judge_missing: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        json_schema_extra=NEUTRAL,
+        description="share of verdicts that may be missing; with more there is no score",
     )
     resamples: int = Field(1000, ge=100, description="bootstrap resamples where an interval has no closed form")
     seed: int = Field(0, ge=0, description="seed of few-shot choice, sampled answers and the bootstrap")

@@ -20,6 +20,8 @@ from vernacular.evaluation.code.trial import Trials
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
 from vernacular.evaluation.items import item_hashes
+from vernacular.evaluation.judge.asking import Asking, Bounds, Judge
+from vernacular.evaluation.judge.run import Judging, check_judge, run_judged
 from vernacular.evaluation.library.loading import load_library_task
 from vernacular.evaluation.records import (
     HELDOUT,
@@ -62,6 +64,7 @@ def evaluate(
     data: Path | None = None,
     contamination: Path | None = None,
     selection: Selection | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Score a model and write the record.
 
@@ -76,6 +79,7 @@ def evaluate(
         data: folder with the data of tasks that have none beside them (`tasks.local_data`).
         contamination: file that says which items the training text held, or the curated artifact it lies in.
         selection: tasks of the library, and what is left out of the suite that they are of.
+        judge: who grades the answers of tasks that need it.
 
     Returns:
         The summary: the scores in short, and warnings.
@@ -92,7 +96,8 @@ def evaluate(
     with _remembering(lm, answers) as model:
         if tasks is not None or selection is not None:
             loader = _Loader(configuration, tasks, data, selection)
-            facts, harness_values = _run_tasks(configuration, model, loader, template, folder, known, contamination)
+            running = _Running(configuration, model, template, folder, known, judge)
+            facts, harness_values = _run_tasks(running, loader, contamination)
         documents = _run_heldout(configuration, model, heldout, folder) if heldout is not None else {}
     run_record = {
         "format": FORMAT,
@@ -102,6 +107,7 @@ def evaluate(
         "versions": package_versions(),
         "machine": {**describe_machine(), **_accelerators()},
         "tasks": facts,
+        "judge": None if judge is None else dict(judge.identity),
         "left_out": dict(selection.left_out) if selection is not None else {},
         "heldout": documents,
     }
@@ -163,41 +169,60 @@ def _accelerators() -> dict[str, str]:
     return {"accelerators": ", ".join(names)} if names else {}
 
 
-def _run_tasks(
-    configuration: EvaluateConfiguration,
-    lm: RememberingModel,
-    loader: _Loader,
-    template: bool,
-    folder: Path,
-    known: Mapping[str, TaskContamination],
-    contamination: Path | None,
-) -> tuple[dict[str, Any], HarnessValues]:
+class _Running(NamedTuple):
+    """What tasks are run with."""
+
+    configuration: EvaluateConfiguration
+    lm: RememberingModel
+    template: bool
+    folder: Path
+    known: Mapping[str, TaskContamination]
+    judge: Judge | None
+
+    def task(self, task: LoadedTask, model: HarnessModel, trials: Trials | None) -> tuple[LoadedTask, TaskRun]:
+        """Run one; the task comes back with the metrics that its record has."""
+        configuration, known = self.configuration, self.known.get(task.name)
+        if self.judge is not None and task.judge is not None:
+            bounds = Bounds(tokens=configuration.judge_tokens, missing_share=configuration.judge_missing)
+            judging = Judging(
+                asking=Asking(self.judge, self.lm.file, bounds),
+                folder=self.folder,
+                runs=configuration.judge_runs,
+                against=configuration.judge_against,
+                limit=configuration.limit,
+                seed=configuration.seed,
+                standings={} if known is None else known.by_hash(),
+            )
+            return run_judged(task, self.lm, judging)
+        ask = partial(run_task, model, limit=configuration.limit, template=self.template, contamination=known)
+        if trials is not None and task.code is not None:
+            return task, run_programs(task, ask, Trying(trials, self.lm.file, self.folder, configuration.samples))
+        return task, ask(task)
+
+
+def _run_tasks(running: _Running, loader: _Loader, contamination: Path | None) -> tuple[dict[str, Any], HarnessValues]:
     """Run all tasks and write their requests; facts for the record, and the harness's own values."""
     facts: dict[str, Any] = {}
     values: HarnessValues = {}
     seconds: list[Row] = []
-    model = HarnessModel(lm, configuration.seed)
+    model = HarnessModel(running.lm, running.configuration.seed)
     with tempfile.TemporaryDirectory(prefix="vernacular-tasks-") as cache, ExitStack() as opened:
         tasks = loader.load(Path(cache))
         if contamination is not None:
-            _check_same_items(tasks, known, contamination)
-        check_allowed(tasks, configuration.allow_code_execution)
+            _check_same_items(tasks, running.known, contamination)
+        check_allowed(tasks, running.configuration.allow_code_execution)
+        check_judge(tasks, judge=running.judge is not None, template=running.template)
         languages = {task.code.language for task in tasks if task.code is not None}
         trials = opened.enter_context(Trials(languages)) if languages else None
-        for task in tasks:
+        for loaded in tasks:
             model.seconds.clear()
             model.tokens.clear()
-            found = known.get(task.name)
-            ask = partial(run_task, model, limit=configuration.limit, template=template, contamination=found)
-            if trials is None or task.code is None:
-                run = ask(task)
-            else:
-                run = run_programs(task, ask, Trying(trials, lm.file, folder, configuration.samples))
+            task, run = running.task(loaded, model, trials)
             seconds += run.seconds
-            write_rows(folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
+            write_rows(running.folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
             facts[task.name] = _facts(task, run)
             values |= {(task.name, *key): value for key, value in run.values.items()}
-    write_rows(folder / SECONDS, seconds, SECONDS_SCHEMA)
+    write_rows(running.folder / SECONDS, seconds, SECONDS_SCHEMA)
     return facts, values
 
 

@@ -205,6 +205,8 @@ def _subsets(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
 def _estimate(name: str, metric: Metric, values: Sequence[Any], settings: Mapping[str, Any]) -> Estimate:
     if metric.is_share:
         return share(values)
+    if metric.aggregation == "known_mean":
+        values = [value for value in values if not math.isnan(value)]
     resamples = min(settings["resamples"], _RESAMPLES_OF_COSTLY) if name in _COSTLY else settings["resamples"]
     return bootstrap(values, metric.aggregate, resamples=resamples, seed=settings["seed"])
 

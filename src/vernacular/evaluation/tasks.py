@@ -20,6 +20,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from vernacular.evaluation.code.form import CodeForm
+from vernacular.evaluation.judge.form import JudgeForm
 from vernacular.evaluation.metrics.registry import METRICS, OWN, has_metric
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError, unknown_name
@@ -64,6 +65,7 @@ class LoadedTask:
         item_facts: fields of an item that the metrics need in its record.
         data: where a task of the library has its set from, and in what it is not the set itself.
         code: how its answers are run, where they are programs.
+        judge: where a judge finds what it grades, where one does.
         config: the harness's configuration of it.
     """
 
@@ -79,6 +81,7 @@ class LoadedTask:
     item_facts: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     code: CodeForm | None = None
+    judge: JudgeForm | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -190,7 +193,8 @@ def build_task(
     metadata = config.get("metadata") or {}
     given = dict(config)
     kind = config.get("output_type", "generate_until")
-    if metadata.get("code") is not None and not config.get("metric_list"):
+    judge = metadata.get("judge")
+    if (metadata.get("code") is not None or judge is not None) and not config.get("metric_list"):
         config |= {"metric_list": [{"metric": "exact_match"}], "unscored": True}
     metrics = _own_metrics(config, kind, path) if config.pop("unscored", False) else _metrics(config, kind, path)
     if config.get("repeats", 1) != 1:
@@ -218,6 +222,7 @@ def build_task(
         item_facts=item_facts,
         data=data or {},
         code=_code(metadata.get("code"), path),
+        judge=None if judge is None else validate(JudgeForm, judge, at=(str(path), "metadata", "judge")),
         config=given,
     )
 

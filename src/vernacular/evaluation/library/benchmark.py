@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from vernacular.evaluation.code.form import CodeForm
+from vernacular.evaluation.judge.form import JudgeForm
 from vernacular.foundation.configuration import Configuration, parse_yaml, validate
 from vernacular.foundation.errors import UserError, unknown_name
 
@@ -67,6 +68,7 @@ class Task(Configuration):
     metrics: tuple[str | dict[str, Any], ...] = Field((), description="our metrics beside the harness's, with options")
     facts: tuple[str, ...] = Field((), description="fields of the item that the metrics need in the record")
     code: CodeForm | None = Field(None, description="how the answers are run, where they are programs")
+    judge: JudgeForm | None = Field(None, description="where a judge finds what it grades, where one does")
 
 
 class Benchmark(Configuration):

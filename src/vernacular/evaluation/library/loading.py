@@ -73,7 +73,7 @@ def _config(entry: LibraryTask, path: Path) -> tuple[dict[str, Any], dict[str, s
     config["task"] = entry.name
     kind = config.get("output_type", "generate_until")
     if not config.get("metric_list"):
-        if kind not in _HARNESS_ONLY or not task.metrics:
+        if kind not in _HARNESS_ONLY or not (task.metrics or task.judge):
             raise UserError("the task has no metric", where=path, fix="give it a metric_list or metrics")
         config["metric_list"] = [{"metric": _HARNESS_ONLY[kind]}]
         config["unscored"] = True
@@ -83,6 +83,7 @@ def _config(entry: LibraryTask, path: Path) -> tuple[dict[str, Any], dict[str, s
         "chance": task.chance,
         "metrics": list(task.metrics),
         "code": None if task.code is None else task.code.model_dump(mode="json"),
+        "judge": None if task.judge is None else task.judge.model_dump(mode="json"),
     }
     return config, files
 

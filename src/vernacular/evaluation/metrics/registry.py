@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from vernacular.evaluation.instructions.metrics import INSTRUCTION_METRICS
+from vernacular.evaluation.judge.metrics import JUDGE_METRICS
 from vernacular.evaluation.metrics.answers import (
     ANSWER_METRICS,
     answer_and_target,
@@ -175,7 +176,7 @@ OWN: Mapping[str, Mapping[str, Metric]] = {
     "loglikelihood_rolling": {
         "bits_per_grapheme": Metric(_per_grapheme, _bits, "bits_per_byte", False, False),
     },
-    "generate_until": {**ANSWER_METRICS, **INSTRUCTION_METRICS},
+    "generate_until": {**ANSWER_METRICS, **INSTRUCTION_METRICS, **JUDGE_METRICS},
 }
 """Those a task names under `metadata.metrics`. `f1` has the option `positive`, `levenshtein` the option `strip`."""
 

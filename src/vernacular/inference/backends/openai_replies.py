@@ -36,6 +36,7 @@ class Usage(BaseModel):
     """Tokens of a request."""
 
     prompt_tokens: int
+    total_tokens: int | None = None
 
 
 class Completion(BaseModel):
@@ -63,6 +64,7 @@ class ChatCompletion(BaseModel):
     """Answer to POST /chat/completions."""
 
     choices: list[ChatChoice]
+    usage: Usage | None = None
 
 
 class ListedModel(BaseModel):

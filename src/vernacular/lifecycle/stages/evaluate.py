@@ -29,6 +29,7 @@ class Evaluate(Stage, EvaluateConfiguration):
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""
         from vernacular.evaluation.evaluation import evaluate
+        from vernacular.inference.backends.judging import open_judge
         from vernacular.inference.model import load
 
         tasks = workplace.inputs.get("tasks")
@@ -43,4 +44,5 @@ class Evaluate(Stage, EvaluateConfiguration):
             workplace.folder,
             instruct=instruct,
             contamination=workplace.inputs.get("contamination"),
+            judge=None if self.judge is None else open_judge(self.judge, self.judge_model, self.judge_key_from),
         )

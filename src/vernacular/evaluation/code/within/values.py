@@ -6,6 +6,7 @@ whatever it makes of `==` stays behind. Standard library only: it runs in the sa
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -76,6 +77,8 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
         return {"fraction" if isinstance(value, Fraction) else "decimal": str(value)}
     if isinstance(value, Iterator | type({}.keys()) | type({}.values()) | type({}.items())):
         return {"iterator": [encode(item, keep) for item in _bounded(value)]}
+    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+        return {"type": value.__name__}
     return {"kept": keep(value)}
 
 
@@ -113,4 +116,5 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "bytearray": bytearray.fromhex,
     "fraction": Fraction,
     "decimal": Decimal,
+    "type": lambda name: {kind.__name__: kind for kind in vars(builtins).values() if isinstance(kind, type)}[name],
 }
