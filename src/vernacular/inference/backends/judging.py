@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from vernacular.foundation.endpoint import Endpoint, Patience, Rejected
 from vernacular.foundation.errors import MachineError, UserError
-from vernacular.inference.backends.endpoint import Endpoint, Patience, Rejected
 from vernacular.inference.backends.openai_replies import ChatCompletion, read_reply
 from vernacular.models.language_model import Message
 

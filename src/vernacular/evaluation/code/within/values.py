@@ -19,6 +19,7 @@ MOST_BYTES = 16 << 20
 _MOST_ITEMS = 1_000_000
 _EXACT_IN_JSON = 1 << 53
 
+_TYPES = {kind.__name__: kind for kind in vars(builtins).values() if isinstance(kind, type)}
 _SEQUENCES = {"tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
 
 
@@ -77,7 +78,7 @@ def encode(value: Any, keep: Callable[[Any], int]) -> Any:
         return {"fraction" if isinstance(value, Fraction) else "decimal": str(value)}
     if isinstance(value, Iterator | type({}.keys()) | type({}.values()) | type({}.items())):
         return {"iterator": [encode(item, keep) for item in _bounded(value)]}
-    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+    if isinstance(value, type) and _TYPES.get(value.__name__) is value:
         return {"type": value.__name__}
     return {"kept": keep(value)}
 
@@ -116,5 +117,5 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "bytearray": bytearray.fromhex,
     "fraction": Fraction,
     "decimal": Decimal,
-    "type": lambda name: {kind.__name__: kind for kind in vars(builtins).values() if isinstance(kind, type)}[name],
+    "type": lambda name: _TYPES[name],
 }
