@@ -20,6 +20,8 @@ from torch.distributed.checkpoint import FileSystemWriter
 from tiny_training import SHAPE, settings
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
+from vernacular.parallel.apply import Spread
+from vernacular.parallel.gradients import own_part
 from vernacular.parallel.processes import this_process
 from vernacular.tokens.packing import Batch, PackedRows
 from vernacular.training import trainer
@@ -129,6 +131,24 @@ def _unpacked(batch: Batch) -> Batch:
         documents_BT=spread(np.zeros_like(batch.documents_BT), -1),
         names=tuple(batch.names[row] for row, _ in alone),
     )
+
+
+def weights_held(changes: dict[str, Any], tokens: Path, folder: Path) -> dict[str, Any]:
+    """On which devices a rank's weights lie before and after the decoder is spread, and the share of them it holds."""
+    seen: dict[str, Any] = {}
+    genuine = trainer.spread
+
+    def look(decoder: Decoder, *arguments: Any, **options: Any) -> Spread:
+        seen["before"] = {weight.device.type for weight in decoder.parameters()}
+        run = genuine(decoder, *arguments, **options)
+        seen["after"] = {weight.device.type for weight in decoder.parameters()}
+        parts = sum(own_part(weight).numel() for weight in decoder.parameters())
+        seen["share"] = parts / decoder.configuration.num_parameters()
+        return run
+
+    with patch.object(trainer, "spread", look):
+        train("dense", changes, tokens, folder)
+    return seen
 
 
 def train_until(step: int, model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:

@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
-from vernacular.training.mup import coordinate_check, initialise
+from vernacular.models.weights import hollow_decoder
+from vernacular.training.mup import coordinate_check, draw, initialise
 from vernacular.training.optimisation import MupConfiguration, OptimiserConfiguration
 from vernacular.training.optimisers.groups import roles
 
@@ -52,6 +54,17 @@ def test_activations_keep_their_size_over_the_width_with_mup_and_grow_without() 
     assert -0.4 < with_mup.pop("logits") < 0.1
     assert max(abs(exponent) for exponent in with_mup.values()) < 0.25, with_mup
     assert min(without.values()) > 0.4, without
+
+
+@pytest.mark.parametrize("mup", [None, MupConfiguration(base_width=64)])
+def test_a_decoder_without_storage_is_drawn_the_same_weights(mup: MupConfiguration | None) -> None:
+    of_width = shape(128, is_mup=True, num_experts=None)
+    decoder, hollow = Decoder(of_width), hollow_decoder(of_width)
+    initialise(decoder, 3, mup)
+    drawn = dict(draw(hollow, 3, mup))
+    assert all(weight.is_meta for weight in hollow.parameters())
+    assert drawn.keys() == dict(decoder.named_parameters()).keys()
+    assert all(torch.equal(weight, drawn[name]) for name, weight in decoder.named_parameters())
 
 
 def test_matrices_inside_the_blocks_are_drawn_by_the_width() -> None:

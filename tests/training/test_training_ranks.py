@@ -154,6 +154,16 @@ def test_other_optimisers_follow_one_process(
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize("parallel", [{}, {"tensor": 2}], ids=str)
+def test_no_rank_ever_holds_the_whole_decoder(
+    parallel: dict[str, Any], hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    for held in hire(4).run(trained_together.weights_held, {"parallel": parallel, "steps": 2}, tokens, tmp_path):
+        assert (held["before"], held["after"]) == ({"meta"}, {"cpu"})
+        assert held["share"] == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize("rounding", ["stochastic", "kahan"])
 @pytest.mark.parametrize(
     ("model", "parallel"), [("dense", {}), ("mixture", {"zero_stage": 2}), ("dense", {"pipeline": 2})], ids=str

@@ -6,7 +6,7 @@ Shapes: B batch, T tokens, S keys, D hidden, C head width, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -63,17 +63,28 @@ class Decoder(nn.Module):
         self.rotary = RotaryPosition(configuration.head_dim, configuration.rope_theta) if is_rotary else None
         self.heads = heads_of(configuration)
 
+    @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Draw every weight from `seed`: normal; what writes to the residual stream scaled by 1/√(2L) (GPT-2)."""
+        """Draw every weight from `seed`."""
+        for parameter, (_, value) in zip(self.parameters(), self.draw(seed), strict=True):
+            parameter.copy_(value)
+
+    def draw(self, seed: int) -> Iterator[tuple[str, Tensor]]:
+        """New values of all weights, by name, one after the other, float32: normal; norms 1.
+
+        What writes to the residual stream is scaled by 1/√(2L) (GPT-2). The weights' shapes alone are read, and now:
+        the decoder may be on the meta device, and may be spread over ranks before the values are asked for.
+        """
+        return self._draw(seed, {name: parameter.shape for name, parameter in self.named_parameters()})
+
+    def _draw(self, seed: int, shapes: Mapping[str, torch.Size]) -> Iterator[tuple[str, Tensor]]:
         generator = torch.Generator().manual_seed(seed)
         deviation = self.configuration.initializer_range
         residual = deviation / math.sqrt(2 * self.configuration.num_layers)
-        for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
-                nn.init.ones_(parameter)
-            else:
-                writes_residual = name.endswith(_WRITES_RESIDUAL)
-                nn.init.normal_(parameter, std=residual if writes_residual else deviation, generator=generator)
+        for name, shape in shapes.items():
+            std = residual if name.endswith(_WRITES_RESIDUAL) else deviation
+            is_norm = len(shape) == 1
+            yield name, torch.ones(shape) if is_norm else torch.empty(shape).normal_(std=std, generator=generator)
 
     def forward(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
@@ -140,6 +140,26 @@ def load_decoder(folder: Path, dtype: str = "float32", device: str = "cpu") -> D
         for name, parameter in decoder.named_parameters():
             parameter.copy_(stored.read(name))
     return decoder
+
+
+def hollow_decoder(configuration: DecoderConfiguration) -> Decoder:
+    """A decoder whose weights have shapes and no storage: they are on the meta device."""
+    with Unfilled(torch.float32, torch.device("meta")):
+        return Decoder(configuration)
+
+
+def stored_values(folder: Path, decoder: Decoder) -> Iterator[tuple[str, Tensor]]:
+    """The weights of a folder by the decoder's own names, one after the other, each mapped when its turn comes.
+
+    The decoder is asked for its shapes alone, and now. Errors are those of `StoredWeights`, and are raised now too.
+    """
+    return _values_of(StoredWeights(folder, decoder), [name for name, _ in decoder.named_parameters()])
+
+
+def _values_of(stored: StoredWeights, names: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    with stored:
+        for name in names:
+            yield name, stored.read(name)
 
 
 def unfilled_decoder(folder: Path, dtype: str, device: str = "cpu") -> Decoder:

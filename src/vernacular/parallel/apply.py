@@ -26,6 +26,7 @@ from vernacular.parallel.activation import apply_checkpointing
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.context import apply_context
 from vernacular.parallel.experts import apply_experts
+from vernacular.parallel.fill import give_storage
 from vernacular.parallel.float8 import apply_float8
 from vernacular.parallel.gradients import clip_gradients
 from vernacular.parallel.mesh import Mesh
@@ -46,7 +47,8 @@ def spread(
     """Spread `decoder` over the mesh, in place; build the optimiser afterwards.
 
     Args:
-        decoder: with the same weights on every rank, on `mesh.device`.
+        decoder: with the same weights on every rank, on `mesh.device`; or on the meta device, and then each rank is
+            given storage for its own part alone, for `fill`.
         configuration: the one that `mesh` was opened with.
         mesh: whose ranks all call this.
         sequence_length: tokens in a row.
@@ -66,6 +68,7 @@ def spread(
         for block in decoder.blocks:
             block.forward = torch.compile(block.forward)
     apply_shards(decoder, mesh, configuration)
+    give_storage(decoder, mesh.device)
     if is_narrow(decoder):
         widen_gradients(decoder)
     apply_context(decoder, mesh)

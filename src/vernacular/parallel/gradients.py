@@ -78,14 +78,25 @@ def _cuts_matrices(tensor: DTensor) -> bool:
 
 def place_of(tensor: Tensor) -> Tensor:
     """Where each value that this rank holds stands in the whole tensor, counted row by row modulo 2³², as int32."""
-    shape, offsets = tuple(tensor.shape), (0,) * tensor.dim()
-    if isinstance(tensor, DTensor):
-        shape, offsets = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    shape, offsets = _own_place(tensor)
     place = torch.zeros((), dtype=torch.int32, device=own_part(tensor).device)
     for length, whole, offset in zip(shape, tensor.shape, offsets, strict=True):
         along = torch.arange(offset, offset + length, dtype=torch.int32, device=place.device)
         place = place[..., None] * whole + along
     return place
+
+
+def part_of(whole: Tensor, tensor: Tensor) -> Tensor:
+    """What of `whole` this rank holds of a tensor of the same shape."""
+    shape, offsets = _own_place(tensor)
+    return whole[tuple(slice(offset, offset + length) for offset, length in zip(offsets, shape, strict=True))]
+
+
+def _own_place(tensor: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shape of this rank's part, and where in the whole tensor its first value stands."""
+    if not isinstance(tensor, DTensor):
+        return tuple(tensor.shape), (0,) * tensor.dim()
+    return compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
 
 
 def own_part(tensor: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from vernacular.models.decoder import Decoder
+from vernacular.models.weights import hollow_decoder
 from vernacular.parallel.mesh import Mesh
 
 # Each weight's values under its own name, instead of by its place in some group.
@@ -63,8 +64,10 @@ def gather_decoder(decoder: Decoder, mesh: Mesh) -> Decoder | None:
         held = _from_all_stages(held, mesh)
     if mesh.rank:
         return None
-    whole_decoder = Decoder(decoder.configuration).to(next(iter(held.values())).dtype)
-    whole_decoder.load_state_dict(held)
+    whole_decoder = hollow_decoder(decoder.configuration)
+    whole_decoder.load_state_dict(held, assign=True)
+    if decoder.configuration.tie_embeddings:
+        whole_decoder.head.weight = whole_decoder.embedding.weight
     return whole_decoder
 
 

@@ -12,7 +12,7 @@ The forward pass has its part in the model's configuration: `attention_multiplie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -27,19 +27,31 @@ from vernacular.training.optimisers.groups import INTERNAL, roles
 from vernacular.training.optimisers.optimiser import build_optimiser, set_learning_rate
 
 
+@torch.no_grad()
 def initialise(decoder: Decoder, seed: int, mup: MupConfiguration | None) -> None:
-    """Draw a new decoder's weights from `seed`; with μP every matrix inside the blocks by its width alone.
+    """Give a new decoder the weights that `draw` gives."""
+    for parameter, (_, value) in zip(decoder.parameters(), draw(decoder, seed, mup), strict=True):
+        parameter.copy_(value)
+
+
+def draw(decoder: Decoder, seed: int, mup: MupConfiguration | None) -> Iterator[tuple[str, Tensor]]:
+    """A new decoder's weights, as `Decoder.draw`; with μP every matrix inside the blocks is drawn by its width alone.
 
     Depth is then `residual_multiplier`'s business: nothing is divided by the root of the number of layers.
     """
-    decoder.initialise(seed)
+    values = decoder.draw(seed)
     if mup is None:
-        return
-    generator = torch.Generator().manual_seed(seed + 1)
+        return values
     deviation = decoder.configuration.initializer_range / math.sqrt(decoder.configuration.hidden_size / mup.base_width)
-    for _, role, parameter in roles(decoder):
-        if role in INTERNAL:
-            nn.init.normal_(parameter, std=deviation, generator=generator)
+    internal = {name for name, role, _ in roles(decoder) if role in INTERNAL}
+    return _redrawn(values, internal, deviation, torch.Generator().manual_seed(seed + 1))
+
+
+def _redrawn(
+    values: Iterator[tuple[str, Tensor]], names: Collection[str], deviation: float, generator: torch.Generator
+) -> Iterator[tuple[str, Tensor]]:
+    for name, value in values:
+        yield name, value.normal_(std=deviation, generator=generator) if name in names else value
 
 
 class Coordinate(NamedTuple):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 from vernacular.foundation.allocator import keep_freed_memory
 from vernacular.foundation.errors import MachineError, UserError, unknown_name
@@ -17,6 +18,7 @@ from vernacular.foundation.machine import usable_cores
 from vernacular.models.decoder import Decoder
 from vernacular.models.training_kernels import use_native_kernels
 from vernacular.parallel.apply import Spread, spread
+from vernacular.parallel.fill import fill
 from vernacular.parallel.mesh import Mesh, open_mesh
 from vernacular.parallel.processes import processes_here, this_process
 from vernacular.parallel.state import gather_decoder
@@ -48,9 +50,11 @@ class Trainer:
     Args:
         configuration: sizes, optimiser, precision, layout.
         objective: what is learned.
-        decoder: whole, with the same weights on every rank; it is spread in place.
+        decoder: whole, with the same weights on every rank, or without any, on the meta device; it is spread in place.
         folder: the stage's folder; the first rank alone writes there, but for the checkpoints.
         name: the stage's name, for progress and errors.
+        values: of the weights of a decoder on the meta device, by name, each whole; one is asked for at a time, so that
+            no rank ever holds the whole decoder.
         mesh: the ranks that train together; None: those of this process's run, on a CPU.
         probes: what else to measure.
         from_weights: the decoder has learned before, so held-out text is scored before the first step too, wherever it
@@ -65,6 +69,7 @@ class Trainer:
         folder: Path,
         *,
         name: str,
+        values: Iterable[tuple[str, Tensor]] | None = None,
         mesh: Mesh | None = None,
         probes: Sequence[Probe] = (),
         from_weights: bool = False,
@@ -78,6 +83,8 @@ class Trainer:
         _require_shares(configuration, self.mesh, name)
         native = configuration.compute_natively(self.mesh.device.type)
         self.run = _spread(decoder, configuration, self.mesh, native=native)
+        if values is not None:
+            fill(decoder, values)
         self.decoder = self.run.decoder
         self.optimiser = build_optimiser(
             self.decoder, configuration.optimiser, rounding=configuration.rounding or "nearest", seed=configuration.seed
@@ -367,7 +374,9 @@ def open_training_mesh(configuration: TrainingConfiguration) -> Mesh:
 
 def _spread(decoder: Decoder, configuration: TrainingConfiguration, mesh: Mesh, *, native: bool) -> Spread:
     """The decoder on its device, in its precision, over the mesh."""
-    decoder.to(mesh.device).train()
+    decoder.train()
+    if not any(weight.is_meta for weight in decoder.parameters()):
+        decoder.to(mesh.device)
     if configuration.precision == "bfloat16-pure":
         decoder.to(torch.bfloat16)
     if native:

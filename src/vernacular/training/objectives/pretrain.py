@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
-from vernacular.models.weights import load_decoder
+from vernacular.models.weights import hollow_decoder, read_config, stored_values
 from vernacular.tokens.elsewhere import address_of
 from vernacular.tokens.shard_cache import ShardCache
 from vernacular.tokens.shards import ShardReader
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.configuration import PretrainConfiguration
-from vernacular.training.mup import initialise
+from vernacular.training.mup import draw
 from vernacular.training.objectives.leaving import leave_weights
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.probe import Probe
@@ -62,13 +64,14 @@ def pretrain(
         shuffle_shards=configuration.shuffle_shards,
         cache=ShardCache(configuration.token_cache) if is_elsewhere else None,
     )
-    decoder = _decoder(configuration, encoder, weights)
+    decoder, values = _decoder(configuration, encoder, weights)
     trainer = Trainer(
         configuration,
         objective,
         decoder,
         folder,
         name=name,
+        values=values,
         mesh=open_training_mesh(configuration),
         probes=probes,
         from_weights=weights is not None,
@@ -78,7 +81,10 @@ def pretrain(
     return summary
 
 
-def _decoder(configuration: PretrainConfiguration, encoder: Tokenizer, weights: Path | None) -> Decoder:
+def _decoder(
+    configuration: PretrainConfiguration, encoder: Tokenizer, weights: Path | None
+) -> tuple[Decoder, Iterator[tuple[str, Tensor]]]:
+    """The decoder, without storage, and what is to be in it."""
     if (weights is None) == (configuration.model is None):
         raise UserError(
             "give either weights to begin with or the shape of a new model, not both or neither",
@@ -87,13 +93,13 @@ def _decoder(configuration: PretrainConfiguration, encoder: Tokenizer, weights: 
         )
     if weights is None:
         assert configuration.model is not None
-        decoder = Decoder(configure(configuration.model, encoder.vocab_size, configuration.sequence_length))
-        initialise(decoder, configuration.seed, configuration.optimiser.mup)
-        return decoder
+        decoder = hollow_decoder(configure(configuration.model, encoder.vocab_size, configuration.sequence_length))
+        return decoder, draw(decoder, configuration.seed, configuration.optimiser.mup)
     if Tokenizer.load(weights).hash != encoder.hash:
         raise UserError(
             "the weights were trained with another tokenizer than the one the tokens were made with",
             where=weights,
             fix="tokenize with the weights' own tokenizer, or give the weights this one by a stage change-tokenizer",
         )
-    return load_decoder(weights)
+    decoder = hollow_decoder(read_config(weights))
+    return decoder, stored_values(weights, decoder)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
-from vernacular.models.weights import load_decoder
+from vernacular.models.weights import hollow_decoder, read_config, stored_values
 from vernacular.parallel.processes import this_process
 from vernacular.tokens.tokenization import tokenize_conversations
 from vernacular.tokens.tokenizer import Tokenizer
@@ -44,7 +44,8 @@ def sft(
     Returns:
         The run's summary, on the first process.
     """
-    decoder = load_decoder(weights)
+    decoder = hollow_decoder(read_config(weights))
+    values = stored_values(weights, decoder)
     if configuration.sequence_length > decoder.configuration.max_positions:
         raise UserError(
             f"sequence_length {configuration.sequence_length} exceeds the weights' limit of "
@@ -64,7 +65,14 @@ def sft(
         normalisation=configuration.normalisation,
     )
     trainer = Trainer(
-        configuration, objective, decoder, folder, name=name, mesh=open_training_mesh(configuration), probes=probes
+        configuration,
+        objective,
+        decoder,
+        folder,
+        name=name,
+        values=values,
+        mesh=open_training_mesh(configuration),
+        probes=probes,
     )
     summary = trainer.fit()
     leave_weights(trainer, folder, weights)
