@@ -12,6 +12,7 @@ from pathlib import Path
 EXAMPLES = """\
   vernacular evaluate runs/demo/instruct --tasks my-tasks/ -o scores/instruct
   vernacular evaluate runs/demo/base --heldout runs/demo/corpus -o scores/base     bits per byte
+  vernacular evaluate runs/demo/base --text novel.txt news.jsonl -o scores/text    of any text, and per grapheme
   vernacular evaluate WEIGHTS --suite krutrim-1 --data sets/ -o scores/k1          and the card's own average
   vernacular evaluate WEIGHTS --suite granite-3.0 --data sets/ --only-available -o scores/g     what data there is for
   vernacular evaluate WEIGHTS --suite krutrim-2-english --data sets/ --only "humaneval*" \\
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="PATH", help="sets, as PATH/OWNER/SET/CONFIG/SPLIT.jsonl")
     parser.add_argument("--only-available", action="store_true", help="leave out what has no data in --data")
     parser.add_argument("--contamination", type=Path, metavar="CORPUS", help="a corpus searched for items, or its file")
+    parser.add_argument(
+        "--text", type=Path, nargs="+", default=[], metavar="FILE", help="its bits per byte: .txt, .jsonl"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the evaluation in the folder")
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():
@@ -71,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         data=arguments.data,
         contamination=arguments.contamination,
         only_available=arguments.only_available,
+        texts=tuple(arguments.text),
     )
 
     def load(folder: Path) -> object:

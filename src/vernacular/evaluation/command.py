@@ -11,9 +11,10 @@ from vernacular.evaluation.answers import ANSWERS
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.judge.asking import Judge
+from vernacular.evaluation.library.texts import text_tasks
 from vernacular.evaluation.scores import SCORES
 from vernacular.evaluation.suites.report import headline_table, suite_report
-from vernacular.evaluation.suites.selection import select
+from vernacular.evaluation.suites.selection import Selection, Wanted, select
 from vernacular.evaluation.suites.suite import choose_tasks, read_suite
 from vernacular.evaluation.tasks import find_tasks
 from vernacular.foundation.artifact import learned_to_answer
@@ -36,6 +37,7 @@ class Places(NamedTuple):
     data: Path | None = None
     contamination: Path | None = None
     only_available: bool = False
+    texts: tuple[Path, ...] = ()
 
 
 def evaluate_weights(
@@ -64,6 +66,8 @@ def evaluate_weights(
     elif places.suite is not None:
         available = places.only_available
         selection = select(read_suite(places.suite), places.data, only=configuration.only, only_available=available)
+    if places.texts:
+        selection = _with_texts(selection, places)
     _claim(configuration, places, resume=resume)
     answers = places.folder / ANSWERS
     model = cast(LanguageModel, load(places.weights))
@@ -89,6 +93,13 @@ def evaluate_weights(
     return {**summary, "scores_file": str(places.folder / SCORES)}
 
 
+def _with_texts(selection: Selection | None, places: Places) -> Selection:
+    if places.tasks is not None:
+        raise UserError("--text stands with a suite or alone", where="--text", fix="evaluate --tasks by itself")
+    wanted = tuple(Wanted(entry, None) for entry in text_tasks(places.texts))
+    return Selection((*selection.tasks, *wanted), selection.left_out) if selection else Selection(wanted, {})
+
+
 def _only_suite(configuration: EvaluateConfiguration, places: Places) -> EvaluateConfiguration:
     assert places.tasks is not None
     available = list(find_tasks(places.tasks, configuration.only))
@@ -97,11 +108,18 @@ def _only_suite(configuration: EvaluateConfiguration, places: Places) -> Evaluat
     return configuration.model_copy(update={"only": tuple(chosen)})
 
 
+def _plain(value: Any) -> Any:
+    """A place as JSON has it."""
+    if isinstance(value, tuple):
+        return [str(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _claim(configuration: EvaluateConfiguration, places: Places, *, resume: bool) -> None:
     """Note in the folder what was asked for; refuse one that holds an evaluation already, or one of something else."""
     asked = {
         "configuration": configuration.decisive_settings(),
-        "places": {name: str(value) if isinstance(value, Path) else value for name, value in places._asdict().items()},
+        "places": {name: _plain(value) for name, value in places._asdict().items()},
     }
     path = places.folder / ASKED
     if not path.exists():

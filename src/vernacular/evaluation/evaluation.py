@@ -276,7 +276,12 @@ class _Loader(NamedTuple):
                 given = self.configuration.num_fewshot
                 num_fewshot = shots if given is None else given
                 loaded.append(
-                    load_library_task(entry, num_fewshot=num_fewshot, seed=self.configuration.seed, folder=self.data)
+                    load_library_task(
+                        entry,
+                        num_fewshot=num_fewshot,
+                        seed=self.configuration.seed,
+                        folder=entry.folder or self.data,
+                    )
                 )
                 bar.update()
             return loaded

@@ -121,6 +121,8 @@ class HarnessModel(LM):
         with progress(doing=self.doing, total=total, unit="requests") as bar:
             try:
                 yield bar.update
+            except UserError as error:
+                raise UserError(error.message, where=f"task {self.doing}, {error.where}", fix=error.fix) from error
             except TASK_ERRORS as error:
                 raise InternalError(f"the model fails: {error}", where=f"task {self.doing}") from error
 

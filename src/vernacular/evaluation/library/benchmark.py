@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -90,12 +91,21 @@ class Benchmark(Configuration):
 
 
 class LibraryTask(NamedTuple):
-    """A task of the library and its set."""
+    """A task of the library and its set.
+
+    Attributes:
+        name: its name.
+        task: what it is.
+        data: its set.
+        file: the YAML that says so, or the file of text that it is made of.
+        folder: where its set is, whatever --data says.
+    """
 
     name: str
     task: Task
     data: DataSet
     file: str
+    folder: Path | None = None
 
 
 @functools.cache

@@ -96,6 +96,12 @@ def read_texts(path: Path) -> Iterator[Record]:
                 yield {"text": line.rstrip("\n")}
 
 
+def read_text(path: Path) -> Iterator[Record]:
+    """The whole file as one text."""
+    with opened(path) as file:
+        yield {"text": file.read()}
+
+
 READERS: Mapping[str, Callable[[Path], Iterator[Record]]] = {
     "lines": read_lines,
     "document": read_document,
@@ -105,6 +111,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Record]]] = {
     "rows": read_rows,
     "labelled": read_labelled,
     "texts": read_texts,
+    "text": read_text,
 }
 
 BY_SUFFIX = {".jsonl": "lines", ".json": "document", ".csv": "table", ".tsv": "table"}

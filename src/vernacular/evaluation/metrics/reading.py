@@ -18,13 +18,13 @@ from vernacular.evaluation.benchmarks import data
 def normalised(text: str, language: str | None = None) -> list[str]:
     """Tokens in lower case, without punctuation and articles; letters one by one where words are not spaced."""
     facts = data("articles.yaml").get((language or "").partition("-")[0], {})
-    kept = "".join(letter for letter in text.lower() if unicodedata.category(letter)[0] not in "PS")
-    tokens = kept.split()
+    lowered = text.lower()
+    if "prefix" in facts:
+        lowered = re.sub(rf"(?<!\w){facts['prefix']}", "", lowered)
+    tokens = "".join(letter for letter in lowered if unicodedata.category(letter)[0] not in "PS").split()
     if facts.get("spaced", True):
         dropped = set(facts.get("articles", ()))
-        prefix = facts.get("prefix")
-        tokens = [re.sub(rf"^{prefix}", "", token) if prefix else token for token in tokens if token not in dropped]
-        return [token for token in tokens if token]
+        return [token for token in tokens if token not in dropped]
     return [letter for token in tokens for letter in _letters(token)]
 
 
