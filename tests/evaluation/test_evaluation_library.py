@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from pathlib import Path
 
 import lm_eval.tasks
@@ -15,8 +16,10 @@ from vernacular.evaluation.library.benchmark import LibraryTask, library, read_b
 from vernacular.evaluation.library.expressions import compiled, evaluated
 from vernacular.evaluation.library.placing import place
 from vernacular.evaluation.library.readers import READERS, reader_of
+from vernacular.evaluation.library.texts import text_tasks
 from vernacular.evaluation.metrics.registry import has_metric
-from vernacular.evaluation.scores import Score, rescore
+from vernacular.evaluation.scores import Score, read_scores, rescore
+from vernacular.evaluation.suites.report import headline_table, suite_report
 from vernacular.evaluation.suites.selection import Selection, Wanted, select
 from vernacular.evaluation.suites.suite import read_suite, suites
 from vernacular.foundation.errors import UserError
@@ -251,6 +254,59 @@ def test_a_suite_names_all_that_it_lacks_and_runs_the_rest_when_told(tmp_path) -
         select(suite, tmp_path, only=["foundry_piqa"])
     with pytest.raises(UserError, match="did you mean 'foundry_copa'"):
         select(suite, tmp_path, only=["foundry_cpoa"])
+
+
+def test_a_headline_is_not_computed_from_a_part_or_from_other_data(tmp_path, fake_model) -> None:
+    pairs = {"query": "It rained, so", "choices": ["she got wet", "she stayed dry"], "gold": 0}
+    write_lines(tmp_path / "copa_mosaic/copa.jsonl", *[pairs] * 3)
+    suite = read_suite("krutrim-1")
+    selection = select(suite, tmp_path, only_available=True)
+    settings = EvaluateConfiguration(limit=2)
+    evaluate(settings, fake_model(), None, None, tmp_path / "out", data=tmp_path, selection=selection)
+    report = suite_report(suite, tmp_path / "out")
+    assert report["shares"] == {"copa": 1.0}
+    assert all(headline["value"] is None for headline in report["headlines"])
+    assert report["incomplete"]["piqa"] == "without foundry_piqa: its data is not there"
+    assert "copa" not in report["incomplete"]
+    assert report["notes"] == ["at most 2 items of each task were scored"]
+    printed = headline_table(report)
+    assert "krutrim-1, average: not computed: arc, bigbench, boolq" in printed
+    assert "krutrim-1, piqa is not whole" in printed
+
+
+def test_what_stands_in_for_a_set_is_said_and_counts_for_nothing(tmp_path, fake_model) -> None:
+    lines = [f"{label} Zabieg numer {number} ." for number, label in enumerate("0123" * 5)]
+    for split in ("train", "test"):
+        (tmp_path / "polish_wccrs_medicine").mkdir(exist_ok=True)
+        (tmp_path / f"polish_wccrs_medicine/{split}.txt").write_text("\n".join(lines), encoding="utf-8")
+    suite = read_suite("open-pl-llm-leaderboard")
+    selection = select(suite, tmp_path, only_available=True)
+    model = fake_model(answer=lambda prompt: " C, bo")
+    evaluate(EvaluateConfiguration(), model, None, None, tmp_path / "out", data=tmp_path, selection=selection)
+    report = suite_report(suite, tmp_path / "out")
+    assert report["shares"]["polemo2_in_g"] == 0.25  # C is the letter of "positive", label 2.
+    assert "other data stood in" in report["incomplete"]["polemo2_in_g"]
+    assert "polemo2_in_g" in report["headlines"][0]["missing"]
+    facts = read_scores(tmp_path / "out")["tasks"]["polemo2_in_g"]
+    assert facts["data"]["stands_in"]
+    assert facts["num_fewshot"] == 5
+
+
+def test_bits_of_any_text_by_hand(tmp_path, fake_model) -> None:
+    (tmp_path / "hi.txt").write_text("पानी", encoding="utf-8")
+    write_lines(tmp_path / "pl.jsonl.gz", {"text": "żyto", "id": 1}, {"text": "je"})
+    entries = text_tasks([tmp_path / "hi.txt", tmp_path / "pl.jsonl.gz"])
+    selection = Selection(tuple(Wanted(entry, None) for entry in entries), {})
+    model = fake_model(score=lambda _, text: -6 * math.log(2) * len(text.encode()))
+    evaluate(EvaluateConfiguration(), model, None, None, tmp_path / "out", selection=selection)
+    scores = {(score.task, score.metric): score.value for score in rescore(tmp_path / "out")}
+    assert scores["text_hi", "bits_per_byte"] == scores["text_pl", "bits_per_byte"] == pytest.approx(6)
+    assert scores["text_hi", "bits_per_grapheme"] == pytest.approx(6 * 12 / 2)  # पा, नी
+    assert scores["text_pl", "bits_per_grapheme"] == pytest.approx(6 * 7 / 6)
+    with pytest.raises(UserError, match="no such file"):
+        text_tasks([tmp_path / "no.txt"])
+    with pytest.raises(UserError, match=r"read from \.txt and \.jsonl"):
+        text_tasks([tmp_path / "out" / "scores.json"])
 
 
 @pytest.mark.parametrize("name", suites())
