@@ -53,25 +53,30 @@ def loose_forms(answer: str) -> list[str]:
 Follows = Callable[[str, str, Mapping[str, Any], str], bool]
 
 
-def _by_instruction(check: Follows) -> Callable[[Sequence[Row], Options], list[float]]:
-    def of_item(rows: Sequence[Row], options: Options) -> list[float]:
+def _by_instruction(check: Follows) -> Callable[[Sequence[Row], Options], tuple[int, int]]:
+    """(instructions followed, instructions asked)."""
+
+    def of_item(rows: Sequence[Row], options: Options) -> tuple[int, int]:
         facts = json.loads(rows[0]["facts"])
         pairs = zip(facts["instruction_id_list"], facts["kwargs"], strict=True)
         language = rows[0]["language"] or ""
-        return [float(check(rows[0]["response"], name, arguments or {}, language)) for name, arguments in pairs]
+        followed = [check(rows[0]["response"], name, arguments or {}, language) for name, arguments in pairs]
+        return sum(followed), len(followed)
 
     return of_item
 
 
 def _by_prompt(check: Follows) -> Callable[[Sequence[Row], Options], float]:
     def of_item(rows: Sequence[Row], options: Options) -> float:
-        return min(_by_instruction(check)(rows, options))
+        followed, asked = _by_instruction(check)(rows, options)
+        return float(followed == asked)
 
     return of_item
 
 
-def _over_all(items: Sequence[Sequence[float]]) -> float:
-    return float(np.mean([value for item in items for value in item]))
+def _over_all(items: Sequence[tuple[int, int]]) -> float:
+    followed, asked = np.asarray(items, dtype=np.float64).sum(axis=0)
+    return float(followed / asked)
 
 
 INSTRUCTION_METRICS: Mapping[str, Metric] = {
