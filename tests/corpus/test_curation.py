@@ -145,6 +145,12 @@ def test_the_account_balances(curated: Path, sources: Path) -> None:
     assert not_read == [{"source": "mix", "file": "README", "why": "its name has no extension"}]
     kept = rows(curated / "documents" / "train") + rows(curated / "documents" / "heldout")
     assert report["kept"]["bytes_after_normalisation"] == sum(len(row["text"].encode()) for row in kept)
+    cells = report["cells"]
+    assert sum(cell["in"]["documents"] for cell in cells) == 87
+    for key in ("documents", "bytes"):
+        assert sum(cell["train"][key] for cell in cells) == report["kept"]["train"][key]
+    german = [cell for cell in cells if cell["language"] == "de"]
+    assert [(cell["in"]["documents"], cell["train"]["documents"]) for cell in german] == [(1, 0)]
 
 
 def test_the_same_text_in_other_files_gives_the_same_artifact(curated: Path, sources: Path, tmp_path: Path) -> None:

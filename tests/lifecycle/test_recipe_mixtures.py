@@ -54,6 +54,11 @@ def test_token_stages_are_mixed_and_the_plan_says_how(recipe: Path, tmp_path: Pa
     assert {"heldout_loss/hi", "heldout_loss/pl", "heldout_bits_per_byte/hi"} <= set(record.summary)
     plan = run_cli("plan", recipe, "--out", out).stdout
     assert "base: mixture by tokens: hi-tokens 80.00% (" in plan
+    account = plan[plan.index("cell ") :].splitlines()
+    header, hindi, polish = (line.split() for line in account[:3])
+    assert header[:4] == ["cell", "documents", "MB", "tokens"]
+    assert (hindi[0], hindi[5], hindi[6], hindi[7]) == ("hi-tokens", "80.00%", "80.00%", "1,280")
+    assert (polish[0], polish[5], polish[6], polish[7]) == ("pl-tokens", "20.00%", "20.00%", "320")
     assert "up to date" in plan
 
     wrong = "stages.base.mixture.shares={hi-tokens: 1, pl-token: 1}"

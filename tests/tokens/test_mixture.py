@@ -19,7 +19,7 @@ from vernacular.tokens.apportionment import Apportionment
 from vernacular.tokens.configuration import MixtureConfiguration, PhaseConfiguration
 from vernacular.tokens.measures import TextCounts, count_texts
 from vernacular.tokens.mixed_rows import open_cells
-from vernacular.tokens.mixture import cell_shares, describe_phases, plan_mixture
+from vernacular.tokens.mixture import cell_shares, cells_given, describe_phases, plan_mixture
 from vernacular.tokens.order import MixtureOrder
 from vernacular.tokens.shard_writer import ShardWriter, write_index
 
@@ -238,6 +238,7 @@ def test_a_row_belongs_to_one_cell(tmp_path: Path) -> None:
         "language": {"hi": {10, 11}, "pl": {12, 13}},
         "source": {"books": {11}, "news": {13}, "web": {10, 12}},
         "tokens": {"one": {10, 11, 12}, "two": {13}},
+        "cell": {"books:hi": {11}, "news:pl": {13}, "web:hi": {10}, "web:pl": {12}},
     }
     for by, cells in expected.items():
         rows = open_cells({"one": one, "two": two}, "train", by, 9)  # type: ignore[arg-type]
@@ -250,3 +251,28 @@ def test_a_row_belongs_to_one_cell(tmp_path: Path) -> None:
             row += size
         backwards = rows.batch(list(range(len(rows)))[::-1])
         assert (backwards.ids_BT[::-1] == rows.batch(range(len(rows))).ids_BT).all()
+
+
+def test_tokens_that_are_not_parted_by_quality_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "one", [("hi", "web", 10)] * 5)
+    with pytest.raises(UserError, match="not parted by quality") as refused:
+        open_cells({"one": folder}, "train", "quality", 9)
+    assert "quality_bands" in str(refused.value.fix)
+
+
+def test_the_account_of_a_mixture_adds_up() -> None:
+    phases = plan_mixture(
+        (phase(0.5, exponent=0.3, max_epochs=3), phase(1.0, shares={"hi": 1, "en": 3}, max_epochs=3)),
+        SIZES,
+        steps=100,
+        batch_size=32,
+    )
+    given = cells_given(phases, SIZES)
+    assert sum(cell.rows for cell in given.values()) == 3200
+    for total in ("before", "weight", "after"):
+        assert math.isclose(sum(getattr(cell, total) for cell in given.values()), 1)
+    assert given["en"].before == 4000 / 4970
+    # Half of the time it was to have so much, and it has no more than three times 70 rows.
+    assert math.isclose(given["pl"].weight, 0.5 * cell_shares(phase(1, exponent=0.3).mixture, SIZES)["pl"])
+    assert (given["pl"].rows, given["pl"].epochs, given["pl"].after) == (210, 3.0, 210 / 3200)
+    assert given["pl"].after < given["pl"].weight

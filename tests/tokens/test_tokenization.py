@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import regex
 
 from vernacular.foundation.errors import UserError
 from vernacular.tokens.configuration import ConversationsConfiguration, TokenizeConfiguration
+from vernacular.tokens.mixed_rows import open_cells
 from vernacular.tokens.shards import ShardReader
 from vernacular.tokens.template import ChatTemplate
 from vernacular.tokens.tokenization import tokenize_conversations, tokenize_documents
@@ -56,6 +59,34 @@ def test_languages_are_counted(make_curated: Callable[..., Path], tokenizer_fold
     index = json.loads((tmp_path / "t" / "index.json").read_text())
     assert index["dtype"] == "uint16"
     assert index["splits"]["train"]["languages"]["pl"]["tokens"] == counts["pl"]["tokens"]
+
+
+def test_documents_are_parted_by_quality(
+    make_curated: Callable[..., Path], tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    curated = make_curated(train=ROWS)
+    path = next((curated / "documents/train").glob("*.parquet"))
+    table = parquet.read_table(path)
+    names = table.schema.names
+    graded = table.drop_columns(["quality"]) if "quality" in names else table
+    quality = {ROWS[0][1]: 0.97, ROWS[1][1]: None, ROWS[2][1]: 0.9, ROWS[3][1]: 0.95}
+    column = pa.array([quality[text] for text in graded["text"].to_pylist()], pa.float32())
+    parquet.write_table(graded.append_column("quality", column), path)
+    configuration = TokenizeConfiguration(splits=("train",), quality_bands=(0.92, 0.95))
+    summary = tokenize_documents(configuration, curated, tokenizer_folder, tmp_path / "t")
+    cells = summary["splits"]["train"]["cells"]
+    assert {name.split(":", 1)[1]: cell["documents"] for name, cell in cells.items()} == {
+        "hi:0.95+": 2,
+        "pl:0+": 1,
+        "th:ungraded": 1,
+    }
+    assert sum(cell["tokens"] for cell in cells.values()) == summary["splits"]["train"]["tokens"]
+    assert sum(cell["bytes"] for cell in cells.values()) == sum(len(text.encode()) for _, text in ROWS)
+    rows = open_cells({"t": tmp_path / "t"}, "train", "quality", 8)
+    assert list(rows.sizes) == ["0+", "0.95+", "ungraded"]
+    for bands in ((0.95, 0.92), (1.0,), (0.5, 0.5)):
+        with pytest.raises(ValueError, match="each above the one before"):
+            TokenizeConfiguration(quality_bands=bands)
 
 
 def test_a_split_that_is_not_there_is_refused_before_anything_is_written(

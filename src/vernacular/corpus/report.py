@@ -75,6 +75,7 @@ class Account:
         languages = sorted({key[1] for key in self._documents if key[2] != QUARANTINED})
         report = {
             **self._balance(list(self._documents)),
+            "cells": self._cells(),
             "sources": {name: self._balance([key for key in self._documents if key[0] == name]) for name in sources},
             "languages": {
                 name: self._balance([key for key in self._documents if key[1] == name and key[2] != QUARANTINED])
@@ -84,6 +85,17 @@ class Account:
         if self._labelled:
             report["labels"] = label_figures(self._labelled)
         return report
+
+    def _cells(self) -> list[Figures]:
+        """Of each source and language: what was read of it, and what of that is trained on."""
+        cells = sorted({key[:2] for key in self._documents if key[2] != QUARANTINED})
+        figures = []
+        for source, language in cells:
+            own = [key for key in self._documents if key[:2] == (source, language) and key[2] != QUARANTINED]
+            training = [key for key in own if key[2] == TRAIN]
+            kept = {**self._sum(training), "bytes_after_normalisation": sum(self._bytes_out[key] for key in training)}
+            figures.append({"source": source, "language": language, "in": self._sum(own), TRAIN: kept})
+        return figures
 
     def _balance(self, keys: list[tuple[str, str, str]]) -> Figures:
         kept = [key for key in keys if key[2] in SPLITS]

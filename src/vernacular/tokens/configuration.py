@@ -129,6 +129,15 @@ class TokenizeConfiguration(Configuration):
 
     tokens_per_shard: int = Field(2**26, gt=0, description="most tokens in a shard, unless one document alone has more")
     splits: tuple[str, ...] = Field(("train", "heldout"), min_length=1, description="which splits to tokenize")
+    quality_bands: tuple[float, ...] = Field(
+        (), description="part documents by the classifier's probability: [0.95] gives cells 0+ and 0.95+ of a mixture"
+    )
+
+    @model_validator(mode="after")
+    def _bands_rise(self) -> TokenizeConfiguration:
+        if list(self.quality_bands) != sorted({band for band in self.quality_bands if 0 < band < 1}):
+            raise ValueError("quality_bands are probabilities between 0 and 1, each above the one before")
+        return self
 
 
 class ConversationsConfiguration(Configuration):
@@ -160,10 +169,11 @@ class TokenCacheConfiguration(Configuration):
 
 
 class MixtureConfiguration(Configuration):
-    """How much of each language, source or token stage a training stage reads."""
+    """How much of each language, source, band of quality or token stage a training stage reads."""
 
-    by: Literal["language", "source", "tokens"] = Field(
-        description="what a cell of the mixture is: a language, a source, or the tokens of one of several stages"
+    by: Literal["language", "source", "quality", "cell", "tokens"] = Field(
+        description="what a cell of the mixture is: a language, a source, a band of quality, all three together"
+        " (SOURCE:LANGUAGE:BAND, without the band where there is none), or the tokens of one of several stages"
     )
     shares: dict[str, float] | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""The rows of a mixture: each belongs to one cell, a language, a source or the tokens of one stage."""
+"""The rows of a mixture: each belongs to one cell, a language, a source, a band of quality or the tokens of a stage."""
 
 from __future__ import annotations
 
@@ -14,6 +14,20 @@ from vernacular.tokens.packing import Batch, PackedRows, assemble
 from vernacular.tokens.shard import Shard
 from vernacular.tokens.shard_cache import ShardCache
 from vernacular.tokens.shards import ShardReader, read_shards
+
+By = Literal["language", "source", "quality", "cell", "tokens"]
+PARTS_OF: Mapping[str, tuple[str, ...]] = {
+    "language": ("language",),
+    "source": ("source",),
+    "quality": ("quality",),
+    "cell": ("source", "language", "quality"),
+}
+"""What of a shard makes the name of its cell."""
+
+
+def cell_name(part: Mapping[str, Any]) -> str:
+    """The name of a cell: source, language and band, those that it is made of."""
+    return ":".join(str(part[name]) for name in PARTS_OF["cell"] if part.get(name))
 
 
 class MixedRows:
@@ -56,13 +70,13 @@ class MixedRows:
 def open_cells(
     folders: Mapping[str, Path],
     split: str,
-    by: Literal["language", "source", "tokens"],
+    by: By,
     seq_length: int,
     *,
     window: int | None = None,
     cache: ShardCache | None = None,
 ) -> MixedRows:
-    """The rows of each language, source or folder, as windows over its documents one after the other.
+    """The rows of each cell, as windows over its documents one after the other.
 
     Args:
         folders: folders of token shards by name; the names are the cells of `by="tokens"`.
@@ -76,11 +90,17 @@ def open_cells(
         readers = {name: ShardReader([folder], split, cache=cache) for name, folder in folders.items()}
     else:
         everywhere = list(folders.values())
-        names = sorted({getattr(shard, by) for shard in read_shards(everywhere, split, cache)})
-        chosen: list[dict[str, Any]] = [{by: name} for name in names]
-        readers = {
-            name: ShardReader(everywhere, split, cache=cache, **part) for name, part in zip(names, chosen, strict=True)
-        }
+        parts = {}
+        for shard in read_shards(everywhere, split, cache):
+            part = {name: getattr(shard, name) for name in PARTS_OF[by]}
+            parts[cell_name(part)] = part
+        if by == "quality" and "" in parts:
+            raise UserError(
+                "the tokens are not parted by quality",
+                where="mixture.by",
+                fix="tokenize with quality_bands, as [0.95], or mix by source, language or cell",
+            )
+        readers = {name: ShardReader(everywhere, split, cache=cache, **part) for name, part in sorted(parts.items())}
     cells = {
         name: PackedRows(reader, seq_length, window=window) for name, reader in readers.items() if reader.num_tokens > 1
     }

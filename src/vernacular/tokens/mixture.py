@@ -104,6 +104,36 @@ def describe_phases(phases: Sequence[Phase], sizes: Mapping[str, int]) -> tuple[
     return tuple(sentences)
 
 
+@dataclass(frozen=True)
+class CellGiven:
+    """What a cell gives to a training stage, all phases together.
+
+    Attributes:
+        before: its share of the rows there are.
+        weight: the share it was to have of what is read.
+        after: the share it has, after epochs were capped.
+        rows: that are read of it.
+        epochs: how often all of it is read.
+    """
+
+    before: float
+    weight: float
+    after: float
+    rows: int
+    epochs: float
+
+
+def cells_given(phases: Sequence[Phase], sizes: Mapping[str, int]) -> dict[str, CellGiven]:
+    """What each cell gives."""
+    total, read = sum(sizes.values()), sum(phase.length for phase in phases)
+    given = {}
+    for cell, size in sizes.items():
+        rows = sum(phase.rows[cell] for phase in phases)
+        weight = math.fsum(phase.wanted[cell] * phase.length for phase in phases) / read
+        given[cell] = CellGiven(size / total, weight, rows / read, rows, rows / size)
+    return given
+
+
 def _room(mixture: MixtureConfiguration, size: int) -> float:
     """Rows that a cell may give in all."""
     return math.inf if mixture.max_epochs is None else math.floor(mixture.max_epochs * size)

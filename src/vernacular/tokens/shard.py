@@ -1,4 +1,4 @@
-"""A token shard: the documents of one language and one source as flat arrays, mapped when they are first asked for."""
+"""A token shard: documents of one language, source and quality as flat arrays, mapped when they are first asked for."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Shard:
         documents: how many it holds.
         dtype: of its ids.
         sha256: checksum of each file, by its part.
+        quality: the band that all its documents are in; empty where they were not parted.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Shard:
     documents: int
     dtype: np.dtype[Any]
     sha256: Mapping[str, str] = field(compare=False)
+    quality: str = ""
     _mapped: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def path(self, part: str) -> Path:

@@ -23,12 +23,12 @@ from vernacular.tokens.tokenizer import Tokenizer
 # Bytes of all open shards together that wait in memory before they are written.
 _BUFFER_BYTES = 1 << 25
 
-Cell = tuple[str, str]
-"""A language and a source."""
+Cell = tuple[str, str, str]
+"""A language, a source and a band of quality, which may be empty."""
 
 
 class ShardWriter:
-    """Writes a split's shards as documents come, a shard at a time for each language and source.
+    """Writes a split's shards as documents come, a shard at a time for each language, source and band of quality.
 
     Memory holds a bounded buffer, and no file stays open, however many languages and sources there are. Use it as a
     context manager; `entry` is the split's part of the index afterwards.
@@ -46,6 +46,7 @@ class ShardWriter:
         self._buffered = 0
         self._languages: dict[str, TextCounts] = {}
         self._sources: dict[str, TextCounts] = {}
+        self._cells: dict[Cell, TextCounts] = {}
         for leftover in self.folder.glob("*.bin"):  # of a run that was interrupted: there is no index yet
             leftover.unlink()
 
@@ -57,6 +58,7 @@ class ShardWriter:
         language: str,
         source: str,
         count: TextCounts,
+        quality: str = "",
         weights: Sequence[float] | None = None,
     ) -> None:
         """Append a document: its ids, its name (32 hexadecimal digits), and its counts."""
@@ -66,13 +68,15 @@ class ShardWriter:
         content = {"ids": ids_T.astype(self._dtype).tobytes(), "names": name_bytes(name)}
         if "weights" in self._parts:
             content["weights"] = np.asarray(weights, dtype=WEIGHTS).tobytes()
-        self._buffered += self._shard((language, source), len(ids_T)).add(content, len(ids_T))
+        cell = (language, source, quality)
+        self._buffered += self._shard(cell, len(ids_T)).add(content, len(ids_T))
         if self._buffered > _BUFFER_BYTES:
             for shard in self._open.values():
                 shard.flush()
             self._buffered = 0
         for counts, key in ((self._languages, language), (self._sources, source)):
             counts.setdefault(key, TextCounts()).include(count)
+        self._cells.setdefault(cell, TextCounts()).include(count)
 
     @property
     def entry(self) -> dict[str, Any]:
@@ -83,6 +87,7 @@ class ShardWriter:
             "documents": sum(shard["documents"] for shard in shards),
             "languages": {language: asdict(counts) for language, counts in sorted(self._languages.items())},
             "sources": {source: asdict(counts) for source, counts in sorted(self._sources.items())},
+            "cells": [{**_named(cell), **asdict(counts)} for cell, counts in sorted(self._cells.items())],
             "shards": shards,
         }
 
@@ -162,12 +167,17 @@ class _OpenShard:
         """Its part of the index."""
         return {
             "name": self.name,
-            "language": self.cell[0],
-            "source": self.cell[1],
+            **_named(self.cell),
             "tokens": self.tokens,
             "documents": self.documents,
             "sha256": {part: digest.hexdigest() for part, digest in self._digests.items()},
         }
+
+
+def _named(cell: Cell) -> dict[str, str]:
+    """A cell's parts by name; a band only where documents are parted by quality."""
+    language, source, quality = cell
+    return {"language": language, "source": source, **({"quality": quality} if quality else {})}
 
 
 def _offset(tokens: int) -> bytes:

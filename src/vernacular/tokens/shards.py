@@ -6,9 +6,9 @@
     SPLIT/00000.names.bin     16 bytes for each document: its id
     SPLIT/00000.weights.bin   float32 loss weight of each token as a target; not there where all are 1
 
-Numbers are little-endian. A shard holds documents of one language and one source, which the index names: so a mixture
-by language or source, a loss of one language, and the shard of any row are found from the index alone, whatever the
-number of documents.
+Numbers are little-endian. A shard holds documents of one language, source and band of quality, which the index names:
+so a mixture by any of them, a loss of one language, and the shard of any row are found from the index alone, whatever
+the number of documents.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class ShardReader:
         split: the split's name; a folder without it is left out, unless all are.
         language: only the shards of this language.
         source: only the shards of this source.
+        quality: only the shards of this band.
         cache: where shards that lie elsewhere are kept; None: in a folder of the default size and place.
     """
 
@@ -56,16 +57,18 @@ class ShardReader:
         *,
         language: str | None = None,
         source: str | None = None,
+        quality: str | None = None,
         cache: ShardCache | None = None,
     ) -> None:
         self.folders = tuple(folders)
         self.folder = self.folders[0]
         self.split = split
-        self._chosen = {"language": language, "source": source, "cache": cache}
+        part = {"language": language, "source": source, "quality": quality}
+        self._chosen = {**part, "cache": cache}
         self.shards = tuple(
             shard
             for shard in read_shards(self.folders, split, cache)
-            if language in (None, shard.language) and source in (None, shard.source)
+            if all(wanted in (None, getattr(shard, name)) for name, wanted in part.items())
         )
         index = read_index(self.folder)
         self.vocab_size: int = index["vocab_size"]

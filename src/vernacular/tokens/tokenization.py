@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import atomic_path
@@ -16,6 +19,7 @@ from vernacular.tokens.conversations import Conversation, read_conversations
 from vernacular.tokens.documents import count_documents, document_files, read_documents
 from vernacular.tokens.measures import TextCounts, count_texts, describe_fit
 from vernacular.tokens.messages import ConversationError
+from vernacular.tokens.mixed_rows import cell_name
 from vernacular.tokens.pieces import encode_pieces
 from vernacular.tokens.shard_writer import ShardWriter, write_index
 from vernacular.tokens.template import ChatTemplate
@@ -24,6 +28,7 @@ from vernacular.tokens.tokenizer import Tokenizer
 _CONVERSATIONS_PER_BATCH = 512
 QUARANTINE = "quarantine.jsonl"
 LISTING = "conversations.jsonl"
+UNGRADED = "ungraded"
 
 
 def tokenize_documents(
@@ -54,17 +59,31 @@ def tokenize_documents(
             ) as writer,
             progress(doing=f"tokenizing {split}", total=count_documents(paths), unit="documents") as bar,
         ):
-            for batch in read_documents(paths, ("id", "text", "language", "source")):
+            graded = ("quality",) if configuration.quality_bands else ()
+            for batch in read_documents(paths, ("id", "text", "language", "source", *graded)):
                 texts = batch.column("text").to_pylist()
                 encoded = encoder.encode_batch(texts, begin=True, end=True)
                 known = (batch.column(column).to_pylist() for column in ("id", "language", "source"))
                 counts = count_texts(texts, list(map(len, encoded)))
-                for ids, count, name, language, source in zip(encoded, counts, *known, strict=True):
-                    writer.add(ids, name=name, language=language, source=source, count=count)
+                bands = _bands(batch, configuration.quality_bands)
+                for ids, count, band, name, language, source in zip(encoded, counts, bands, *known, strict=True):
+                    writer.add(ids, name=name, language=language, source=source, quality=band, count=count)
                 bar.update(batch.num_rows)
         splits[split] = writer.entry
     write_index(folder, encoder, splits)
     return {"tokenizer_hash": encoder.hash, "splits": {split: _summary(entry) for split, entry in splits.items()}}
+
+
+def _bands(batch: pa.RecordBatch, bands: Sequence[float]) -> list[str]:
+    """The band of each document, by the lowest probability in it."""
+    if not bands:
+        return [""] * batch.num_rows
+    names = [f"{band:g}+" for band in (0.0, *bands)]
+    # In the precision of the column, so that 0.95 is 0.95.
+    column = batch.column("quality").cast(pa.float32())
+    places = np.searchsorted(np.array(bands, dtype=np.float32), column.to_numpy(zero_copy_only=False), side="right")
+    known = zip(places.tolist(), column.is_valid().to_pylist(), strict=True)
+    return [names[place] if graded else UNGRADED for place, graded in known]
 
 
 def tokenize_conversations(
@@ -228,4 +247,7 @@ def _summary(entry: dict[str, Any]) -> dict[str, Any]:
         "documents": entry["documents"],
         "languages": describe_fit(counts),
         "sources": {source: count["tokens"] for source, count in entry["sources"].items()},
+        "cells": {
+            cell_name(cell): {key: cell[key] for key in ("documents", "bytes", "tokens")} for cell in entry["cells"]
+        },
     }
