@@ -35,7 +35,6 @@ SCALED = {
         *("checkpoint_every", "optimiser.learning_rate", "optimiser.final_learning_rate", "optimiser.warmup_steps"),
         *("optimiser.power.amplitude", "optimiser.mup.base_width"),
         *("parallel", "checkpoint_async"),  # of the machine, not of the model: a proxy is one process's
-        "mixture",  # of the sources and languages, which a proxy's made-up corpus does not have
     },
     "evaluate": set(),
     "publish": {"title", "licence", "description", "intended_use", "limitations"},
