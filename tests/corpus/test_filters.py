@@ -96,7 +96,7 @@ def test_one_phrase_is_not_counted_as_two() -> None:
     assert reasons([appeal]) == [None]
 
 
-SHORT_SENTENCES = [  # "I shall come home tomorrow." and the like: eight to fourteen graphemes
+SHORT_SENTENCES = [  # "I shall come home tomorrow." and the like: five to fourteen graphemes
     "నేను రేపు ఇంటికి వస్తాను.",
     "ఇది మంచి పుస్తకం.",
     "ഞാൻ നാളെ വീട്ടിൽ വരും.",
@@ -107,6 +107,8 @@ SHORT_SENTENCES = [  # "I shall come home tomorrow." and the like: eight to four
     "હું કાલે ઘરે જઈશ.",
     "ਮੈਂ ਕੱਲ੍ਹ ਘਰ ਜਾਵਾਂਗਾ।",
     "ମୁଁ କାଲି ଘରକୁ ଯିବି।",
+    "라디오가 조용해요.",
+    "她明天来。",
 ]
 
 
