@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Job:
         default_factory=lambda: {"Granite 1B-A400M": ("bfloat16",), "7B": ("bfloat16", "int8", "int4")}
     )
     batches: tuple[int, ...] = (1, 32, 256)
-    new_tokens: int = 128
+    new_tokens: int = 64
     turns: int = TURNS
     read_elements: int = READ_ELEMENTS
 
@@ -105,7 +105,7 @@ def measure(job: Job) -> Iterator[dict[str, Any]]:
     yield {"what": "machine", **describe_machine(), "device": device, "bandwidth_bytes_per_second": bytes_per_second}
     for size, formats in job.sizes.items():
         with tempfile.TemporaryDirectory() as name:
-            weights = write_weights(Path(name), size, dtype="bfloat16")
+            weights = write_weights(Path(name), size, dtype="bfloat16", device=job.device)
             peers = {number: rate for number, rate, _ in decode_rates(job, weights, PEER, "bfloat16")}
             for dtype in formats:
                 bits = {"bfloat16": 2.0, "int8": 1.0, "int4": 0.53}[dtype]
@@ -119,7 +119,19 @@ def measure(job: Job) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny models on the CPU: a test of this program")
-    job = SMOKE if parser.parse_args().smoke else Job()
+    parser.add_argument("--only", nargs="+", choices=Job().sizes, metavar="SIZE", help=f"of {list(Job().sizes)}")
+    parser.add_argument("--formats", nargs="+", metavar="DTYPE", help="of bfloat16, int8 and int4")
+    arguments = parser.parse_args()
+    job = SMOKE if arguments.smoke else Job()
+    if arguments.only or arguments.formats:
+        job = replace(
+            job,
+            sizes={
+                size: tuple(dtype for dtype in formats if dtype in (arguments.formats or formats))
+                for size, formats in job.sizes.items()
+                if size in (arguments.only or job.sizes)
+            },
+        )
     if job.device == "cuda" and not torch.cuda.is_available():
         missing = [f"{size}, batch {number}" for size in job.sizes for number in job.batches]
         raise SystemExit(f"this machine has no GPU that PyTorch can use; not measured: {'; '.join(missing)}")

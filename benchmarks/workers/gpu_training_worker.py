@@ -7,6 +7,7 @@ answers with seconds, tokens, losses, memory by part, and how the routers spread
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -15,9 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# The 7B model fills an H200 to its last gigabytes, which pages of fixed sizes would not let it.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 import torch
 from given_rows import GivenRows, NextOfGiven
 
+from random_weights import draw
 from vernacular.lifecycle.memory import training_memory
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import from_published
@@ -28,18 +35,7 @@ from vernacular.training.throughput import explain, training_flops_per_token, ut
 from vernacular.training.trainer import Trainer, open_training_mesh
 from vernacular.training.watch import peak_memory_bytes
 
-DEVIATION = 0.02
 PRODUCT_SIDE = 8192
-
-
-def draw(decoder: Decoder, device: torch.device) -> None:
-    """Normal weights, drawn where they lie: a full size takes minutes to draw on a CPU."""
-    generator = torch.Generator(device)
-    generator.manual_seed(0)
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(std=DEVIATION, generator=generator)
 
 
 def make_rows(vocab_size: int, configuration: TrainingConfiguration, steps: int) -> GivenRows:

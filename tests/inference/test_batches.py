@@ -22,6 +22,7 @@ from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, 
 from vernacular.inference.pages import PAGE_TOKENS
 from vernacular.inference.recorded_decoding import Buffers, Step, call_plainly
 from vernacular.inference.sampling import draw, penalise, probabilities
+from vernacular.inference.weight_only import quantise_weights
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
@@ -423,3 +424,48 @@ def test_a_step_is_one_graph_to_the_compiler(name: str) -> None:
 def test_recording_without_a_gpu_is_refused() -> None:
     with pytest.raises(UserError, match="CUDA graphs, which a CPU has not"):
         Engine(make_decoder(), EngineSettings(recorded=True))
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_gpu_gives_the_tokens_of_full_forward_passes(name: str) -> None:
+    plain, decoder = make_decoder(**SHAPES[name]), make_decoder(**SHAPES[name]).to("cuda")
+    prompts = make_prompts(6)
+    found = run(decoder, [answer_to(prompt) for prompt in prompts], recorded=False, tokens_per_step=50)
+    assert [generation.ids for generation in found] == [naive_greedy(plain, prompt, 12) for prompt in prompts]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("name", ["llama", "window of some pages", "mpt"])
+def test_cuda_graphs_give_the_tokens_of_computed_steps(name: str) -> None:
+    decoder = make_decoder(**SHAPES[name]).to("cuda")
+    expected, found = (
+        run(decoder, [answer_to(prompt) for prompt in make_prompts(11)], recorded=recorded, most_rows=7)
+        for recorded in (False, True)
+    )
+    assert [generation.ids for generation in found] == [generation.ids for generation in expected]
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize(("shape", "format"), [("granite moe", "bfloat16"), ("llama", "int8"), ("llama", "int4")])
+def test_cuda_graphs_score_as_computed_steps_in_fewer_bits(shape: str, format: str) -> None:
+    wide = {} if format == "bfloat16" else {"hidden_size": 128, "intermediate_size": 256}
+    if shape == "granite moe":
+        wide = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 64}
+    decoder = make_decoder(**{**SHAPES[shape], **wide}).to("cuda", torch.bfloat16)
+    if format != "bfloat16":
+        quantise_weights(decoder, format)
+    prompts = make_prompts(5)
+    scores = []
+    for recorded in (False, True):
+        answers = [answer_to(prompt, max_new_tokens=1, log_probabilities=0) for prompt in prompts]
+        list(Engine(decoder, EngineSettings(recorded=recorded, tokens_per_step=1)).run(answers))
+        scores.append([score.log_probability for answer in answers for score in answer.log_probabilities or ()])
+    assert len(scores[0]) == 5
+    assert scores[0] == pytest.approx(scores[1], abs=0.15), "bfloat16 keeps 8 bits of scores near 10"

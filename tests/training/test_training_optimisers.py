@@ -16,6 +16,7 @@ from vernacular.foundation.errors import MachineError
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
+from vernacular.parallel.gradients import place_of
 from vernacular.training.optimisation import OptimiserConfiguration
 from vernacular.training.optimisers.groups import parameter_groups, roles
 from vernacular.training.optimisers.optimiser import build_optimiser, set_learning_rate
@@ -215,7 +216,8 @@ def test_updates_below_the_last_bit_are_not_lost(rounding: Any) -> None:
         state: dict[str, Any] = {"step": torch.zeros(()), **rounder.new_state(parameter)}
         for _ in range(1000):
             state["step"] += 1
-            rounder.write(rounder.read(parameter, state) + 1e-3, parameter, state, "weight")
+            key = rounder.key("weight", int(state["step"]))
+            rounder.write(rounder.read(parameter, state) + 1e-3, parameter, state, place_of(parameter), key)
         found[way] = parameter.float().mean().item()
     assert found["nearest"] == 1.0
     assert math.isclose(found[rounding], exact, rel_tol=0.01)
@@ -226,7 +228,8 @@ def test_noise_depends_on_seed_weight_and_step_alone() -> None:
 
     def rounded(seed: int, number: int, step: int) -> torch.Tensor:
         parameter = torch.empty(4096, dtype=torch.bfloat16)
-        Rounder("stochastic", seed).write(value, parameter, {"step": torch.tensor(float(step))}, str(number))
+        rounder = Rounder("stochastic", seed)
+        rounder.write(value, parameter, {}, place_of(parameter), rounder.key(str(number), step))
         return parameter
 
     torch.manual_seed(1)

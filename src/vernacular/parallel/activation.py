@@ -19,6 +19,7 @@ from vernacular.parallel.configuration import ActivationCheckpointing
 _KEPT = {
     torch.ops.aten.mm.default,
     torch.ops.aten.bmm.default,
+    torch.ops.aten._grouped_mm.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,

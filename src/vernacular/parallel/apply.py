@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.parallel.activation import apply_checkpointing
 from vernacular.parallel.configuration import ParallelConfiguration
@@ -57,6 +58,12 @@ def spread(
     Raises:
         UserError: the model cannot be spread like that; names the setting.
     """
+    if compile and decoder.configuration.num_experts and configuration.activation_checkpointing != "none":
+        raise UserError(
+            "the blocks of a mixture cannot be compiled and checkpointed at once: PyTorch would compile nothing",
+            where="compile, parallel.activation_checkpointing",
+            fix="leave one of them out",
+        )
     configuration.check(decoder.configuration, sequence_length, device=mesh.device.type)
     cut_stage(decoder, mesh)
     apply_tensor(decoder, mesh, sequence_parallel=configuration.sequence_parallel)
@@ -65,6 +72,8 @@ def spread(
         apply_float8(decoder)
     apply_checkpointing(decoder, configuration.activation_checkpointing)
     if compile:
+        # The law: a block that fits no program compiled so far ends the run, rather than go on uncompiled.
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         for block in decoder.blocks:
             block.forward = torch.compile(block.forward)
     apply_shards(decoder, mesh, configuration)

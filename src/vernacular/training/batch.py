@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vernacular.kernels.cross_entropy import cross_entropy_rows
 from vernacular.models.attention import Attend
+from vernacular.models.document_attention import DocumentAttend
 from vernacular.models.training_kernels import NativeAttend
 from vernacular.tokens.packing import Batch
+from vernacular.training.cross_entropy import Score
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class TensorBatch:
         mask_B1TT: True where a token may look at another of its document; None = plain causal, or `attend` knows.
         is_text_BT: False at padding.
         names: gives the documents' ids, for naming them in an error.
-        attend: how queries meet keys with the native kernels; None = as PyTorch does it, by the mask.
+        attend: how queries meet keys where kernels know documents; None = as PyTorch does it, by the mask.
+        score: what turns logits into gradients; None = PyTorch, op by op.
     """
 
     ids_BT: Tensor
@@ -36,20 +40,39 @@ class TensorBatch:
     is_text_BT: Tensor
     names: Callable[[], Sequence[str]]
     attend: Attend | None = None
+    score: Score | None = None
 
 
-def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool, native: bool = False) -> TensorBatch:
+def to_tensors(
+    batch: Batch,
+    device: torch.device,
+    *,
+    document_mask: bool,
+    native: bool = False,
+    flash: bool = False,
+    score: Score | None = None,
+) -> TensorBatch:
     """Move a batch to the device.
 
-    Without a document mask, positions run through the row and a token sees all before it in the row. `native` has the
-    CPU kernels keep documents apart, without a mask.
+    Without a document mask, positions run through the row and a token sees all before it in the row.
+
+    Args:
+        batch: the rows.
+        device: where they are computed with.
+        document_mask: whether documents are kept apart.
+        native: the CPU kernels keep them apart, without a mask, and turn logits into gradients.
+        flash: flash attention keeps them apart, without a mask: on a GPU, in bfloat16.
+        score: what else turns logits into gradients.
     """
     documents_BT = torch.from_numpy(batch.documents_BT).to(device)
     num_tokens = documents_BT.shape[1]
     positions_BT = torch.from_numpy(batch.positions_BT).to(device)
-    mask, attend = None, None
+    mask: Tensor | None = None
+    attend: Attend | None = None
     if native:
         attend = NativeAttend(documents_BT if document_mask else torch.zeros_like(documents_BT))
+    elif document_mask and flash:
+        attend = DocumentAttend(batch.documents_BT, device)
     elif document_mask:
         causal_TT = torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=device).tril()
         mask = ((documents_BT[:, :, None] == documents_BT[:, None, :]) & causal_TT)[:, None]
@@ -64,6 +87,7 @@ def to_tensors(batch: Batch, device: torch.device, *, document_mask: bool, nativ
         is_text_BT=documents_BT >= 0,
         names=batch.document_names,
         attend=attend,
+        score=cross_entropy_rows if native else score,
     )
 
 

@@ -22,6 +22,7 @@ from vernacular.parallel.share import share
 from vernacular.tokens.packing import Batch, Rows
 from vernacular.training.batch import TensorBatch, num_text_tokens, to_tensors
 from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.cross_entropy import compiled_score_rows
 from vernacular.training.heldout import HeldoutSums
 from vernacular.training.objectives.objective import Loss, Objective
 from vernacular.training.position import StepResult
@@ -64,6 +65,17 @@ class Learner:
         self.configuration, self.objective, self.run, self.native = configuration, objective, run, native
         self.mesh = run.mesh
         self.routers = Routers(run.decoder, configuration.router_z_loss)
+        on_gpu = self.mesh.device.type == "cuda"
+        self._score = compiled_score_rows() if configuration.compile and on_gpu else None
+        heads = run.decoder.heads
+        # Flash attention knows neither float32 nor a bias, and a part of a row needs the mask of the whole.
+        self._flash = (
+            on_gpu
+            and configuration.precision != "float32"
+            and heads.slopes_H is None
+            and (heads.window is None or heads.window >= configuration.sequence_length)
+            and self.mesh.sizes.context == 1
+        )
 
     def totals(self, batches: Sequence[Batch]) -> Totals:
         """What the ranks' micro-batches of a step come to."""
@@ -159,7 +171,10 @@ class Learner:
 
     def _part(self, batch: Batch) -> TensorBatch:
         device, document_mask = self.mesh.device, self.configuration.document_mask
-        return share(to_tensors(batch, device, document_mask=document_mask, native=self.native), self.mesh)
+        tensors = to_tensors(
+            batch, device, document_mask=document_mask, native=self.native, flash=self._flash, score=self._score
+        )
+        return share(tensors, self.mesh)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.configuration.precision != "bfloat16":

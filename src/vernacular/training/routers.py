@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -58,14 +57,15 @@ class Routers:
         self.z_weight = z_weight
         self._scores: dict[int, Tensor] = {}
         self._listens = False
-        self._layers: list[int] = []
+        self._layers: dict[nn.Module, int] = {}
+        # What is taken down leaves the graph of a block that is compiled; one function, or each layer is compiled anew.
+        note = torch.compiler.disable(self._note)
         for layer, block in enumerate(decoder.blocks):
             # A layer of another stage is nothing but a place.
             mixture = getattr(block, "feed_forward", None)
             if isinstance(mixture, ExpertFeedForward):
-                self._layers.append(layer)
-                # What is taken down leaves the graph of a block that is compiled.
-                mixture.router.register_forward_hook(torch.compiler.disable(partial(self._note, layer)))
+                self._layers[mixture.router] = layer
+                mixture.router.register_forward_hook(note)
 
     def __bool__(self) -> bool:
         """Whether the whole decoder has any, be it on other stages."""
@@ -81,9 +81,9 @@ class Routers:
         finally:
             self._listens = False
 
-    def _note(self, layer: int, router: nn.Module, inputs: Any, scores_NE: Tensor) -> None:
+    def _note(self, router: nn.Module, inputs: Any, scores_NE: Tensor) -> None:
         if self._listens:
-            self._scores[layer] = scores_NE
+            self._scores[self._layers[router]] = scores_NE
 
     @torch.no_grad()
     def counts(self, is_text_BT: Tensor) -> Tensor:
@@ -92,7 +92,8 @@ class Routers:
         counts_LE = torch.zeros(self.configuration.num_layers, experts, dtype=torch.float64, device=is_text_BT.device)
         for layer, scores_NE in self._scores_of_text(is_text_BT).items():
             chosen_NK = scores_NE.topk(self.configuration.experts_per_token or 1, dim=-1).indices
-            counts_LE[layer] = chosen_NK.flatten().bincount(minlength=experts)
+            # Not `bincount`, which asks a GPU for the largest number first.
+            counts_LE[layer] = chosen_NK.float().histc(experts, min=-0.5, max=experts - 0.5)
         return counts_LE
 
     def loss(self, is_text_BT: Tensor, counts_LE: Tensor, num_tokens: float) -> RouterLoss:
@@ -127,8 +128,13 @@ class Routers:
     def _scores_of_text(self, is_text_BT: Tensor) -> dict[int, Tensor]:
         if len(self._scores) != len(self._layers):
             raise InternalError(f"{len(self._scores)} of {len(self._layers)} routers were heard in a forward pass")
-        is_text_N = is_text_BT.flatten()
-        return {layer: scores_NE[is_text_N].float() for layer, scores_NE in sorted(self._scores.items())}
+        # Looked up once, for to look is to wait for a GPU.
+        text_M = is_text_BT.flatten().nonzero().squeeze(1)
+        every = len(text_M) == is_text_BT.numel()
+        return {
+            layer: (scores_NE if every else scores_NE[text_M]).float()
+            for layer, scores_NE in sorted(self._scores.items())
+        }
 
 
 class Routing:

@@ -155,7 +155,7 @@ def next_token_loss(
         batch.weights_BT.flatten(),
         chunk_tokens=chunk_tokens,
         z_weight=z_weight,
-        native=batch.attend is not None,
+        score=batch.score,
     )
     return Loss(sums.loss, sums.loss.detach() - z_weight * sums.squares, sums.correct, sums.squares)
 

@@ -15,8 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vernacular.parallel.gradients import own_part, place_of
-
 Rounding = Literal["nearest", "stochastic", "kahan"]
 
 _CUT_BITS = 16  # of a float32, below a bfloat16's last
@@ -38,30 +36,41 @@ class Rounder:
         keeps_rest = self.rounding == "kahan" and parameter.dtype != torch.float32
         return {"rest": torch.zeros_like(parameter)} if keeps_rest else {}
 
-    def read(self, own: Tensor, state: dict[str, Any]) -> Tensor:
+    @staticmethod
+    def read(own: Tensor, state: dict[str, Any]) -> Tensor:
         """The weight in float32, with what earlier roundings cut off; if it is float32, itself, to change in place."""
         if own.dtype == torch.float32:
             return own
         value = own.float()
         return value.add_(state["rest"].float()) if "rest" in state else value
 
-    def write(self, value: Tensor, parameter: Tensor, state: dict[str, Any], name: str) -> None:
-        """Round `value` into the part of a weight that this rank holds."""
-        own = own_part(parameter)
+    def key(self, name: str, step: int) -> Tensor | None:
+        """What makes the noise of this weight's step its own, int32; None for roundings without chance."""
+        if self.rounding != "stochastic":
+            return None
+        digest = blake2b(f"{self.seed} {name} {step}".encode(), digest_size=4).digest()
+        return torch.tensor(int.from_bytes(digest, signed=True), dtype=torch.int32)
+
+    @staticmethod
+    def write(value: Tensor, own: Tensor, state: dict[str, Any], place: Tensor | None, key: Tensor | None) -> None:
+        """Round `value` into the part of a weight that this rank holds.
+
+        Args:
+            value: float32, the weight as it should be.
+            own: the part, changed in place.
+            state: with what was cut off, where that is remembered.
+            place: int32, where in the whole weight each value stands; with a key only.
+            key: of stochastic rounding.
+        """
         if own.dtype == torch.float32:
             return
-        if self.rounding == "stochastic":
-            value = self._stochastic(value, parameter, name, int(state["step"]))
+        if place is not None and key is not None:
+            # Noise under the last kept bit, then the cut.
+            noise = _stirred(place ^ key) & ((1 << _CUT_BITS) - 1)
+            value = ((value.view(torch.int32) + noise) & -(1 << _CUT_BITS)).view(torch.float32)
         own.copy_(value)
         if "rest" in state:
             state["rest"].copy_(value - own.float())
-
-    def _stochastic(self, value: Tensor, parameter: Tensor, name: str, step: int) -> Tensor:
-        """The bfloat16 below or above, as float32: noise under the last kept bit, then the cut."""
-        key = int.from_bytes(blake2b(f"{self.seed} {name} {step}".encode(), digest_size=4).digest(), signed=True)
-        noise = _stirred(place_of(parameter).bitwise_xor_(key)) & ((1 << _CUT_BITS) - 1)
-        bits = (value.view(torch.int32) + noise) & -(1 << _CUT_BITS)
-        return bits.view(torch.float32)
 
 
 def _stirred(values: Tensor) -> Tensor:

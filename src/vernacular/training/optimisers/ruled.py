@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from vernacular.parallel.gradients import own_part
+from vernacular.parallel.gradients import own_part, place_of
 from vernacular.training.optimisers.rounding import Rounder
 from vernacular.training.optimisers.rules import RULES, new_state
 
@@ -56,11 +58,44 @@ class RuledOptimiser(torch.optim.Optimizer):
         """Change every weight that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                self.state[parameter]["step"] += 1
-                # Of a weight that is spread, a rank changes its own part.
-                state = {name: own_part(tensor) for name, tensor in self.state[parameter].items()}
-                value = self.rounder.read(own_part(parameter), state)
-                RULES[group["rule"]](value, own_part(parameter.grad).float(), state, {**group, "parameter": parameter})
-                self.rounder.write(value, parameter, state, self._names[parameter])
+                if parameter.grad is not None:
+                    self.state[parameter]["step"] += 1
+                    self._change(parameter, parameter.grad, group)
+
+    def _change(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Change one weight; of one that is spread, a rank changes its own part."""
+        state = {name: own_part(tensor) for name, tensor in self.state[parameter].items()}
+        steps = int(state.pop("step"))
+        own, gradient = own_part(parameter.detach()), own_part(gradient)
+        key = self.rounder.key(self._names[parameter], steps) if own.dtype != torch.float32 else None
+        place = None if key is None else place_of(parameter)
+        if own.is_cuda and group["rule"] == "adamw":
+            state = {name: tensor.view(-1) for name, tensor in state.items()}
+            place = None if place is None else place.view(-1)
+            # Tensors, so that the compiler takes what changes from step to step as no constant.
+            changing = {"lr": torch.tensor(group["lr"]), "steps": torch.tensor(float(steps))}
+            lasting = {name: group[name] for name in ("rule", "betas", "epsilon", "weight_decay")}
+            _compiled()(own.view(-1), gradient.view(-1), state, {**lasting, **changing}, place, key)
+            return
+        _apply(own, gradient, state, {**group, "parameter": parameter, "steps": float(steps)}, place, key)
+
+
+def _apply(
+    own: Tensor,
+    gradient: Tensor,
+    state: dict[str, Any],
+    group: dict[str, Any],
+    place: Tensor | None,
+    key: Tensor | None,
+) -> None:
+    """Read, rule, write."""
+    value = Rounder.read(own, state)
+    RULES[group["rule"]](value, gradient.float(), state, group)
+    Rounder.write(value, own, state, place, key)
+
+
+@cache
+def _compiled() -> Callable[..., None]:
+    """`_apply` as one program for tensors of all sizes: on a GPU, each value is read and written once."""
+    compiled: Callable[..., None] = torch.compile(_apply, dynamic=True, options={"emulate_precision_casts": True})
+    return compiled

@@ -23,10 +23,10 @@ def adamw(value: Tensor, gradient: Tensor, state: dict[str, Any], group: Mapping
     square = state["square"].float().lerp_(gradient.square(), 1 - beta2)
     state["mean"].copy_(mean)
     state["square"].copy_(square)
-    steps = float(state["step"])
-    divisor = square.sqrt().div_(math.sqrt(1 - beta2**steps)).add_(group["epsilon"])
+    bias1, bias2 = 1 - beta1 ** group["steps"], 1 - beta2 ** group["steps"]
+    divisor = (square / bias2).sqrt_().add_(group["epsilon"])
     value.mul_(1 - group["lr"] * group["weight_decay"])
-    value.addcdiv_(mean, divisor, value=-group["lr"] / (1 - beta1**steps))
+    value.sub_((mean / divisor).mul_(group["lr"] / bias1))
 
 
 def muon(value: Tensor, gradient: Tensor, state: dict[str, Any], group: Mapping[str, Any]) -> None:
