@@ -19,6 +19,8 @@ EXAMPLES = """\
       --allow-code-execution --samples 50 -o scores/he                             programs, run in a sandbox
   vernacular evaluate WEIGHTS --suite granite-3.0 --data sets/ --only mt_bench --template always \\
       --judge https://HOST/v1 --judge-model NAME --judge-key-from JUDGE_KEY --judge-runs 5 -o scores/mt
+  vernacular evaluate WEIGHTS --suite bharatbench --data sets/ --bert-score xlm-roberta-large/ \\
+      --bert-score-layer 17 -o scores/bb
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
 """

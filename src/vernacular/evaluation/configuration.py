@@ -60,5 +60,10 @@ class EvaluateConfiguration(Configuration):
         json_schema_extra=NEUTRAL,
         description="share of verdicts that may be missing; with more there is no score",
     )
+    bert_score: Path | None = Field(
+        None, description="transformers folder of the encoder that BERTScore compares with; its hash is in the record"
+    )
+    bert_score_layer: int | None = Field(None, ge=0, description="layer of that encoder; 1 is the first block's output")
+    bert_score_idf: bool = Field(False, description="whether BERTScore counts rare tokens more")
     resamples: int = Field(1000, ge=100, description="bootstrap resamples where an interval has no closed form")
     seed: int = Field(0, ge=0, description="seed of few-shot choice, sampled answers and the bootstrap")

@@ -37,6 +37,7 @@ from vernacular.evaluation.records import (
     write_rows,
 )
 from vernacular.evaluation.scores import SCORES, TOLERANCE, Score, as_json, rescore, table, warnings
+from vernacular.evaluation.similarity import Similarities
 from vernacular.evaluation.suites.selection import Selection
 from vernacular.evaluation.tasks import LoadedTask, find_tasks, load_task
 from vernacular.foundation.errors import InternalError, UserError
@@ -93,10 +94,11 @@ def evaluate(
     known = {} if contamination is None else read_contamination(contamination)
     facts: dict[str, Any] = {}
     harness_values: HarnessValues = {}
+    similarities = Similarities(configuration.bert_score, configuration.bert_score_layer, configuration.bert_score_idf)
     with _remembering(lm, answers) as model:
         if tasks is not None or selection is not None:
             loader = _Loader(configuration, tasks, data, selection)
-            running = _Running(configuration, model, template, folder, known, judge)
+            running = _Running(configuration, model, template, folder, known, judge, similarities)
             facts, harness_values = _run_tasks(running, loader, contamination)
         documents = _run_heldout(configuration, model, heldout, folder) if heldout is not None else {}
     run_record = {
@@ -107,6 +109,7 @@ def evaluate(
         "versions": package_versions(),
         "machine": {**describe_machine(), **_accelerators()},
         "tasks": facts,
+        "bert_score": similarities.identity(),
         "judge": None if judge is None else dict(judge.identity),
         "left_out": dict(selection.left_out) if selection is not None else {},
         "heldout": documents,
@@ -178,6 +181,7 @@ class _Running(NamedTuple):
     folder: Path
     known: Mapping[str, TaskContamination]
     judge: Judge | None
+    similarities: Similarities
 
     def task(self, task: LoadedTask, model: HarnessModel, trials: Trials | None) -> tuple[LoadedTask, TaskRun]:
         """Run one; the task comes back with the metrics that its record has."""
@@ -195,6 +199,9 @@ class _Running(NamedTuple):
             )
             return run_judged(task, self.lm, judging)
         ask = partial(run_task, model, limit=configuration.limit, template=self.template, contamination=known)
+        if self.similarities.is_wanted(task):
+            run = ask(task)
+            return task, run._replace(rows=self.similarities.add(task, run.rows))
         if trials is not None and task.code is not None:
             return task, run_programs(task, ask, Trying(trials, self.lm.file, self.folder, configuration.samples))
         return task, ask(task)
@@ -211,6 +218,7 @@ def _run_tasks(running: _Running, loader: _Loader, contamination: Path | None) -
         if contamination is not None:
             _check_same_items(tasks, running.known, contamination)
         check_allowed(tasks, running.configuration.allow_code_execution)
+        running.similarities.check(tasks)
         check_judge(tasks, judge=running.judge is not None, template=running.template)
         languages = {task.code.language for task in tasks if task.code is not None}
         trials = opened.enter_context(Trials(languages)) if languages else None

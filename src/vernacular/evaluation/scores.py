@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vernacular.evaluation.judge.metrics import JUDGE_METRICS
+from vernacular.evaluation.metrics.answers import BERT_SCORES
 from vernacular.evaluation.metrics.metric import Metric
 from vernacular.evaluation.metrics.registry import METRICS, OWN, find_metric, has_metric
 from vernacular.evaluation.records import (
@@ -120,8 +122,15 @@ def rescore(folder: Path, also: Mapping[str, Mapping[str, Any]] | None = None) -
 
 
 def _can_have(facts: Mapping[str, Any], metric: str) -> bool:
-    """Whether a metric can be made of a task's record: pass@k is of programs that were run alone."""
-    return has_metric(facts["kind"], metric) and (facts.get("code") is not None or not metric.startswith("pass@"))
+    """Whether a metric can be made of a task's record: pass@k is of programs that were run alone, and so on."""
+    return has_metric(facts["kind"], metric) and _is_in_record(facts, metric)
+
+
+def _is_in_record(facts: Mapping[str, Any], metric: str) -> bool:
+    """Whether what a metric is made of was made when the answers were given."""
+    if metric.startswith("pass@"):
+        return facts.get("code") is not None
+    return metric in facts["metrics"] or metric not in (*JUDGE_METRICS, *BERT_SCORES)
 
 
 def read_scores(folder: Path) -> dict[str, Any]:

@@ -108,7 +108,20 @@ _F1_AS_PUBLISHED = _as_published(with_positive(answer_and_target), positive="C",
 _MACRO_AS_PUBLISHED = _as_published(answer_and_target, labels="ABCDEF", unread="A")
 _LEVENSHTEIN_AS_PUBLISHED = _as_published(_levenshtein, strip="poquad as published")
 
+BERT_SCORES = ("bert_score_precision", "bert_score_recall", "bert_score")
+
+
+def _bert_score(place: int) -> Callable[[Sequence[Row], Options], float]:
+    """A number that an encoder made of the answer when it was given; the record keeps it."""
+
+    def of_item(rows: Sequence[Row], options: Options) -> float:
+        return float(json.loads(rows[0]["facts"])["bert_score"][place])
+
+    return of_item
+
+
 ANSWER_METRICS: Mapping[str, Metric] = {
+    **{name: Metric(_bert_score(place), mean, "mean", False, True) for place, name in enumerate(BERT_SCORES)},
     "f1": Metric(with_positive(answer_and_target), positive_f1, "f1", False, True),
     "f1_macro": Metric(answer_and_target, macro, "f1_macro", False, True),
     "f1_micro": Metric(answer_and_target, micro, "f1_micro", False, True),
