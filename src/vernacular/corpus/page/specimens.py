@@ -7,10 +7,11 @@ a group of rows at a time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,7 @@ _CLUSTERS = 8
 _MEMBERS = 3
 
 Rows = list[dict[str, Any]]
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class _Place:
 def kept_documents(folder: Path, languages: Sequence[str]) -> dict[str, Rows]:
     """By language (in the order given) some documents for training, their texts cut and masked."""
     chosen = _first(document_files(folder, TRAIN), ["language"], _KEPT_OF_A_LANGUAGE)
-    return {language: _read(chosen[(language,)]) for language in languages if (language,) in chosen}
+    return _read_groups({language: chosen[(language,)] for language in languages if (language,) in chosen})
 
 
 def removed_documents(folder: Path) -> dict[str, Rows]:
@@ -68,10 +70,10 @@ def removed_documents(folder: Path) -> dict[str, Rows]:
     of_reason: defaultdict[str, list[tuple[int, str, _Place]]] = defaultdict(list)
     for (reason, language), places in found.items():
         of_reason[reason] += [(rank, language, place) for rank, place in enumerate(places)]
-    return {
-        reason: _read([place for _, _, place in sorted(entries, key=lambda entry: entry[:2])[:_REMOVED_FOR_A_REASON]])
-        for reason, entries in sorted(of_reason.items())
-    }
+    first = {reason: sorted(entries, key=lambda entry: entry[:2]) for reason, entries in sorted(of_reason.items())}
+    return _read_groups(
+        {reason: [place for _, _, place in entries[:_REMOVED_FOR_A_REASON]] for reason, entries in first.items()}
+    )
 
 
 def clusters(folder: Path) -> tuple[dict[int, int], list[Cluster]]:
@@ -88,12 +90,13 @@ def clusters(folder: Path) -> tuple[dict[int, int], list[Cluster]]:
     others = [place for place in range(len(ids)) if place not in largest][: _CLUSTERS - len(largest)]
     chosen = [*largest, *others]
     kept = _by_id(folder, [ids[place].decode() for place in chosen])
+    members = _read_groups(
+        {place: [_Place(*places[at]) for at in np.flatnonzero(of_place == place)[:_MEMBERS]] for place in chosen}
+    )
     found = []
     for place in chosen:
-        members = _read([_Place(*places[at]) for at in np.flatnonzero(of_place == place)[:_MEMBERS]])
-        for member in members:
-            member["similarity"] = near_of(member["detail"])[0]
-        found.append(Cluster(kept[ids[place].decode()], int(sizes[place]) + 1, members))
+        rows = [{**member, "similarity": near_of(member["detail"])[0]} for member in members[place]]
+        found.append(Cluster(kept[ids[place].decode()], int(sizes[place]) + 1, rows))
     numbers = np.bincount(sizes + 1)
     return {int(size): int(numbers[size]) for size in np.flatnonzero(numbers)}, found
 
@@ -123,6 +126,12 @@ def _first(files: Iterable[Path], keys: list[str], most: int) -> dict[tuple[str,
             places = found[tuple(entry[key] for key in keys)]
             places += [_Place(path, group, row) for row in sorted(entry["row_list"])[: most - len(places)]]
     return dict(found)
+
+
+def _read_groups(places: Mapping[_Key, Sequence[_Place]]) -> dict[_Key, Rows]:
+    """As `_read`, of several lists at once: each group of rows is read once."""
+    rows = iter(_read([place for each in places.values() for place in each]))
+    return {key: list(islice(rows, len(each))) for key, each in places.items()}
 
 
 def _read(places: Sequence[_Place]) -> Rows:
