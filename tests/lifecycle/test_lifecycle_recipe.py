@@ -10,6 +10,7 @@ import pytest
 
 import tiny_recipe
 from vernacular.foundation.errors import UserError
+from vernacular.lifecycle.decision import digest_input
 from vernacular.lifecycle.recipe import load_recipe
 from vernacular.lifecycle.schema import recipe_schema
 
@@ -126,3 +127,19 @@ def test_the_command_line_prints_no_traceback(recipe: Path, run_cli: Any) -> Non
     assert not (recipe.parent / "runs").exists()
     missing = run_cli("run", "nowhere.yaml", cwd=recipe.parent, code=2)
     assert missing.stderr.startswith("error: file not found\n  where: nowhere.yaml")
+
+
+def test_tokens_at_an_address_are_told_apart_by_their_index(tmp_path: Path) -> None:
+    digests = []
+    for name, index in (("one", "{}"), ("two", "{}"), ("three", '{"splits": {}}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.json").write_text(index)
+        (tmp_path / name / "address.json").write_text(f'{{"address": "memory://{name}"}}')
+        digests.append(digest_input(tmp_path / name))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_only_tokens_may_lie_at_an_address(recipe: Path) -> None:
+    load_recipe(recipe, ["stages.base.tokens=memory://tokens"])
+    with pytest.raises(UserError, match="neither a stage of this recipe nor a path"):
+        load_recipe(recipe, ["stages.base.weights=memory://weights"])

@@ -17,8 +17,10 @@ from vernacular.foundation.artifact import (
     read_artifact,
 )
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import files_under, read_json, sha256_json
+from vernacular.foundation.files import files_under, read_json, sha256_file, sha256_json
 from vernacular.lifecycle.stage import Stage
+from vernacular.tokens.elsewhere import address_of
+from vernacular.tokens.shard import INDEX
 
 Action = Literal["keep", "begin", "continue"]
 _SHOWN_CHANGES = 3
@@ -33,9 +35,14 @@ class Decision:
 
 
 def digest_input(path: Path) -> str:
-    """What an input is: an artifact's digest; elsewhere a hash of names, sizes and times of the files."""
+    """What an input is: an artifact's digest; else a hash of names, sizes and times of the files.
+
+    Of token shards at an address, without an artifact's record, the index says it: it holds their checksums.
+    """
     if path.is_dir() and is_finished(path):
         return read_artifact(path).digest
+    if address_of(path) is not None:
+        return sha256_file(path / INDEX)
     if not path.exists():
         raise UserError("file or folder not found", where=path, fix="check the path")
     root = path if path.is_dir() else path.parent

@@ -22,7 +22,7 @@ from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import configure
 from vernacular.parallel.configuration import ParallelConfiguration
-from vernacular.tokens.shards import INDEX as SHARD_INDEX
+from vernacular.tokens.shard import INDEX as SHARD_INDEX
 from vernacular.tokens.shards import read_index
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.tokens.tokenizer_files import TOKENIZER_FILE

@@ -28,7 +28,7 @@ def describe_mixture(recipe: Recipe, name: str, folder: Path) -> list[str]:
         return []
     from vernacular.tokens.mixed_rows import open_cells
     from vernacular.tokens.mixture import cells_given, describe_phases, plan_mixture
-    from vernacular.tokens.shards import INDEX
+    from vernacular.tokens.shard import INDEX
 
     folders = stage.tokens_folders(resolve_inputs(recipe, name, folder))
     if not all((tokens / INDEX).is_file() for tokens in folders.values()):

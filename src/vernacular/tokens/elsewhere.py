@@ -10,9 +10,9 @@ from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json, sha256_bytes, write_bytes, write_json
 from vernacular.tokens.configuration import TokenCacheConfiguration
 from vernacular.tokens.remote_files import RemoteFiles
+from vernacular.tokens.shard import INDEX
 
 ADDRESS = "address.json"
-_INDEX = "index.json"
 
 
 def is_address(value: str) -> bool:
@@ -40,11 +40,11 @@ def mirror_tokens(address: str, below: Path, settings: TokenCacheConfiguration, 
         MachineError: the address cannot be read.
     """
     files = RemoteFiles(address, settings)
-    found = {name: content for name in (_INDEX, RECORD) if (content := files.read(name)) is not None}
-    if _INDEX not in found:
+    found = {name: content for name in (INDEX, RECORD) if (content := files.read(name)) is not None}
+    if INDEX not in found:
         raise UserError(
             "no finished folder of token shards: index.json is missing",
-            where=files.where(_INDEX),
+            where=files.where(INDEX),
             fix="copy the folder of a tokenize stage there, whole, or correct the address",
         )
     for companion in companions:
@@ -73,10 +73,10 @@ def _require_its_record(folder: Path, files: RemoteFiles) -> None:
     """Refuse a record that is of other shards: one of two copies to the same address was not whole."""
     if not (folder / RECORD).is_file():
         return
-    recorded = read_artifact(folder).outputs.get(_INDEX)
-    if recorded is None or recorded.sha256 != sha256_bytes((folder / _INDEX).read_bytes()):
+    recorded = read_artifact(folder).outputs.get(INDEX)
+    if recorded is None or recorded.sha256 != sha256_bytes((folder / INDEX).read_bytes()):
         raise UserError(
-            f"{RECORD} and {_INDEX} are not of the same token shards",
+            f"{RECORD} and {INDEX} are not of the same token shards",
             where=files.where(RECORD),
             fix="copy the folder of a tokenize stage there again, whole",
         )

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import sha256_file
 
+INDEX = "index.json"
+"""What is in a folder of token shards; written last."""
+
 NAME_BYTES = 16
 OFFSETS, NAMES, WEIGHTS = np.dtype("<u8"), np.dtype(np.uint8), np.dtype("<f4")
 PARTS = ("ids", "offsets", "names", "weights")

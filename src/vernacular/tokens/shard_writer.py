@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import atomic_path, write_json
 from vernacular.tokens.measures import TextCounts
-from vernacular.tokens.shard import OFFSETS, PARTS, WEIGHTS
-from vernacular.tokens.shards import FORMAT, INDEX, ids_dtype, name_bytes
+from vernacular.tokens.shard import INDEX, OFFSETS, PARTS, WEIGHTS
+from vernacular.tokens.shards import FORMAT, ids_dtype, name_bytes
 from vernacular.tokens.tokenizer import Tokenizer
 
 # Bytes of all open shards together that wait in memory before they are written.

@@ -26,11 +26,10 @@ from vernacular.foundation.files import read_json
 from vernacular.tokens.configuration import TokenCacheConfiguration
 from vernacular.tokens.elsewhere import address_of
 from vernacular.tokens.remote_files import RemoteFiles
-from vernacular.tokens.shard import NAME_BYTES, WEIGHTS, Shard
+from vernacular.tokens.shard import INDEX, NAME_BYTES, WEIGHTS, Shard
 from vernacular.tokens.shard_cache import RemoteShard, ShardCache
 from vernacular.tokens.tokenizer import Tokenizer
 
-INDEX = "index.json"
 FORMAT = 2
 # What two folders must have in common to be read as one.
 _COMMON = ("dtype", "vocab_size", "tokenizer_hash", "template_hash", "begin_id", "end_id", "pad_id")

@@ -18,8 +18,9 @@ from vernacular.tokens.mixed_rows import MixedRows, open_cells
 from vernacular.tokens.mixture import plan_mixture
 from vernacular.tokens.order import MixtureOrder, Order, RowOrder
 from vernacular.tokens.packing import Batch, Layout, PackedRows, Rows
+from vernacular.tokens.shard import INDEX
 from vernacular.tokens.shard_cache import ShardCache
-from vernacular.tokens.shards import INDEX, ShardReader, read_index
+from vernacular.tokens.shards import ShardReader, read_index
 from vernacular.tokens.token_bytes import token_bytes
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.training.batch import TensorBatch
