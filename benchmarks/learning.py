@@ -2,7 +2,7 @@
 
 Both begin with the same weights, read the same tokens in the same order and have the same two threads for the same
 time, each in a process of its own, one after the other. Ours is `recipes/own-text.yaml` as it stands, cut to the time;
-the peer trains a Llama of the same shape as nanoGPT does, at each of three rates, of which its best counts. The loss is
+the peer trains a Llama of the same shape as nanoGPT does, at each of four rates, of which its best counts. The loss is
 that of all held-out targets, each model reading rows in the way it was trained.
 
     python benchmarks/learning.py FOLDER
@@ -41,7 +41,7 @@ from worker import Worker
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "own-text.yaml"
 SECONDS = 75.0
-PEER_RATES = (0.002, 0.004, 0.008)
+PEER_RATES = (0.002, 0.004, 0.008, 0.016)
 THREADS = 2
 # Of both programs: threads that wait long without sleeping lose much where cores are shared (docs/LOG.md).
 WAITING = {"GOMP_SPINCOUNT": "1000"}
