@@ -214,6 +214,34 @@ def test_the_same_for_any_files_order_and_parts(tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "other" / name).read_bytes(), name
 
 
+def test_other_benchmarks_in_the_same_folder_are_searched_for_anew(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", corpus(), 1)
+    curated(source, tmp_path / "out", "report")
+    settings_ = validate(
+        CurateConfiguration,
+        {
+            "sources": [{"name": "s", "path": str(source)}],
+            "decontamination": {"tasks": ["t"], "action": "report"},
+            "near_duplicates": {"enabled": False},
+            "heldout": {"share": 0, "at_least": 0},
+            "engine": {"workers": 1},
+        },
+    )
+    curate(settings_, tmp_path / "out", [benchmark(QUESTIONS[8], QUESTIONS[3], name="u")])
+    found = read_contamination(tmp_path / "out")
+    assert list(found) == ["u"]
+    assert [number for number, _ in found["u"].items["contaminated"]] == [1]
+
+
+@pytest.mark.slow
+def test_the_same_from_two_processes(tmp_path: Path) -> None:
+    source = write(tmp_path / "in", corpus(), 3)
+    curated(source, tmp_path / "one", "cut")
+    curated(source, tmp_path / "two", "cut", engine={"workers": 2})
+    for name in ("contamination.json", "report.json", "documents/train/00000.parquet", "removed/00000.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
 def test_lines_that_are_dropped_take_their_items_with_them(tmp_path: Path) -> None:
     texts = [f"{story(number)}\n{QUESTIONS[7]}" for number in range(12)]
     curated(write(tmp_path / "in", texts, 3), tmp_path / "out", "report", exact_duplicates={"unit": "line"})

@@ -30,6 +30,7 @@ from vernacular.foundation.errors import UserError, unknown_name
 
 # Of items whose runs are the same in more than this share of them; in benchmarks of fewer items nothing is a template.
 _TEMPLATE, _FEWEST_ITEMS = 0.5, 4
+MADE_LAST = "owned"
 _SPARE_BITS = 1  # tables have so many times two slots a key at least
 
 

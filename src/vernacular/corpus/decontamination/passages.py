@@ -11,7 +11,7 @@ import pyarrow as pa
 import regex
 
 from vernacular.corpus.configuration import Decontamination
-from vernacular.corpus.decontamination.index import Index
+from vernacular.corpus.decontamination.index import MADE_LAST, Index
 from vernacular.corpus.decontamination.units import folding, native, text_buffers
 from vernacular.corpus.shingles import address
 from vernacular.foundation.errors import MachineError
@@ -41,9 +41,14 @@ class Passages:
     spans: np.ndarray
 
 
-@functools.lru_cache(maxsize=4)
 def index_of(folder: Path) -> Index:
-    """The index that lies in a folder, opened once in a process."""
+    """The index that lies in a folder, opened once in a process; another one made in its place is opened anew."""
+    state = (folder / f"{MADE_LAST}.npy").stat()
+    return _opened(folder, state.st_ino, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(folder: Path, file: int, changed: int) -> Index:
     return Index.load(folder)
 
 
