@@ -426,6 +426,31 @@ def test_recording_without_a_gpu_is_refused() -> None:
         Engine(make_decoder(), EngineSettings(recorded=True))
 
 
+@pytest.mark.parametrize("name", SHAPES)
+@torch.inference_mode()
+def test_left_padding_never_changes_an_answer(name: str) -> None:
+    """Rows filled up on the left, as other libraries batch: a mask and positions leave the filling without a trace."""
+    decoder, prompts = make_decoder(**SHAPES[name]), make_prompts(5)
+    longest = max(map(len, prompts))
+    missing = torch.tensor([longest - len(prompt) for prompt in prompts])
+    places_T = torch.arange(longest)
+    is_text_BT = places_T >= missing[:, None]
+    positions_BT = (places_T - missing[:, None]).clamp_min(0)
+    mask_B1TT = (is_text_BT[:, None, :] & (places_T <= places_T[:, None]))[:, None]
+    # A row of padding looks at itself, or its softmax would be of nothing.
+    mask_B1TT = mask_B1TT | torch.eye(longest, dtype=torch.bool)
+    for filling in (0, VOCAB_SIZE - 1):
+        ids_BT = torch.tensor([[filling] * int(gap) + prompt for gap, prompt in zip(missing, prompts, strict=True)])
+        hidden_BTD = decoder(ids_BT, positions_BT=positions_BT, mask_B1TS=mask_B1TT)
+        for row, prompt in enumerate(prompts):
+            padded = decoder.logits(hidden_BTD[row, -len(prompt) :])
+            alone = decoder.logits(decoder(torch.tensor([prompt]))[0])
+            torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-4)
+    # The engine fills nothing up: rows of unequal length are answered as each is alone.
+    together = run(decoder, [answer_to(prompt) for prompt in prompts])
+    assert [answer.ids for answer in together] == [naive_greedy(decoder, prompt, 12) for prompt in prompts]
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
 
 
