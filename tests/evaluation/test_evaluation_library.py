@@ -309,6 +309,20 @@ def test_bits_of_any_text_by_hand(tmp_path, fake_model) -> None:
         text_tasks([tmp_path / "out" / "scores.json"])
 
 
+def test_programs_and_judges_are_left_out_where_there_is_leave_for_neither(tmp_path) -> None:
+    write_lines(tmp_path / "mt_bench/question.jsonl", {})
+    write_lines(tmp_path / "mt_bench/reference_answer_gpt-4.jsonl", {})
+    write_lines(tmp_path / "mbpp/mbpp.jsonl", {})
+    write_lines(tmp_path / "hellaswag_1k/hellaswag_val_1000.jsonl", {})
+    suite = read_suite("granite-3.0")
+    chosen = select(suite, tmp_path, only_available=True, code=False, judge=False)
+    assert [wanted.entry.name for wanted in chosen.tasks] == ["hellaswag"]
+    assert "--allow-code-execution" in chosen.left_out["mbpp"]
+    assert "--judge" in chosen.left_out["mt_bench"]
+    allowed = select(suite, tmp_path, only_available=True)
+    assert {"mbpp", "mt_bench"} <= {wanted.entry.name for wanted in allowed.tasks}
+
+
 @pytest.mark.parametrize("name", suites())
 def test_no_task_is_in_two_benchmarks_of_a_suite(name) -> None:
     suite = read_suite(name)

@@ -12,6 +12,7 @@ from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.metrics.f1 import binary_f1, macro_f1, micro_f1
 from vernacular.evaluation.metrics.levenshtein import edit_distance, is_accepted
 from vernacular.evaluation.metrics.pass_at_k import pass_at_k
+from vernacular.evaluation.metrics.registry import METRICS
 from vernacular.evaluation.metrics.truthfulqa import NO_COMMENT, bleu, mc1, mc2
 from vernacular.evaluation.scores import read_scores
 from vernacular.foundation.errors import UserError
@@ -115,3 +116,23 @@ def test_own_metrics_that_cannot_be_are_refused(entry: str, message: str, make_t
         evaluate(
             EvaluateConfiguration(), fake_model(), make_task(items, metadata={"metrics": [entry]}), None, tmp_path / "o"
         )
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "chrf++", "ter"])
+def test_a_corpus_from_its_items_counts_is_sacrebleus(name: str) -> None:
+    import sacrebleu
+
+    answers = ["Kot śpi na dachu.", "गाँव में पुराना कुआँ है", "", "The ferry leaves with the tide today, not before"]
+    targets = ["Kot śpi pod dachem.", "गाँव के पास एक पुराना कुआँ है", "nic", "The ferry leaves when the tide turns"]
+    metric = METRICS["generate_until"][name]
+    items = [
+        metric.of_item([{"extracted": answer, "target": [target]}], {})
+        for answer, target in zip(answers, targets, strict=True)
+    ]
+    whole = {
+        "bleu": lambda: sacrebleu.corpus_bleu(answers, [targets]),
+        "chrf": lambda: sacrebleu.corpus_chrf(answers, [targets]),
+        "chrf++": lambda: sacrebleu.corpus_chrf(answers, [targets], word_order=2),
+        "ter": lambda: sacrebleu.corpus_ter(answers, [targets]),
+    }
+    assert metric.aggregate(items) == pytest.approx(whole[name]().score, abs=1e-9)

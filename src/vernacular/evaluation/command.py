@@ -64,8 +64,14 @@ def evaluate_weights(
     if places.suite is not None and places.tasks is not None:
         configuration = _only_suite(configuration, places)
     elif places.suite is not None:
-        available = places.only_available
-        selection = select(read_suite(places.suite), places.data, only=configuration.only, only_available=available)
+        selection = select(
+            read_suite(places.suite),
+            places.data,
+            only=configuration.only,
+            only_available=places.only_available,
+            code=configuration.allow_code_execution,
+            judge=judge is not None,
+        )
     if places.texts:
         selection = _with_texts(selection, places)
     _claim(configuration, places, resume=resume)

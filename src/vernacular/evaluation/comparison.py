@@ -20,8 +20,6 @@ from vernacular.evaluation.records import RECORDS, REQUEST_SCHEMA, Row, by_item,
 from vernacular.foundation.errors import UserError
 
 _RESAMPLES = 2000
-_COSTLY_RESAMPLES = 100
-_COSTLY = {"bleu", "chrf", "chrf++", "ter"}
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _difference(
     metric = find_metric(kind, metric_name)
     values = [[metric.of_item(pair[side], options) for pair in pairs] for side in (0, 1)]
     first, second = (float(metric.aggregate(side)) for side in values)
-    low, high = _interval(metric_name, metric, values, seed)
+    low, high = _interval(metric, values, seed)
     only = (None, None)
     if metric.is_share:
         only = tuple(sum(a > b if side == 0 else b > a for a, b in zip(*values, strict=True)) for side in (0, 1))
@@ -196,16 +194,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / 2**total)
 
 
-def _interval(
-    name: str, metric: Metric, values: Sequence[Sequence[Any]], seed: int
-) -> tuple[float | None, float | None]:
+def _interval(metric: Metric, values: Sequence[Sequence[Any]], seed: int) -> tuple[float | None, float | None]:
     """95% interval of the difference: items are drawn again with replacement, the same ones for both."""
     n = len(values[0])
     if n < 2:
         return None, None
     random = np.random.default_rng(seed)
     drawn = []
-    for _ in range(_COSTLY_RESAMPLES if name in _COSTLY else _RESAMPLES):
+    for _ in range(_RESAMPLES):
         places = random.integers(0, n, size=n)
         first, second = (metric.aggregate([side[place] for place in places]) for side in values)
         drawn.append(second - first)

@@ -33,10 +33,8 @@ from vernacular.foundation.files import read_json
 SCORES = "scores.json"
 TOLERANCE = 1e-9
 PARSE_FAILURES_TO_WARN_OF = 0.05
-_RESAMPLES_OF_COSTLY = 100
 _MASS = {"mc2"}
 """Metrics that are a share of probability: guessing gives the share of right choices, as it does of right items."""
-_COSTLY = {"bleu", "chrf", "chrf++", "ter"}
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def _task_scores(task: str, facts: Mapping[str, Any], rows: Sequence[Row], setti
         failures = [items_rows[0]["parse_failure"] for items_rows in items]
         for metric_name, options in facts["metrics"].items():
             metric = find_metric(facts["kind"], metric_name)
-            estimate = _estimate(metric_name, metric, [metric.of_item(item, options) for item in items], settings)
+            estimate = _estimate(metric, [metric.of_item(item, options) for item in items], settings)
             scores.append(
                 Score(
                     task=task,
@@ -211,13 +209,12 @@ def _subsets(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
                 yield name, subset, [row for row in own if row["contamination"] == subset]
 
 
-def _estimate(name: str, metric: Metric, values: Sequence[Any], settings: Mapping[str, Any]) -> Estimate:
+def _estimate(metric: Metric, values: Sequence[Any], settings: Mapping[str, Any]) -> Estimate:
     if metric.is_share:
         return share(values)
     if metric.aggregation == "known_mean":
         values = [value for value in values if not math.isnan(value)]
-    resamples = min(settings["resamples"], _RESAMPLES_OF_COSTLY) if name in _COSTLY else settings["resamples"]
-    return bootstrap(values, metric.aggregate, resamples=resamples, seed=settings["seed"])
+    return bootstrap(values, metric.aggregate, resamples=settings["resamples"], seed=settings["seed"])
 
 
 def _chance(facts: Mapping[str, Any], items: Sequence[Sequence[Row]]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from vernacular.evaluation.instructions.metrics import INSTRUCTION_METRICS
 from vernacular.evaluation.judge.metrics import JUDGE_METRICS
 from vernacular.evaluation.metrics.answers import (
     ANSWER_METRICS,
-    answer_and_target,
     macro,
     micro,
     positive_f1,
@@ -25,6 +24,7 @@ from vernacular.evaluation.metrics.answers import (
 )
 from vernacular.evaluation.metrics.metric import Metric, Options, argmax, mean
 from vernacular.evaluation.metrics.pass_at_k import pass_at_k
+from vernacular.evaluation.metrics.translation import TRANSLATION_METRICS
 from vernacular.evaluation.metrics.truthfulqa import mc2
 from vernacular.evaluation.records import Row
 from vernacular.foundation.errors import UserError
@@ -120,20 +120,6 @@ def _exact_match(rows: Sequence[Row], options: Options) -> float:
     return float(score > 0)
 
 
-def _corpus(name: str) -> Callable[[Sequence[tuple[str, str]]], float]:
-    def score(pairs: Sequence[tuple[str, str]]) -> float:
-        import sacrebleu
-
-        answers, references = [answer for _, answer in pairs], [[target for target, _ in pairs]]
-        if name == "bleu":
-            return sacrebleu.corpus_bleu(answers, references).score
-        if name == "ter":
-            return sacrebleu.corpus_ter(answers, references).score
-        return sacrebleu.corpus_chrf(answers, references, word_order=2 if name == "chrf++" else 0).score
-
-    return score
-
-
 def _chosen_and_target(rows: Sequence[Row], options: Options) -> tuple[str, str]:
     return rows[0]["target"][0], rows[argmax([row["log_probability"] for row in rows])]["choice"]
 
@@ -156,10 +142,7 @@ METRICS: Mapping[str, Mapping[str, Metric]] = {
     },
     "generate_until": {
         "exact_match": Metric(_exact_match, mean, "mean", True, True),
-        "bleu": Metric(answer_and_target, _corpus("bleu"), "bleu", False, True),
-        "chrf": Metric(answer_and_target, _corpus("chrf"), "chrf", False, True),
-        "chrf++": Metric(answer_and_target, _corpus("chrf++"), "chrf++", False, True),
-        "ter": Metric(answer_and_target, _corpus("ter"), "ter", False, False),
+        **TRANSLATION_METRICS,
     },
 }
 """By the harness's kind of task (`output_type`), the metrics that can be recomputed."""

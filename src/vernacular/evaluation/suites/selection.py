@@ -14,6 +14,8 @@ from vernacular.foundation.errors import UserError, unknown_name
 
 NO_TASK = "the library has no task for it yet"
 NO_DATA = "its data is not there"
+NO_CODE = "its programs are run only with --allow-code-execution"
+NO_JUDGE = "it needs a judge (--judge)"
 
 
 class Wanted(NamedTuple):
@@ -30,7 +32,15 @@ class Selection(NamedTuple):
     left_out: Mapping[str, str]
 
 
-def select(suite: Suite, folder: Path | None, *, only: Sequence[str] = (), only_available: bool = False) -> Selection:
+def select(
+    suite: Suite,
+    folder: Path | None,
+    *,
+    only: Sequence[str] = (),
+    only_available: bool = False,
+    code: bool = True,
+    judge: bool = True,
+) -> Selection:
     """The suite's tasks.
 
     Args:
@@ -38,6 +48,8 @@ def select(suite: Suite, folder: Path | None, *, only: Sequence[str] = (), only_
         folder: the folder of --data; None asks the Hub.
         only: names of tasks, * and ? allowed; all others of the suite are left out.
         only_available: whether tasks whose data is not in the folder are left out rather than refused.
+        code: whether programs that the model writes may be run; if not, `only_available` leaves their tasks out.
+        judge: whether there is a judge; if not, likewise.
 
     Raises:
         UserError: a benchmark has no task, or a task no data; all are named, and both ways to give the first.
@@ -53,6 +65,10 @@ def select(suite: Suite, folder: Path | None, *, only: Sequence[str] = (), only_
         for name in names:
             if folder is not None and not is_there(library()[name], folder):
                 left_out[name] = NO_DATA
+            elif only_available and library()[name].task.code is not None and not code:
+                left_out[name] = NO_CODE
+            elif only_available and library()[name].task.judge is not None and not judge:
+                left_out[name] = NO_JUDGE
             else:
                 wanted[name] = Wanted(library()[name], member.shots)
     if only:
