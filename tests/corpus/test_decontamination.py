@@ -20,8 +20,10 @@ from vernacular.corpus.decontamination.benchmark import Benchmark, Item
 from vernacular.corpus.decontamination.contamination import read_contamination
 from vernacular.corpus.decontamination.index import build_index, defaults
 from vernacular.corpus.decontamination.passages import find_passages, without_passages
+from vernacular.corpus.decontamination.search import prepare_search
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.ledger import Ledger
 
 LETTERS = {
     "en": ("bcdfghjklmnpqrstvwxyz", ["a", "e", "i", "o", "u", "ea", "oo"], "Latn"),
@@ -231,6 +233,14 @@ def test_other_benchmarks_in_the_same_folder_are_searched_for_anew(tmp_path: Pat
     found = read_contamination(tmp_path / "out")
     assert list(found) == ["u"]
     assert [number for number, _ in found["u"].items["contaminated"]] == [1]
+
+
+def test_an_index_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
+    given = {"sources": [{"path": "x"}], "decontamination": {"tasks": ["t"]}, "engine": {"memory": "0.01MB"}}
+    ledger = Ledger.open(tmp_path, {})
+    with pytest.raises(UserError, match="takes more than a quarter of the memory") as caught:
+        prepare_search([benchmark(*QUESTIONS)], validate(CurateConfiguration, given), ledger)
+    assert caught.value.where == "engine.memory"
 
 
 @pytest.mark.slow

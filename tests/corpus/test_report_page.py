@@ -86,6 +86,13 @@ def test_every_figure_is_that_of_the_report(curated: Path, page: Any) -> None:
             kept["bytes_after_normalisation"],
         ]
     assert list(figures_of(page, "by-source")) == list(report["sources"])
+    cells = page.eval_on_selector_all(
+        "#by-cell tbody tr", "rows => rows.map(row => [...row.cells].slice(2).map(cell => cell.textContent))"
+    )
+    assert [[int(figure.replace(",", "")) for figure in row] for row in cells] == [
+        [*each["in"].values(), each["train"]["documents"], each["train"]["bytes_after_normalisation"]]
+        for each in report["cells"]
+    ]
     lengths = report["lengths"]["languages"]
     for language, figures in report["languages"].items():
         assert sum(lengths[language]["kept"]) == figures["kept"]["documents"]

@@ -86,9 +86,23 @@ def _language_table(report: Figures, names: Sequence[str], identifier: str) -> s
 
 
 def sources_section(report: Figures) -> str:
-    """In and out by source."""
+    """In and out by source, and what of each source's languages is trained on: the cells of a mixture."""
     rows = [[isolated(name), *_balance(each)] for name, each in report["sources"].items()]
-    return section("sources", "Sources", table(("source", *_BALANCE), rows, name="by-source"))
+    cells = [
+        [
+            *(isolated(each["source"]), _language(each["language"])),
+            *(each["in"]["documents"], each["in"]["bytes"]),
+            *(each["train"]["documents"], each["train"]["bytes_after_normalisation"]),
+        ]
+        for each in report.get("cells", ())
+    ]
+    head = ("source", "language", "documents read", "bytes read", "for training", "bytes for training")
+    return section(
+        "sources",
+        "Sources",
+        table(("source", *_BALANCE), rows, name="by-source"),
+        f"<details><summary>Languages of each source</summary>{table(head, cells, name='by-cell')}</details>",
+    )
 
 
 def mended_section(report: Figures) -> str:
