@@ -51,7 +51,7 @@ class Cluster:
     members: Rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class _Place:
     path: Path
     group: int
@@ -67,12 +67,15 @@ def kept_documents(folder: Path, languages: Sequence[str]) -> dict[str, Rows]:
 def removed_documents(folder: Path) -> dict[str, Rows]:
     """By reason some of the documents it removed, from as many languages as there are places."""
     found = _first(sorted((folder / "removed").glob("*.parquet")), ["reason", "language"], _REMOVED_OF_A_LANGUAGE)
-    of_reason: defaultdict[str, list[tuple[int, str, _Place]]] = defaultdict(list)
-    for (reason, language), places in found.items():
-        of_reason[reason] += [(rank, language, place) for rank, place in enumerate(places)]
-    first = {reason: sorted(entries, key=lambda entry: entry[:2]) for reason, entries in sorted(of_reason.items())}
+    of_reason: defaultdict[str, list[tuple[int, _Place]]] = defaultdict(list)
+    for (reason, _), places in found.items():
+        of_reason[reason] += enumerate(places)
+    # One of each language before a second of any; among these the lowest ids.
     return _read_groups(
-        {reason: [place for _, _, place in entries[:_REMOVED_FOR_A_REASON]] for reason, entries in first.items()}
+        {
+            reason: [place for _, place in sorted(entries)[:_REMOVED_FOR_A_REASON]]
+            for reason, entries in sorted(of_reason.items())
+        }
     )
 
 
