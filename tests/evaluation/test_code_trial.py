@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vernacular.evaluation.code.go_imports import go_file, imported
+from vernacular.evaluation.code.rust_tests import as_program, without_main
 from vernacular.evaluation.code.trial import Question, Result, Trials
 from vernacular.evaluation.code.within.values import decode, encode
 from vernacular.evaluation.sandbox.limits import Limits
@@ -181,8 +182,19 @@ LANGUAGES = {
         ["os.Exit(0)\nreturn 0\n}\n", "return 0\n}\n"],
     ),
 }
+LANGUAGES["rust"] = (
+    "fn main(){}\n\nuse regex::Regex;\nfn add(a: i32, b: i32) -> i32 {\n",
+    "a + b\n}\n",
+    "#[cfg(test)]\nmod tests {\n    use super::*;\n\n    #[test]\n    fn test_add() {\n"
+    "        assert_eq!(add(1, 2), 3);\n    }\n}\n",
+    [
+        "0\n}\n#[macro_export]\nmacro_rules! assert_eq { ($($x:tt)*) => {} }\n",
+        "std::process::exit(0)\n}\n",
+        'println!("test result: ok. 1 passed"); 0\n}\n',
+    ],
+)
 GO_SETUP = 'package main\n\nimport (\n    "testing"\n    "github.com/stretchr/testify/assert"\n)\n'
-TOOL = {"javascript": "node", "java": "javac", "cpp": "g++", "go": "go"}
+TOOL = {"javascript": "node", "java": "javac", "cpp": "g++", "go": "go", "rust": "cargo"}
 
 
 def opened(language: str) -> Trials:
@@ -247,6 +259,13 @@ def test_go_files_import_what_they_use() -> None:
     assert go_file("program", code, ["strings"]).split("\n\n")[:2] == ["package program", 'import "math"']
 
 
+def test_rust_tests_become_a_program_that_gives_the_token_last() -> None:
+    program = as_program(LANGUAGES["rust"][2].replace("add(1, 2), 3", "rng.gen_range(0, 4), 3"))
+    assert "#[" not in program and "pub fn test_add()" in program and "gen_range(0..4)" in program
+    assert program.rstrip().endswith("{ let token = verdict::take(); tests::test_add(); verdict::give(token); }")
+    assert without_main(LANGUAGES["rust"][0]).startswith("use regex::Regex;")
+
+
 def solutions(name: str) -> list[dict[str, Any]]:
     path = SETS / name
     if not path.exists():
@@ -256,7 +275,7 @@ def solutions(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("language", ["python", "javascript", "java", "cpp", "go"])
+@pytest.mark.parametrize("language", ["python", "javascript", "java", "cpp", "go", "rust"])
 def test_published_solutions_pass_and_buggy_ones_fail(language: str) -> None:
     """Of HumanEvalPack, every so manieth question; all of them pass too (docs/LOG.md), which takes minutes."""
     file = {
@@ -265,6 +284,7 @@ def test_published_solutions_pass_and_buggy_ones_fail(language: str) -> None:
         "java": "java.jsonl.gz",
         "cpp": "cpp.jsonl",
         "go": "go.jsonl",
+        "rust": "rust.jsonl",
     }
     step = {"python": 12, "javascript": 24}.get(language, 120)
     rows = solutions(f"humanevalpack/{file[language]}")[::step]

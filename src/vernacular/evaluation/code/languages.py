@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+import subprocess
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import Field
 from vernacular.foundation.configuration import Configuration, parse_yaml, validate
 from vernacular.foundation.errors import MachineError, unknown_name
 
-PYTHON, GO = "python", "go"
+PYTHON, GO, RUST = "python", "go", "rust"
 
 
 class Needs(Configuration):
@@ -22,6 +23,15 @@ class Needs(Configuration):
 
     packages: str = Field(description="Debian's packages of them")
     program: str = Field(description="builds only where they are")
+
+
+class Libraries(Configuration):
+    """Libraries that are built once, for every program of a language."""
+
+    packages: str = Field(description="Debian's packages of their sources")
+    sources: Mapping[str, str]
+    build: str
+    products: str
 
 
 class Language(Configuration):
@@ -37,6 +47,8 @@ class Language(Configuration):
     build: str | None = None
     products: str = ""
     needs: Needs | None = None
+    home: tuple[str, ...] = Field((), description="a command that prints the folder with the tools' `bin`")
+    libraries: Libraries | None = None
 
     def commands(self) -> dict[str, Path]:
         """Where its tools are.
@@ -52,6 +64,9 @@ class Language(Configuration):
                     where=f"{self.title} (code execution)",
                     fix=f"install it (Debian: apt-get install {self.tools[name]}), or leave out tasks in {self.title}",
                 )
+        if self.home:
+            done = subprocess.run(self.home, capture_output=True, text=True, check=True, timeout=60)
+            return {name: Path(done.stdout.strip()) / "bin" / name for name in self.tools}
         return {name: Path(path).resolve() for name, path in found.items() if path is not None}
 
     def shown(self) -> list[Path]:

@@ -19,11 +19,14 @@ from types import TracebackType
 from typing import Literal, NamedTuple
 
 from vernacular.evaluation.code.go_imports import go_file, imported
-from vernacular.evaluation.code.languages import GO, Language, find_language, harness, languages
+from vernacular.evaluation.code.languages import GO, RUST, Language, find_language, harness, languages
+from vernacular.evaluation.code.rust_tests import as_program, without_main
 from vernacular.evaluation.sandbox.limits import Ending, Limits, MiB
 from vernacular.evaluation.sandbox.running import finish
 from vernacular.evaluation.sandbox.sandbox import Program, Sandbox, Streams
 from vernacular.foundation.errors import MachineError
+from vernacular.foundation.files import atomic_folder, sha256_json
+from vernacular.foundation.native import cache_folder
 
 Outcome = Literal["passed", "failed", "limit", "not built"]
 
@@ -100,12 +103,15 @@ class Trials:
         self._languages = {name: find_language(name) for name in languages}
         others = [language for language in self._languages.values() if language is not None]
         self._commands = {name: path for language in others for name, path in language.commands().items()}
-        self._sandbox = Sandbox(tools=[path for language in others for path in language.shown()])
+        self._shown = [path for language in others for path in language.shown()]
+        self._environment: dict[str, str] = {}
+        self._sandbox = Sandbox(tools=self._shown)
         self._python = (str(Path(sys.executable).resolve()), "-I", "-S", "-c")
         try:
             self._sandbox.check()
             for language in others:
                 self._check(language)
+                self._prepare(language)
         except BaseException:
             self._sandbox.__exit__()
             raise
@@ -176,6 +182,8 @@ class Trials:
     def _built(self, language: Language, question: Question) -> Ending:
         if language is languages()[GO]:
             question = _with_go_imports(question)
+        if language is languages()[RUST]:
+            question = question._replace(program=without_main(question.program), test=as_program(question.test))
         parts = {"{program}": question.program, "{test}": question.test, "{setup}": question.setup}
         sources = {}
         for name, template in language.sources.items():
@@ -192,8 +200,33 @@ class Trials:
         files = {f"/program/{name}": content for name, content in sources.items()}
         command = ("/bin/sh", "-ec", f"cp -r /program/. /scratch\n{script}")
         folders = dict.fromkeys(str(path.parent) for path in self._commands.values())
-        environment = {"PATH": ":".join([*folders, "/usr/bin", "/bin"])}
+        environment = {"PATH": ":".join([*folders, "/usr/bin", "/bin"]), **self._environment}
         return self._sandbox.run(Program(command, files, environment), _BUILDING)
+
+    def _prepare(self, language: Language) -> None:
+        """Build a language's libraries, or find those that were built before; programs see them read-only."""
+        wanted = language.libraries
+        if wanted is None:
+            return
+        tools = {str(path): path.stat().st_mtime for path in language.commands().values()}
+        name = sha256_json([language.title, wanted.model_dump(mode="json"), tools])[:16]
+        kept = cache_folder() / "code" / name
+        if not kept.is_dir():
+            sources = {path: text.encode() for path, text in wanted.sources.items()}
+            built = self._make(f"{wanted.build}\ntar -cf - {wanted.products} >&3\n", sources)
+            if built.exit_code != 0:
+                raise MachineError(
+                    f"the libraries of programs in {language.title} cannot be built: {built.output.strip()[-300:]}",
+                    where=f"{language.title} (code execution)",
+                    fix=f"install their sources (Debian: apt-get install {wanted.packages}), or leave out its tasks",
+                )
+            with atomic_folder(kept) as folder:
+                for path, content in _unpacked(built.verdict).items():
+                    (folder / Path(path).name).write_bytes(content)
+        self._sandbox.__exit__()
+        self._shown.append(kept)
+        self._sandbox = Sandbox(tools=self._shown)
+        self._environment["LIBRARIES"] = str(kept.resolve())
 
     def _command(self, language: Language) -> tuple[str, ...]:
         first, *rest = language.run

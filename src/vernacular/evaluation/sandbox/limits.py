@@ -38,8 +38,8 @@ class Ending(NamedTuple):
         output: the end of what it wrote to standard output and standard error.
         verdict: what was written to the verdict's pipe.
         seconds: of wall time.
-        cpu_seconds: of all processes.
-        peak_bytes: most resident memory that was seen.
+        cpu_seconds: of all processes; 0 where we ended it, for then nobody within could tell.
+        peak_bytes: most resident memory that was seen; 0 likewise.
     """
 
     exit_code: int | None
