@@ -112,6 +112,19 @@ def test_what_every_item_has_is_no_sign_of_any() -> None:
     assert (found.texts.tolist(), found.items.tolist()) == ([1, 2], [3, 4])
 
 
+def test_a_beginning_that_many_questions_have_is_not_the_question() -> None:
+    frame = "Which of the following is not included in the"
+    bridges = "Who built the seven bridges of the old river town and when"
+    items = [f"{frame} national budget", f"{frame} U.S. GDP", bridges]
+    index = build_index([benchmark(*items)], SETTINGS, Normalisation())
+    documents = [f"{frame} list of rivers?", items[1].upper(), bridges.replace("town", "city")]
+    found = find_passages(large(documents), index)
+    assert (found.texts.tolist(), found.items.tolist()) == ([1], [1])
+    long = f"{bridges} did the ferry stop and the first carts cross it on their way to the autumn market"
+    index = build_index([benchmark(long)], SETTINGS, Normalisation())
+    assert find_passages(large([long.replace("carts", "wagons")]), index).items.tolist() == [0]
+
+
 def test_short_questions_are_sought_with_their_answers_or_not_at_all() -> None:
     items = (Item(0, "a", ("Capital of Poland?",), "It is Warsaw"), Item(1, "b", ("2 + 2 =",), "4"))
     index = build_index([Benchmark("t", items)], SETTINGS, Normalisation())

@@ -239,7 +239,10 @@ def _as_index(runs: Runs, num_items: int, coverage: float, least: int) -> Index:
     seeds = np.zeros(1 << seed_bits, np.uint64)
     bits = np.uint64(1) << np.searchsorted(lengths, runs.lengths).astype(np.uint64)
     np.bitwise_or.at(seeds, runs.seeds & np.uint64((1 << seed_bits) - 1), bits)
-    owned = runs.covered(num_items)
+    owned, longest = runs.covered(num_items), np.zeros(num_items, np.int64)
+    np.maximum.at(longest, runs.items, runs.lengths)
+    short = max(coverage, defaults()["coverage_of_short"])
+    shares = np.where(owned < 2 * longest, short, coverage)
     return Index(
         lengths=lengths,
         seeds=seeds,
@@ -249,7 +252,7 @@ def _as_index(runs: Runs, num_items: int, coverage: float, least: int) -> Index:
         posting_items=runs.items.astype(np.uint32),
         posting_places=runs.places.astype(np.uint32),
         # A little less than the product, whose last bit is the machine's.
-        needed=np.ceil(coverage * owned - 1e-9).astype(np.uint32),
+        needed=np.ceil(shares * owned - 1e-9).astype(np.uint32),
         owned=owned.astype(np.uint32),
     )
 
