@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from vernacular.evaluation.code.trial import Trials
+from vernacular.evaluation.command import Places, evaluate_weights
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.library.benchmark import library
@@ -178,6 +179,14 @@ def test_nothing_is_run_unless_that_is_allowed(functions, fake_model, tmp_path) 
     with pytest.raises(UserError, match="one: these tasks run programs that the model writes") as caught:
         evaluate(EvaluateConfiguration(), model, functions(), None, tmp_path / "out")
     assert "--allow-code-execution" in str(caught.value) and model.prompts == []
+
+
+def test_leave_to_run_programs_can_be_given_later(functions, fake_model, tmp_path) -> None:
+    places = Places(weights=tmp_path, folder=tmp_path / "out", tasks=functions())
+    with pytest.raises(UserError, match="run programs that the model writes"):
+        evaluate_weights(EvaluateConfiguration(), places, lambda folder: fake_model(answer=right))
+    evaluate_weights(ALLOWED, places, lambda folder: fake_model(answer=right), resume=True)
+    assert read_scores(tmp_path / "out")["scores"][0]["value"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ class EvaluateConfiguration(Configuration):
         False, description="whether tasks may bring their own Python (`!function`, `class`); it runs unprotected"
     )
     allow_code_execution: bool = Field(
-        False, description="whether programs that the model writes may be run, in a sandbox or not at all"
+        False,
+        json_schema_extra=NEUTRAL,
+        description="whether programs that the model writes may be run, in a sandbox or not at all",
     )
     samples: int | None = Field(
         None, gt=0, description="answers to each item of tasks whose answers are run (default: as the task says)"
@@ -41,7 +43,10 @@ class EvaluateConfiguration(Configuration):
     )
     judge_model: str | None = Field(None, min_length=1, description="the grading model's name at that server")
     judge_key_from: str | None = Field(
-        None, min_length=1, description="environment variable that holds the server's key; it is written nowhere"
+        None,
+        min_length=1,
+        json_schema_extra=NEUTRAL,
+        description="environment variable that holds the server's key; it is written nowhere",
     )
     judge_runs: int = Field(1, gt=0, le=100, description="grades of each answer, whose mean counts")
     judge_against: Path | None = Field(
