@@ -20,7 +20,7 @@ from vernacular.evaluation.library.texts import text_tasks
 from vernacular.evaluation.metrics.registry import has_metric
 from vernacular.evaluation.scores import Score, read_scores, rescore
 from vernacular.evaluation.suites.report import headline_table, suite_report
-from vernacular.evaluation.suites.selection import Selection, Wanted, select
+from vernacular.evaluation.suites.selection import Selection, Wanted, select, select_by_name
 from vernacular.evaluation.suites.suite import read_suite, suites
 from vernacular.foundation.errors import UserError
 
@@ -254,6 +254,16 @@ def test_a_suite_names_all_that_it_lacks_and_runs_the_rest_when_told(tmp_path) -
         select(suite, tmp_path, only=["foundry_piqa"])
     with pytest.raises(UserError, match="did you mean 'foundry_copa'"):
         select(suite, tmp_path, only=["foundry_cpoa"])
+
+
+def test_tasks_of_the_library_by_name(tmp_path) -> None:
+    write_lines(tmp_path / "ifeval_multilingual/ja_input_data.jsonl", {})
+    assert [wanted.entry.name for wanted in select_by_name(["m_ifeval_ja"], tmp_path).tasks] == ["m_ifeval_ja"]
+    with pytest.raises(UserError, match="the data of 'm_ifeval_en' is not there") as caught:
+        select_by_name(["m_ifeval_*"], tmp_path)
+    assert "ifeval_multilingual/en_input_data.jsonl" in str(caught.value.fix)
+    with pytest.raises(UserError, match="did you mean 'm_ifeval_ja'"):
+        select_by_name(["m_ifeval_jp"], tmp_path)
 
 
 def test_a_headline_is_not_computed_from_a_part_or_from_other_data(tmp_path, fake_model) -> None:

@@ -21,6 +21,7 @@ EXAMPLES = """\
       --judge https://HOST/v1 --judge-model NAME --judge-key-from JUDGE_KEY --judge-runs 5 -o scores/mt
   vernacular evaluate WEIGHTS --suite bharatbench --data sets/ --bert-score xlm-roberta-large/ \\
       --bert-score-layer 17 -o scores/bb
+  vernacular evaluate WEIGHTS --only "m_ifeval_*" gsm8k --data sets/ -o scores/some     built-in tasks by name
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
 """

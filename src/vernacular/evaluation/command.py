@@ -14,7 +14,7 @@ from vernacular.evaluation.judge.asking import Judge
 from vernacular.evaluation.library.texts import text_tasks
 from vernacular.evaluation.scores import SCORES
 from vernacular.evaluation.suites.report import headline_table, suite_report
-from vernacular.evaluation.suites.selection import Selection, Wanted, select
+from vernacular.evaluation.suites.selection import Selection, Wanted, select, select_by_name
 from vernacular.evaluation.suites.suite import choose_tasks, read_suite
 from vernacular.evaluation.tasks import find_tasks
 from vernacular.foundation.artifact import learned_to_answer
@@ -72,6 +72,8 @@ def evaluate_weights(
             code=configuration.allow_code_execution,
             judge=judge is not None,
         )
+    elif places.tasks is None and configuration.only:
+        selection = select_by_name(configuration.only, places.data)
     if places.texts:
         selection = _with_texts(selection, places)
     _claim(configuration, places, resume=resume)

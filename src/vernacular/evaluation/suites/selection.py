@@ -80,6 +80,24 @@ def select(
     return Selection(tuple(wanted.values()), left_out)
 
 
+def select_by_name(patterns: Sequence[str], folder: Path | None) -> Selection:
+    """Tasks of the library by their names, of a suite or not; * and ? allowed.
+
+    Raises:
+        UserError: no task has the name, or one has no data in the folder; both ways to give it are named.
+    """
+    chosen: dict[str, Wanted] = {}
+    for pattern in patterns:
+        names = [name for name in library() if fnmatchcase(name, pattern)]
+        if not names:
+            raise unknown_name("task of the library", pattern, library(), where="--only")
+        chosen |= {name: Wanted(library()[name], None) for name in names}
+    for name, wanted in chosen.items():
+        if folder is not None and not is_there(wanted.entry, folder):
+            raise UserError(f"the data of '{name}' is not there", where=folder, fix=both_ways(wanted.entry.data))
+    return Selection(tuple(chosen.values()), {})
+
+
 def _only(suite: Suite, wanted: Mapping[str, Wanted], left_out: Mapping[str, str], only: Sequence[str]) -> Selection:
     known = [*wanted, *left_out]
     for pattern in only:
