@@ -16,7 +16,7 @@ from vernacular.foundation.files import read_json
 from vernacular.inference.loading import load
 
 SETS = Path(__file__).resolve().parents[3] / "shared" / "data" / "eval"
-TASKS_OF_A_BENCHMARK = 2
+TASKS_OF_A_BENCHMARK = 1
 
 
 @pytest.fixture(scope="module")

@@ -94,11 +94,17 @@ def evaluate_weights(
         judge=judge,
     )
     if places.suite is not None:
-        report = suite_report(read_suite(places.suite), places.folder)
-        write_json(places.folder / HEADLINES, report)
-        print(headline_table(report), file=sys.stderr)
+        summary |= suite_summary(places.suite, places.folder)
     answers.unlink()
     return {**summary, "scores_file": str(places.folder / SCORES)}
+
+
+def suite_summary(name: str, folder: Path) -> dict[str, Any]:
+    """Write a suite's report beside the scores and print it; its headlines, for the summary."""
+    report = suite_report(read_suite(name), folder)
+    write_json(folder / HEADLINES, report)
+    print(headline_table(report), file=sys.stderr)
+    return {"headlines": report["headlines"]}
 
 
 def _with_texts(selection: Selection | None, places: Places) -> Selection:

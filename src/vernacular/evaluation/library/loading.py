@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +48,7 @@ def load_library_task(entry: LibraryTask, *, num_fewshot: int | None, seed: int,
     config, files = _config(entry, path)
     placed = place(entry, folder)
     config = _with_data(entry, config, placed, path)
+    random.seed(seed)  # Upstream's GPQA shuffles its choices with the one generator of all.
     return build_task(
         entry.name,
         path,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.foundation.artifact import learned_to_answer
+from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.stage import Reads, Stage, Workplace, tasks_below
+
+if TYPE_CHECKING:
+    from vernacular.evaluation.suites.selection import Selection
 
 
 class Evaluate(Stage, EvaluateConfiguration):
@@ -19,6 +23,11 @@ class Evaluate(Stage, EvaluateConfiguration):
     tasks: Annotated[str | None, Reads("tasks")] = Field(
         None, description="a curate stage whose source gives tasks, or a folder of harness YAML"
     )
+    suite: str | None = Field(None, description="a card's suite, whose tasks are built in")
+    data: Annotated[str | None, Reads("sets of benchmarks")] = Field(
+        None, description="the suite's sets, as OWNER/SET/CONFIG/SPLIT.jsonl or as published (default: from the Hub)"
+    )
+    only_available: bool = Field(False, description="leave out of the suite what has no data; no headline then")
     heldout: Annotated[str | None, Reads("held-out documents")] = Field(
         None, description="a curate stage, or its folder, whose held-out documents bits per byte are measured on"
     )
@@ -28,6 +37,7 @@ class Evaluate(Stage, EvaluateConfiguration):
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""
+        from vernacular.evaluation.command import suite_summary
         from vernacular.evaluation.evaluation import evaluate
         from vernacular.inference.backends.judging import open_judge
         from vernacular.inference.model import load
@@ -35,14 +45,40 @@ class Evaluate(Stage, EvaluateConfiguration):
         tasks = workplace.inputs.get("tasks")
         weights = workplace.inputs["weights"]
         instruct = learned_to_answer(weights)
+        selection = self._selection(workplace)
         lm = load(weights, dtype=self.dtype)
-        return evaluate(
+        summary = evaluate(
             self,
             lm,
             None if tasks is None else tasks_below(tasks),
             workplace.inputs.get("heldout"),
             workplace.folder,
             instruct=instruct,
+            data=workplace.inputs.get("data"),
             contamination=workplace.inputs.get("contamination"),
+            selection=selection,
             judge=None if self.judge is None else open_judge(self.judge, self.judge_model, self.judge_key_from),
+        )
+        return {**summary, **suite_summary(self.suite, workplace.folder)} if self.suite is not None else summary
+
+    def _selection(self, workplace: Workplace) -> Selection | None:
+        """The suite's tasks, before the weights are loaded."""
+        if self.suite is None:
+            return None
+        from vernacular.evaluation.suites.selection import select
+        from vernacular.evaluation.suites.suite import read_suite
+
+        if self.tasks is not None:
+            raise UserError(
+                "the stage names a suite and tasks",
+                where=workplace.name,
+                fix="keep one: `tasks`, or `suite` and `only`",
+            )
+        return select(
+            read_suite(self.suite),
+            workplace.inputs.get("data"),
+            only=self.only,
+            only_available=self.only_available,
+            code=self.allow_code_execution,
+            judge=self.judge is not None,
         )
