@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -70,7 +69,8 @@ class Logbook:
         """Write a line of metrics; `step` counts finished steps."""
         if self._metrics is not None:
             self._metrics.write(step, line)
-        self._bar.set_postfix_str(f"loss {line.get('loss') or math.nan:.3f}", refresh=False)
+        if (loss := line.get("loss")) is not None:  # before the first step held-out text alone is scored
+            self._bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
 
     def say(self, sentence: str) -> None:
         """Say something above the bar."""
