@@ -6,13 +6,13 @@ import pyarrow as pa
 
 from vernacular.corpus.configuration import NearDuplicates
 from vernacular.corpus.document import document_id
-from vernacular.corpus.shingles import Shingles
+from vernacular.corpus.shingles import minhash_bands
 
 
 def run_of(texts: list[str], settings: NearDuplicates, qualities: dict[str, float] | None = None) -> pa.Table:
     """A run as assessment writes it, all of one source and language."""
     array = pa.array(texts, pa.large_string())
-    bands = Shingles.of(array, settings).bands(settings, 0)
+    bands = minhash_bands(array, settings, 0)
     width = 8 * bands.shape[1]
     unknown = pa.nulls(len(texts), pa.string())
     columns = dict.fromkeys(("name", "reason", "detail", "label", "group", "script", "masked"), unknown)

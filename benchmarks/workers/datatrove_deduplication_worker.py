@@ -19,16 +19,19 @@ from datatrove.utils.hashing import HashConfig
 from deduplication_protocol import serve
 
 LANGUAGE = "hin_Deva"
-CONFIGURATION = MinhashConfig(hash_config=HashConfig(precision=64), num_buckets=14, hashes_per_bucket=8, n_grams=5)
+BUCKETS = 14
 
 
-def run(documents: Path, folder: Path) -> functools.partial[list[str]]:
+def run(documents: Path, folder: Path, seed: int) -> functools.partial[list[str]]:
     """Remove near-duplicates in one process."""
+    settings = MinhashConfig(
+        hash_config=HashConfig(precision=64), num_buckets=BUCKETS, hashes_per_bucket=8, n_grams=5, seed=seed + 1
+    )
     signatures, buckets, removed = (str(folder / name) for name in ("signatures", "buckets", "removed"))
     stages = (
-        ([JsonlReader(str(documents)), MinhashDedupSignature(signatures, config=CONFIGURATION, language=LANGUAGE)], 1),
-        ([MinhashDedupBuckets(signatures, buckets, config=CONFIGURATION)], CONFIGURATION.num_buckets),
-        ([MinhashDedupCluster(buckets, removed, config=CONFIGURATION)], 1),
+        ([JsonlReader(str(documents)), MinhashDedupSignature(signatures, config=settings, language=LANGUAGE)], 1),
+        ([MinhashDedupBuckets(signatures, buckets, config=settings)], BUCKETS),
+        ([MinhashDedupCluster(buckets, removed, config=settings)], 1),
         (
             [
                 JsonlReader(str(documents)),

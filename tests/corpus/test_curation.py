@@ -180,7 +180,7 @@ def test_what_is_at_once_in_memory_makes_no_difference(
     monkeypatch.setattr(spill, "_BYTES_TO_SORT", 10_000_000)
     monkeypatch.setattr(reading, "_BYTES_PER_RUN", 4000)
     monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 5)
-    monkeypatch.setattr(runs, "_ROWS_PER_GROUP", 3)
+    monkeypatch.setattr(runs, "_ROWS_PER_BATCH", 3)
     small = {"memory": "1GB", "workers": 1}
     curate(configuration({"name": "mix", "path": str(sources)}, languages=["pl", "hi"], engine=small), tmp_path)
     assert all_files(tmp_path) == all_files(curated)
@@ -190,6 +190,8 @@ def test_memory_too_small_for_the_workers_is_refused(sources: Path, tmp_path: Pa
     with pytest.raises(UserError, match="too little for 4 processes") as caught:
         curate(configuration({"path": str(sources)}, engine={"memory": "1 GB", "workers": 4}), tmp_path)
     assert caught.value.where == "engine.memory"
+    with pytest.raises(UserError, match="600MB of memory are too little for a process"):
+        curate(configuration({"path": str(sources)}, engine={"memory": "600MB"}), tmp_path)
 
 
 def test_curating_again_replaces_what_was_there(sources: Path, tmp_path: Path) -> None:
@@ -293,10 +295,9 @@ def test_files_are_cut_at_the_same_places(tmp_path: Path, monkeypatch: pytest.Mo
     schema = pa.schema([pa.field("text", pa.string())])
     texts = ["x" * length for length in (60, 30, 20, 150, 5, 5, 95)]
     for name, batches in (("one", [texts]), ("many", [[text] for text in texts])):
-        writer = ShardWriter(tmp_path / name, schema)
-        for batch in batches:
-            writer.add(pa.table({"text": pa.array(batch, pa.large_string())}))
-        writer.close()
+        with ShardWriter(tmp_path / name, schema) as writer:
+            for batch in batches:
+                writer.add(pa.table({"text": pa.array(batch, pa.large_string())}))
     files = sorted((tmp_path / "one").iterdir())
     sizes = [[len(row["text"]) for row in pq.read_table(path).to_pylist()] for path in files]
     assert sizes == [[60, 30], [20], [150], [5, 5], [95]]

@@ -40,7 +40,7 @@ def removed(texts: list[str], folder: Path, files: int = 1, settings: NearDuplic
     """The texts removed as near-duplicates, with the text that stays in their place."""
     ledger = Ledger.open(folder, {})
     for part in range(files):
-        write_run(run_of(texts[part::files], settings), ledger.part("runs") / f"{part}.parquet")
+        write_run(run_of(texts[part::files], settings), ledger.part("runs") / f"{part}.arrow")
     runs = Runs(sorted(ledger.part("runs").iterdir()))
     engine = Engine(workers=1)
     parts = runs.parts(10_000 if files > 1 else 1 << 30)
@@ -157,8 +157,8 @@ def test_of_equal_texts_the_best_stays(tmp_path: Path) -> None:
     table = table.set_column(
         table.schema.get_field_index("reason"), "reason", pa.array([None, None, None, "spam"], pa.string())
     )
-    write_run(table, tmp_path / "run.parquet")
-    rows, stays = read_settled(runs := Runs([tmp_path / "run.parquet"]), runs.parts(1 << 30)[0])
+    write_run(table, tmp_path / "run.arrow")
+    rows, stays = read_settled(runs := Runs([tmp_path / "run.arrow"]), runs.parts(1 << 30)[0])
     assert stays.tolist() == [True, False, False, False]
     assert rows["name"].to_pylist() == ["c", None, "a", "b"]
 
@@ -167,7 +167,7 @@ def test_of_similar_texts_the_one_of_better_quality_stays(tmp_path: Path) -> Non
     words = text_of("ta", 3, 80).split()
     texts = [" ".join(words), " ".join(words[:-1]), " ".join(words[1:])]
     ledger = Ledger.open(tmp_path, {})
-    write_run(run_of(texts, SETTINGS, {texts[1]: 0.9, texts[2]: 0.7}), ledger.part("runs") / "0.parquet")
+    write_run(run_of(texts, SETTINGS, {texts[1]: 0.9, texts[2]: 0.7}), ledger.part("runs") / "0.arrow")
     runs = Runs(sorted(ledger.part("runs").iterdir()))
     parts, engine = runs.parts(1 << 30), Engine(workers=1)
     distinct = find_distinct(runs, parts, SETTINGS, ledger.part("bands"), engine)

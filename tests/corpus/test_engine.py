@@ -198,6 +198,43 @@ def test_other_settings_begin_again(source: Path, tmp_path: Path, monkeypatch: p
     assert interrupted(validate(CurateConfiguration, other), tmp_path, monkeypatch)[0].read_bytes() != before
 
 
+@pytest.mark.slow
+def test_the_memory_allowed_is_not_exceeded(tmp_path: Path) -> None:
+    """Of ten times the text that is held at once, with copies that are compared."""
+    generator = random.Random(3)
+    words = ["".join(generator.choices("aąbcćdeęfghijklłmnoóprsśtuwyzźż", k=7)) for _ in range(5000)]
+    with open(tmp_path / "in.jsonl", "w", encoding="utf-8") as file:
+        for _ in range(8000):
+            text = generator.choices(words, k=500)
+            for copy in (text, [*text[:-1], "inaczej"]):
+                print(json.dumps({"text": " ".join(copy)}, ensure_ascii=False), file=file)
+    assert (tmp_path / "in.jsonl").stat().st_size > 60_000_000
+    assert peak_of(tmp_path / "in.jsonl", tmp_path / "out", "700MB") < 700e6
+
+
+def peak_of(source: Path, out: Path, memory: str) -> int:
+    """Bytes that a process of its own holds at most while it curates, without the rules that look at one document."""
+    settings = {
+        "sources": [{"path": str(source)}],
+        "engine": {"workers": 1, "memory": memory},
+        "filters": {"families": []},
+        "personal_data": {"mask": []},
+    }
+    program = (
+        "import json, pathlib, sys\n"
+        "from vernacular.corpus.configuration import CurateConfiguration\n"
+        "from vernacular.corpus.curation import curate\n"
+        "summary = curate(CurateConfiguration.model_validate_json(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
+        "assert summary['removed']['near_duplicate'] == summary['documents'] == 8000, summary\n"
+        "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    command = [sys.executable, "-c", program, json.dumps(settings), str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent / "src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-2]) << 10
+
+
 def double(number: int) -> int:
     if number == 7:
         raise UserError("seven is refused", where="here")

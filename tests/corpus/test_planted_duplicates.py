@@ -56,7 +56,7 @@ def test_recall_and_precision(language: str, tmp_path: Path) -> None:
     assert 60 < (known >= settings.threshold).sum() < PAIRS - 60, "there are pairs on both sides of the threshold"
 
     ledger, engine = Ledger.open(tmp_path, {}), Engine(workers=1)
-    write_run(run_of(texts, settings), ledger.part("runs") / "0.parquet")
+    write_run(run_of(texts, settings), ledger.part("runs") / "0.arrow")
     runs = Runs(sorted(ledger.part("runs").iterdir()))
     parts = runs.parts(1 << 30)
     distinct = find_distinct(runs, parts, settings, ledger.part("bands"), engine)

@@ -13,8 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from vernacular.corpus import reading
 from vernacular.corpus.configuration import CurateConfiguration, Source
+from vernacular.corpus.readers import stream
 from vernacular.corpus.reading import Tally, read_batches
 from vernacular.corpus.sources import find_files
 from vernacular.foundation.configuration import validate
@@ -25,8 +29,8 @@ POLISH = "Pada deszcz, a kot śpi na piecu."
 TAMIL = "எங்கள் வீட்டின் அருகே ஒரு மரம்."
 
 
-def rows(path: Path | str, *, strict: bool = False, **settings: Any) -> list[dict[str, Any]]:
-    source = Source(name="s", path=str(path), **settings)
+def rows(path: Path | str, *, strict: bool = False, **keys: Any) -> list[dict[str, Any]]:
+    source = Source(name="s", path=str(path), **keys)
     return list(_rows(source, strict))
 
 
@@ -35,8 +39,8 @@ def _rows(source: Source, strict: bool = False) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def texts(path: Path | str, **settings: Any) -> list[str | None]:
-    return [row["text"] for row in rows(path, **settings)]
+def texts(path: Path | str, **keys: Any) -> list[str | None]:
+    return [row["text"] for row in rows(path, **keys)]
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -106,6 +110,66 @@ def test_json_lines_and_what_is_wrong_with_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not valid JSON") as caught:
         rows(path, strict=True, text="content")
     assert caught.value.where == f"{path}:2"
+
+
+TEXTS = st.text(max_size=40) | st.sampled_from(["", HINDI, "\U0001f600 x", 'a"b\\\\c/', "x" * 90, "\x7f\u2028"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+OBJECTS = st.fixed_dictionaries(
+    {}, optional={"text": TEXTS | VALUES, "id": TEXTS | VALUES, "lang": TEXTS | st.none(), "other": VALUES}
+)
+
+
+@st.composite
+def json_lines(draw: st.DrawFn) -> bytes:
+    """A line of JSON, spelt in some way, and perhaps damaged."""
+    spelt = json.dumps(
+        draw(OBJECTS | VALUES),
+        ensure_ascii=draw(st.booleans()),
+        separators=draw(st.sampled_from([(",", ":"), (", ", " : "), (" ,\t", ":\t")])),
+    )
+    raw = spelt.encode("utf-8", "surrogatepass") + draw(st.sampled_from([b"", b"", b" ", b"\r", b"x", b",", b"{}"]))
+    if draw(st.integers(0, 3)) == 0 and raw:
+        at = draw(st.integers(0, len(raw) - 1))
+        raw = raw[:at] + draw(st.binary(max_size=2)).replace(b"\n", b"") + raw[at + draw(st.integers(0, 2)) :]
+    return raw
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(json_lines(), min_size=1, max_size=6))
+def test_json_lines_are_read_as_the_standard_library_reads_them(tmp_path: Path, lines: list[bytes]) -> None:
+    path = write(tmp_path / "a.jsonl", b"\n".join(lines))
+    found = {row["line"]: row for row in rows(path, id_field="id", language_field="lang")}
+    assert list(found) == [number for number, line in enumerate(lines, start=1) if line.strip()]
+    for number, row in found.items():
+        try:
+            value = json.loads(lines[number - 1].removesuffix(b"\r").decode())
+            text = value["text"]
+            text.encode()
+        except (ValueError, TypeError, KeyError, AttributeError, UnicodeEncodeError):
+            assert (row["text"], row["problem"] is None) == (None, False)
+        else:
+            assert (row["text"], row["problem"], row["bytes_in"]) == (text, None, len(text.encode()))
+            name = value.get("id")
+            assert (row["name"] or None) == (None if name is None else str(name) or None)
+            assert row["stated"] == value.get("lang")
+
+
+def test_long_files_keep_their_lines_and_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 7)
+    lines = [json.dumps({"text": f"{HINDI} {number}", "id": number or None}) for number in range(200)]
+    lines[50], lines[51], lines[120] = "", "{broken", json.dumps({"text": "a", "id": 1.5, "text ": 2})
+    path = write(tmp_path / "a.jsonl.gz", gzip.compress("\n".join(lines).encode()))
+    found = rows(path, id_field="id")
+    assert [row["line"] for row in found] == [number for number in range(1, 201) if number != 51]
+    assert [row["row"] for row in found] == list(range(199))
+    assert {row["line"]: row["name"] for row in found if row["line"] in (1, 2, 121)} == {1: None, 2: "1", 121: "1.5"}
+    assert found[1]["provenance"] == "a.jsonl.gz:2 (1)"
+    assert [row["line"] for row in found if row["problem"]] == [52]
 
 
 def test_tables(tmp_path: Path) -> None:

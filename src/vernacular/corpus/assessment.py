@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from vernacular.corpus.configuration import CurateConfiguration
 from vernacular.corpus.decontamination.search import ITEMS, decontaminate, search_folder
-from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_id
+from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_ids
 from vernacular.corpus.engine import num_workers, spread
 from vernacular.corpus.filters import verdicts
 from vernacular.corpus.identification import Identified, identify
@@ -32,7 +32,7 @@ from vernacular.corpus.quality.grading import grade
 from vernacular.corpus.reading import Tally, read_runs
 from vernacular.corpus.repairs import repair
 from vernacular.corpus.runs import write_run
-from vernacular.corpus.shingles import Shingles, bands_of
+from vernacular.corpus.shingles import bands_of, minhash_bands
 from vernacular.corpus.sources import SourceFile, in_tasks, total_bytes
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.ledger import Ledger
@@ -104,7 +104,7 @@ def assess_sources(
         for pieces in spread(work, tasks, configuration.engine):
             for source, (records, size) in pieces.items():
                 tally.add(source, records, size)
-    return sorted(ledger.part("runs").glob("*.parquet")), tally
+    return sorted(ledger.part("runs").glob("*.arrow")), tally
 
 
 @contextmanager
@@ -193,7 +193,7 @@ def _assess_run(
         whole = pc.is_null(rows["problem"])
         broken.append(rows.filter(pc.invert(whole)).drop_columns(["text"]))
         assessed.append(_assessed(rows.filter(whole), configuration, wanted, search_folder(ledger)))
-    files = [ledger.part("runs") / f"{piece}.parquet"]
+    files = [ledger.part("runs") / f"{piece}.arrow"]
     write_run(pa.concat_tables(assessed), files[0])
     problems = pa.concat_tables(broken)
     if problems.num_rows:
@@ -215,7 +215,7 @@ def with_bands(rows: pa.Table, configuration: CurateConfiguration) -> pa.Table:
     """The rows with the bands of their MinHash; what the filters remove has none and is compared with nothing."""
     near = configuration.near_duplicates
     passed = pc.if_else(pc.is_null(rows["reason"]), rows["text"], "").combine_chunks()
-    bands = Shingles.of(passed, near).bands(near, configuration.seed)
+    bands = minhash_bands(passed, near, configuration.seed)
     width = 8 * bands_of(near)[0]
     column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(bands), [None, pa.py_buffer(bands)])
     return rows.append_column("bands", column)
@@ -263,7 +263,7 @@ def assess(
         quality = grade(texts, found.languages, reasons, details, configuration.quality)
     columns = [
         texts,
-        pa.array([document_id(value) for value in values], pa.string()),
+        document_ids(texts),
         pa.array(found.languages, pa.large_string()),
         pa.array(found.scripts, pa.large_string()),
         quality,

@@ -38,7 +38,7 @@ from vernacular.corpus.output import Verdicts, write_documents, write_quarantine
 from vernacular.corpus.page.report_page import write_report_page
 from vernacular.corpus.repetition import drop_repeated
 from vernacular.corpus.report import HELDOUT, Account, funnel
-from vernacular.corpus.runs import Part, Runs
+from vernacular.corpus.runs import Part, Runs, give_back_memory
 from vernacular.corpus.sources import Found, find_files
 from vernacular.foundation.artifact import CHECKPOINTS, LOGS, PAGE
 from vernacular.foundation.errors import UserError, machine_errors
@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from vernacular.corpus.synthetic.asking import Outcome
 
 # Raised when the same settings and files come to give other runs.
-_LEDGER_VERSION = 2
+_LEDGER_VERSION = 3
 # A part of the rows is held, sorted and copied: so many times its size at most.
-_COPIES_OF_A_PART = 16
+_COPIES_OF_A_PART = 128
 
 
 def curate(configuration: CurateConfiguration, folder: Path, benchmarks: Sequence[Benchmark] = ()) -> dict[str, Any]:
@@ -156,6 +156,7 @@ def _curate(
     wanted = frozenset(canonical_language(code) for code in configuration.languages or ())
     paths, tally = assess_sources(found.files, configuration, wanted, ledger)
     write_quarantine(ledger.part("broken"), folder, account)
+    give_back_memory()
     runs = Runs(paths)
     if not runs.num_rows:
         broken = account.quarantined
@@ -165,6 +166,7 @@ def _curate(
         runs = Runs(drop_repeated(runs, parts, configuration, ledger))
     distinct = find_distinct(runs, parts, near, ledger.part("bands"), engine)
     removals = near_duplicates(runs, parts, distinct, near, ledger, engine) if near.enabled else Removals.together([])
+    give_back_memory()
     verdicts = _decide(distinct, removals, configuration)
     _check_result(runs, parts, distinct, verdicts, wanted, account)
     write_documents(runs, parts, distinct, verdicts, folder, account, observations, findings)

@@ -19,16 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vernacular.corpus.configuration import Engine, NearDuplicates
-from vernacular.corpus.distinct import Distinct, Numbering, numbered
+from vernacular.corpus.distinct import Distinct, Numbering, chosen, settled
 from vernacular.corpus.engine import num_workers, spread
 from vernacular.corpus.runs import Part, Runs
-from vernacular.corpus.shingles import Shingles, address, bands_of, native
+from vernacular.corpus.shingles import Shingles, bands_of, native
 from vernacular.corpus.spill import Spill, sorted_entries
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.ledger import Ledger
+from vernacular.foundation.native import address
 from vernacular.foundation.progress import progress
+
+_BYTES_TO_SHINGLE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,9 @@ def find_distinct(runs: Runs, parts: list[Part], settings: NearDuplicates, folde
     numbering = Numbering()
     spill = Spill.planned(folder, runs.num_rows * bands_of(settings)[0], engine)
     columns = ("length", "bands") if settings.enabled else ("length",)
-    shown = progress(numbered(runs, parts, columns), doing="finding equal documents", total=len(parts), unit="parts")
-    for _, rows in shown:
-        numbers = numbering.add(rows)
+    for part in progress(parts, doing="finding equal documents", unit="parts"):
+        places, rows = settled(runs, part, columns)
+        numbers = numbering.add(rows, places)
         if settings.enabled:
             bands = _bands(rows["bands"])
             hashes = bands.ravel()
@@ -115,7 +119,7 @@ def _candidate_windows(spilled: Path, distinct: Distinct, engine: Engine) -> np.
         # A shingle takes 8 bytes and is at least a code point long.
         _, clusters = np.unique(parents[candidates], return_inverse=True)
         sizes = np.bincount(clusters, weights=8 * distinct.lengths[candidates])
-        fits = max(engine.memory_bytes // (8 * num_workers(engine)), 1)
+        fits = max(engine.memory_bytes // (32 * num_workers(engine)), 1)
         windows[candidates] = ((np.cumsum(sizes) - sizes) // fits)[clusters]
         windows[candidates] = np.unique(windows[candidates], return_inverse=True)[1]
     return windows
@@ -140,24 +144,37 @@ def _write_shingles(
     runs: Runs, parts: list[Part], distinct: Distinct, windows: np.ndarray, settings: NearDuplicates, folder: Path
 ) -> None:
     """Hand each window the shingles of its documents, and what decides which of them stay."""
-    shown = progress(numbered(runs, parts, ("text",)), doing="gathering candidates", total=len(parts), unit="parts")
-    for numbers, rows in shown:
-        order = np.argsort(windows[numbers], kind="stable")
-        order = order[windows[numbers[order]] >= 0]
-        for window in np.unique(windows[numbers[order]]):
-            chosen = order[windows[numbers[order]] == window]
-            shingles = Shingles.of(rows["text"].take(pa.array(chosen)).combine_chunks(), settings).distinct()
-            mine = numbers[chosen]
-            columns = {
-                "hashes": shingles.hashes,
-                "counts": np.diff(shingles.ends),
-                "numbers": mine,
-                "lengths": distinct.lengths[mine],
-                "qualities": distinct.qualities[mine],
-            }
-            for name, values in columns.items():
-                with open(folder / f"{window:05d}.{name}", "ab") as file:
-                    file.write(values.tobytes())
+    shown = chosen(runs, parts, distinct, windows >= 0, ("text",))
+    for numbers, rows in progress(shown, doing="gathering candidates", total=len(parts), unit="parts"):
+        texts, of_text = rows["text"].combine_chunks(), windows[numbers]
+        for places in _slices(texts):
+            for window in np.unique(of_text[places]):
+                mine = places[of_text[places] == window]
+                _append_shingles(folder, window, texts.take(pa.array(mine)), numbers[mine], distinct, settings)
+        del rows, texts  # before the next part is read
+
+
+def _slices(texts: pa.Array) -> Iterator[np.ndarray]:
+    """The places of texts, so many at once as have shingles for a little memory."""
+    total = np.cumsum(pc.binary_length(texts).to_numpy())
+    bounds = np.searchsorted(total, np.arange(0, total[-1] if len(total) else 0, _BYTES_TO_SHINGLE))
+    return (places for places in np.split(np.arange(len(total)), bounds) if len(places))
+
+
+def _append_shingles(
+    folder: Path, window: int, texts: pa.Array, numbers: np.ndarray, distinct: Distinct, settings: NearDuplicates
+) -> None:
+    shingles = Shingles.of(texts, settings).distinct()
+    columns = {
+        "hashes": shingles.hashes,
+        "counts": np.diff(shingles.ends),
+        "numbers": numbers,
+        "lengths": distinct.lengths[numbers],
+        "qualities": distinct.qualities[numbers],
+    }
+    for name, values in columns.items():
+        with open(folder / f"{window:05d}.{name}", "ab") as file:
+            file.write(values.tobytes())
 
 
 def _bands(column: pa.ChunkedArray) -> np.ndarray:

@@ -85,13 +85,14 @@ def id_bytes(column: pa.ChunkedArray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Distinct:
-    """The D documents that stay so far, by ascending id: all that is held of each in memory, some 50 bytes.
+    """The D documents that stay so far, by ascending id: all that is held of each in memory, some 60 bytes.
 
     Attributes:
         ids: S32 [D].
         lengths: int64 [D], in code points.
         qualities: float32 [D], NaN where there is none.
         languages: int32 [D], positions in `names`.
+        places: int64 [D], where each stands among the rows of its part as they are read.
         names: the languages.
         starts: int64 [parts + 1]; part p holds the documents from `starts[p]` to before `starts[p + 1]`.
     """
@@ -100,6 +101,7 @@ class Distinct:
     lengths: np.ndarray
     qualities: np.ndarray
     languages: np.ndarray
+    places: np.ndarray
     names: list[str]
     starts: np.ndarray
 
@@ -115,8 +117,13 @@ class Numbering:
         self._codes: dict[str, int] = {}
         self._starts = [0]
 
-    def add(self, rows: pa.Table) -> np.ndarray:
-        """Number the next documents (rows that stay, with id, length, quality and language); int64 [rows]."""
+    def add(self, rows: pa.Table, places: np.ndarray) -> np.ndarray:
+        """Number the next documents (rows that stay, with id, length, quality and language); int64 [rows].
+
+        Args:
+            rows: of the next part.
+            places: int64 [rows], where they stand among all of its rows.
+        """
         encoded = rows["language"].combine_chunks().dictionary_encode()
         codes = [self._codes.setdefault(name, len(self._codes)) for name in encoded.dictionary.to_pylist()]
         self._columns.append(
@@ -125,6 +132,7 @@ class Numbering:
                 rows["length"].to_numpy(),
                 rows["quality"].to_numpy().astype(np.float32),
                 np.array(codes, dtype=np.int32)[encoded.indices.to_numpy()],
+                places,
             )
         )
         begin = self._starts[-1]
@@ -133,16 +141,30 @@ class Numbering:
 
     def distinct(self) -> Distinct:
         """All that were added."""
-        ids, lengths, qualities, languages = (np.concatenate(columns) for columns in zip(*self._columns, strict=True))
-        return Distinct(ids, lengths, qualities, languages, list(self._codes), np.array(self._starts))
+        columns = (np.concatenate(column) for column in zip(*self._columns, strict=True))
+        return Distinct(*columns, names=list(self._codes), starts=np.array(self._starts))
+
+
+def settled(runs: Runs, part: Part, columns: tuple[str, ...]) -> tuple[np.ndarray, pa.Table]:
+    """The distinct documents of a part: where they stand in it (int64 [D]); id, quality, language and `columns`."""
+    rows = _read(runs, part, columns)
+    order, stays = _order(rows)
+    return order[stays], rows.select(["id", "quality", "language", *columns]).take(pa.array(order[stays]))
 
 
 def numbered(runs: Runs, parts: list[Part], columns: tuple[str, ...]) -> Iterator[tuple[np.ndarray, pa.Table]]:
     """The distinct documents of each part: their numbers (int64 [D]), id, quality, language and `columns`."""
     begin = 0
     for part in parts:
-        rows = _read(runs, part, columns)
-        order, stays = _order(rows)
-        rows = rows.select(["id", "quality", "language", *columns]).take(pa.array(order[stays]))
+        _, rows = settled(runs, part, columns)
         yield np.arange(begin, begin + rows.num_rows), rows
         begin += rows.num_rows
+
+
+def chosen(
+    runs: Runs, parts: list[Part], distinct: Distinct, wanted: np.ndarray, columns: tuple[str, ...]
+) -> Iterator[tuple[np.ndarray, pa.Table]]:
+    """Of each part the documents that are `wanted` (bool [D]): their numbers (int64) and `columns`."""
+    for part, begin, end in zip(parts, distinct.starts[:-1], distinct.starts[1:], strict=True):
+        numbers = begin + np.flatnonzero(wanted[begin:end])
+        yield numbers, runs.read(part, columns).take(pa.array(distinct.places[numbers]))

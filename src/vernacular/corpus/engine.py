@@ -25,8 +25,9 @@ from vernacular.foundation.machine import usable_cores
 # The executor logs every error of a plan before raising it.
 logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)
 
-# What a process takes before it has read anything: Python, Arrow, Daft, language models.
-_BYTES_PER_WORKER = 500 << 20
+# What a process takes that reads documents (Python, Arrow, tables of characters, language models, what it has in hand),
+# and one that hands them out to others.
+_BYTES_TO_WORK, _BYTES_TO_HAND_OUT = 700 * 10**6, 400 * 10**6
 
 
 def num_workers(settings: Engine) -> int:
@@ -38,13 +39,15 @@ def num_workers(settings: Engine) -> int:
     """
     if settings.runner == "ray":
         return settings.workers or _cores_of_cluster(settings)
-    fitting = settings.memory_bytes // _BYTES_PER_WORKER
+    several = (settings.memory_bytes - _BYTES_TO_HAND_OUT) // _BYTES_TO_WORK
+    fitting = several if several > 1 else int(settings.memory_bytes >= _BYTES_TO_WORK)
     workers = settings.workers or max(min(usable_cores(), fitting), 1)
     if workers > fitting:
+        processes = "a process" if workers == 1 else f"{workers} processes"
         raise UserError(
-            f"{settings.memory} of memory are too little for {workers} processes of about 0.5 GB",
+            f"{settings.memory} of memory are too little for {processes} of about 0.7 GB",
             where="engine.memory",
-            fix="allow more memory, or fewer `workers`",
+            fix="allow more memory, or fewer `workers`" if workers > 1 else "allow 700MB at least",
         )
     return workers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,27 +74,53 @@ def write_documents(
     findings: Findings | None,
 ) -> None:
     """Write documents, removed ones and places by ascending id, and account for every row and what it held."""
-    documents = {split: ShardWriter(folder / "documents" / split, DOCUMENT_SCHEMA) for split in SPLITS}
-    removed = ShardWriter(folder / "removed", REMOVED_SCHEMA)
-    places = ShardWriter(folder / LOGS / "places", PLACE_SCHEMA)
     begin = 0
-    for part in progress(parts, doing="writing documents", unit="parts"):
-        rows, stays = read_settled(runs, part, _COLUMNS)
-        numbers = np.full(len(stays), -1)
-        numbers[stays] = np.arange(begin, begin + stays.sum())
-        begin += int(stays.sum())
-        places.add(rows.sort_by([("id", "ascending"), ("row", "ascending")]))
-        rows = _with_outcomes(rows, numbers, distinct, verdicts)
-        account.add(rows)
-        observations.add(rows)
-        if findings is not None:
-            findings.add(rows)
-        for split, writer in documents.items():
+    with ExitStack() as open_:
+        writers = _Writers(
+            {
+                split: open_.enter_context(ShardWriter(folder / "documents" / split, DOCUMENT_SCHEMA))
+                for split in SPLITS
+            },
+            open_.enter_context(ShardWriter(folder / "removed", REMOVED_SCHEMA)),
+            open_.enter_context(ShardWriter(folder / LOGS / "places", PLACE_SCHEMA)),
+        )
+        for part in progress(parts, doing="writing documents", unit="parts"):
+            rows, stays = read_settled(runs, part, _COLUMNS)
+            writers.add_places(rows)
+            rows = _decided(rows, stays, begin, distinct, verdicts)
+            begin += int(stays.sum())
+            account.add(rows)
+            observations.add(rows)
+            if findings is not None:
+                findings.add(rows)
+            writers.add(rows)
+            del rows  # before the next part is read
+
+
+@dataclass(frozen=True)
+class _Writers:
+    """Of the documents of each split, the removed ones, and where each stood."""
+
+    documents: dict[str, ShardWriter]
+    removed: ShardWriter
+    places: ShardWriter
+
+    def add_places(self, rows: pa.Table) -> None:
+        stood = rows.select([*PLACE_SCHEMA.names, "row"])
+        self.places.add(stood.sort_by([("id", "ascending"), ("row", "ascending")]))
+
+    def add(self, rows: pa.Table) -> None:
+        for split, writer in self.documents.items():
             writer.add(rows.filter(pc.equal(rows["outcome"], split)))
         gone = pc.invert(pc.is_in(rows["outcome"], pa.array(SPLITS)))
-        removed.add(rows.filter(gone).rename_columns({"outcome": "reason"}))
-    for writer in (*documents.values(), removed, places):
-        writer.close()
+        self.removed.add(rows.filter(gone).rename_columns({"outcome": "reason"}))
+
+
+def _decided(rows: pa.Table, stays: np.ndarray, begin: int, distinct: Distinct, verdicts: Verdicts) -> pa.Table:
+    """The rows of a part with their outcomes; the documents that are distinct (`stays`) are numbered from `begin` on."""
+    numbers = np.full(len(stays), -1)
+    numbers[stays] = np.arange(begin, begin + stays.sum())
+    return _with_outcomes(rows, numbers, distinct, verdicts)
 
 
 def _with_outcomes(rows: pa.Table, numbers: np.ndarray, distinct: Distinct, verdicts: Verdicts) -> pa.Table:

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vernacular.corpus.readers.archives import read_warc
 from vernacular.corpus.readers.books import read_epub
+from vernacular.corpus.readers.json_lines import Lines, read_json_lines
 from vernacular.corpus.readers.pages import read_html
 from vernacular.corpus.readers.plain import read_markdown, read_text
-from vernacular.corpus.readers.record import RAW_SCHEMA, Record, until_damage
-from vernacular.corpus.readers.stream import reading
-from vernacular.corpus.readers.tables import read_csv, read_dataset, read_jsonl, read_parquet
+from vernacular.corpus.readers.record import RAW_SCHEMA, Record, lost, until_damage
+from vernacular.corpus.readers.stream import damage, reading
+from vernacular.corpus.readers.tables import read_csv, read_dataset, read_parquet
 from vernacular.corpus.sources import SourceFile
 from vernacular.foundation.errors import UserError
 
 _ROWS_PER_BATCH = 1024
-_BYTES_PER_BATCH = 8 << 20
-_BYTES_PER_RUN = 32 << 20
+_BYTES_PER_BATCH = 2 << 20
+_BYTES_PER_RUN = 16 << 20
 ROWS_PER_FILE = 1 << 40
 
 
@@ -61,16 +63,20 @@ def read_runs(files: Sequence[SourceFile], strict: bool) -> Iterator[tuple[int, 
 
 def read_batches(files: Iterable[SourceFile], strict: bool) -> Iterator[pa.RecordBatch]:
     """As `read_runs`, without the runs."""
-    gathered: list[tuple[Any, ...]] = []
-    size = 0
-    for row, bytes_read in (each for file in files for each in _rows(file, strict)):
-        gathered.append(row)
-        size += bytes_read
-        if len(gathered) >= _ROWS_PER_BATCH or size >= _BYTES_PER_BATCH:
-            yield _batch(gathered)
-            gathered, size = [], 0
+    gathered: list[pa.RecordBatch] = []
+    rows, size = 0, 0
+    for batch in (batch for file in files for batch in _pieces(file, strict)):
+        if gathered and (rows + batch.num_rows > _ROWS_PER_BATCH or size + batch.nbytes > _BYTES_PER_BATCH):
+            yield _joined(gathered)
+            gathered, rows, size = [], 0, 0
+        gathered.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
     if gathered:
-        yield _batch(gathered)
+        yield _joined(gathered)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def read_texts(files: Iterable[SourceFile]) -> Iterator[tuple[str, str | None]]:
@@ -82,14 +88,62 @@ def read_texts(files: Iterable[SourceFile]) -> Iterator[tuple[str, str | None]]:
                     yield record.text, file.source.language or record.language
 
 
-def _rows(file: SourceFile, strict: bool) -> Iterator[tuple[tuple[Any, ...], int]]:
+def _pieces(file: SourceFile, strict: bool) -> Iterator[pa.RecordBatch]:
+    """The records of a file, a batch's worth at once at most."""
     with reading(file.shown):
+        if file.format == "jsonl":
+            yield from (_batch_of_lines(lines, file, strict) for lines in _lines(file))
+            return
+        gathered: list[tuple[Any, ...]] = []
+        size = 0
         for position, record in enumerate(_records(file)):
-            if record.problem is not None and strict:
-                raise UserError(
-                    record.problem, where=_place(file.shown, record.line), fix="mend it, or set strict: false"
-                )
-            yield _row(file, position, record), record.size
+            gathered.append(_row(file, position, record, strict))
+            size += record.size
+            if len(gathered) >= _ROWS_PER_BATCH or size >= _BYTES_PER_BATCH:
+                yield _batch(gathered)
+                gathered, size = [], 0
+        if gathered:
+            yield _batch(gathered)
+
+
+def _lines(file: SourceFile) -> Iterator[Lines]:
+    """The lines of a file, up to where its archive is damaged."""
+    end = 0, 0
+    with file.filesystem.open(file.path, "rb") as opened:
+        try:
+            for lines in read_json_lines(opened, file.compression, file.source, _ROWS_PER_BATCH):
+                end = lines.end
+                yield lines
+        except damage() as error:
+            yield Lines.of_one(lost(error, end[1]), end[0])
+
+
+def _batch_of_lines(lines: Lines, file: SourceFile, strict: bool) -> pa.RecordBatch:
+    count = len(lines.positions)
+    nothing = pa.nulls(count, pa.large_string())
+    places = _concatenated(f"{file.name}:", pa.array(lines.numbers).cast(pa.large_string()))
+    named = _concatenated(places, " (", lines.names, ")")
+    language = file.source.language
+    columns = {
+        "row": pa.array(lines.positions + file.number * ROWS_PER_FILE),
+        "source": pa.repeat(pa.scalar(file.source.name, pa.large_string()), count),
+        "file": pa.repeat(pa.scalar(file.name, pa.large_string()), count),
+        "line": pa.array(lines.numbers),
+        "provenance": pc.coalesce(named, places),
+        "name": lines.names,
+        "text": lines.texts,
+        "stated": pa.repeat(pa.scalar(language, pa.large_string()), count) if language else lines.languages,
+        "problem": nothing,
+        "bytes_in": pc.binary_length(lines.texts),
+        "label": nothing,
+        "group": nothing,
+    }
+    batch = pa.record_batch(columns, schema=RAW_SCHEMA)
+    if not lines.others:
+        return batch
+    others = _batch([_row(file, position, record, strict) for position, record in lines.others])
+    both = pa.concat_batches([batch, others])
+    return both.take(pc.sort_indices(both["row"]))
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
@@ -97,7 +151,15 @@ def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=RAW_SCHEMA)
 
 
-def _row(file: SourceFile, position: int, record: Record) -> tuple[Any, ...]:
+def _concatenated(*pieces: pa.Array | str) -> pa.Array:
+    """Strings of all pieces of a row, one behind another; null where one of them is."""
+    given = (pa.scalar(piece, pa.large_string()) if isinstance(piece, str) else piece for piece in pieces)
+    return pc.binary_join_element_wise(*given, pa.scalar("", pa.large_string()))
+
+
+def _row(file: SourceFile, position: int, record: Record, strict: bool) -> tuple[Any, ...]:
+    if record.problem is not None and strict:
+        raise UserError(record.problem, where=_place(file.shown, record.line), fix="mend it, or set strict: false")
     place = _place(file.name, record.line)
     own_name = record.name or (file.name if record.line is None else None)
     return (
@@ -149,7 +211,8 @@ def _read(file: SourceFile, opened: Any) -> Iterator[Record]:
         case "epub":
             return read_epub(opened, source.split or "document")
         case "jsonl":
-            return read_jsonl(opened, compression, source)
+            blocks = read_json_lines(opened, compression, source, _ROWS_PER_BATCH)
+            return (record for lines in blocks for record in lines.records())
         case "parquet":
             return read_parquet(opened, source, file.shown)
         case "csv":

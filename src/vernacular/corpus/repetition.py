@@ -88,7 +88,7 @@ def write_anew(
 ) -> Path:
     """Write a part's rows without what they lose, unless that is done; returns the run."""
     number, part, start = task
-    piece, path = f"{name}-{number:05d}", ledger.part("runs-anew") / f"{number:05d}.parquet"
+    piece, path = f"{name}-{number:05d}", ledger.part("runs-anew") / f"{number:05d}.arrow"
     if ledger.finished(piece) is None:
         drops = ledger.folder / name / f"{number:05d}.drops"
         entries = np.fromfile(drops, dtype=np.uint64) if drops.is_file() else np.zeros(0, dtype=np.uint64)

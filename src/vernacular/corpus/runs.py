@@ -1,37 +1,49 @@
 """Sorted runs: rows on disk in files that are each sorted by id, read together by ranges of ids.
 
-Ids are hashes, so each range of them holds an equal share of the rows: what is too much for memory is sorted, joined
-and merged range by range, an external sort without a merge of many files at once.
+A run is an Arrow file of small batches, not compressed: what is read of it are the columns and batches that are asked
+for, at the speed of copying. Ids are hashes, so each range of them holds an equal share of the rows: what is too much for
+memory is sorted, joined and merged range by range, an external sort without a merge of many files at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from vernacular.corpus.document import ID_LENGTH
+from vernacular.foundation.allocator import give_back_freed_memory
 from vernacular.foundation.files import atomic_path
 
-_ROWS_PER_GROUP = 512
-_REPEATING = ("source", "language", "script", "reason")
+# Few enough that a narrow range of ids reads little beside it.
+_ROWS_PER_BATCH = 128
 _MOST_PARTS = 1 << 16  # four hexadecimal digits of an id
+# In the metadata of a run's schema: the first id of each batch, and the number of rows.
+_FIRSTS, _ROWS = b"first ids", b"rows"
 
 
 def write_run(rows: pa.Table, path: Path) -> None:
     """Write rows (with a column `id`) as one run."""
-    with atomic_path(path) as temporary:
-        pq.write_table(
-            rows.sort_by("id"),
-            temporary,
-            compression={name: "none" if name == "bands" else "lz4" for name in rows.column_names},
-            use_dictionary=[name for name in _REPEATING if name in rows.column_names],
-            write_statistics=["id"],
-            row_group_size=_ROWS_PER_GROUP,
-        )
+    rows = rows.sort_by("id").combine_chunks()
+    firsts = "".join(rows["id"].take(pa.array(range(0, len(rows), _ROWS_PER_BATCH), pa.int64())).to_pylist())
+    schema = rows.schema.with_metadata({_FIRSTS: firsts, _ROWS: str(len(rows))})
+    options = pa.ipc.IpcWriteOptions(use_threads=False)
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as file,
+        pa.ipc.new_file(file, schema, options=options) as writer,
+    ):
+        writer.write_table(rows, max_chunksize=_ROWS_PER_BATCH)
+
+
+def give_back_memory() -> None:
+    """Return to the system what Arrow and the C library keep of what a stage has freed, before the next one begins."""
+    pa.default_memory_pool().release_unused()
+    give_back_freed_memory()
 
 
 @dataclass(frozen=True)
@@ -47,25 +59,39 @@ _ALL = Part("0000", None)
 
 @dataclass(frozen=True)
 class _Run:
+    """A run's file, and what is known of it without reading it: `firsts`, S32, are the first ids of its batches."""
+
     path: Path
-    metadata: pq.FileMetaData
+    num_rows: int
+    num_bytes: int
+    columns: tuple[str, ...]
+    firsts: np.ndarray
 
-    @cached_property
-    def ranges(self) -> list[tuple[str, str]]:
-        """First and last id of each row group."""
-        column = self.metadata.schema.to_arrow_schema().get_field_index("id")
-        groups = (self.metadata.row_group(group) for group in range(self.metadata.num_row_groups))
-        statistics = (group.column(column).statistics for group in groups)
-        return [(each.min, each.max) for each in statistics]
+    @classmethod
+    def of(cls, path: Path) -> _Run:
+        with pa.OSFile(str(path), "rb") as file:
+            schema = pa.ipc.open_file(file).schema
+        firsts = np.frombuffer(schema.metadata[_FIRSTS], dtype=f"S{ID_LENGTH}")
+        return cls(path, int(schema.metadata[_ROWS]), path.stat().st_size, tuple(schema.names), firsts)
 
-    def read(self, part: Part, columns: list[str]) -> pa.Table:
-        groups = [
-            group
-            for group, (first, last) in enumerate(self.ranges)
-            if last >= part.low and (part.high is None or first < part.high)
-        ]
-        with pq.ParquetFile(self.path, metadata=self.metadata) as file:
-            return file.read_row_groups(groups, columns=columns, use_threads=False)
+    def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        begin = max(int(np.searchsorted(self.firsts, part.low.encode())) - 1, 0)
+        end = len(self.firsts) if part.high is None else int(np.searchsorted(self.firsts, part.high.encode()))
+        places = [self.columns.index(name) for name in {"id", *columns}]
+        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=places)
+        with pa.OSFile(str(self.path), "rb") as file:
+            reader = pa.ipc.open_file(file, options=options)
+            batches = [reader.get_batch(place) for place in range(begin, end)]
+            table = pa.Table.from_batches(batches, reader.schema).replace_schema_metadata()
+        return (table if part == _ALL else _within(table, part)).select(columns)
+
+
+def _within(rows: pa.Table, part: Part) -> pa.Table:
+    """The rows of a part, copied, so that the batches they stood in go."""
+    inside = pc.greater_equal(rows["id"], part.low)
+    if part.high is not None:
+        inside = pc.and_(inside, pc.less(rows["id"], part.high))
+    return rows.filter(inside)
 
 
 class Runs:
@@ -76,24 +102,23 @@ class Runs:
     """
 
     def __init__(self, paths: list[Path]) -> None:
-        runs = (_Run(path, pq.read_metadata(path)) for path in paths)
-        self._runs = [run for run in runs if run.metadata.num_rows]
+        runs = (_Run.of(path) for path in paths)
+        self._runs = [run for run in runs if run.num_rows]
 
     @property
     def num_rows(self) -> int:
         """In all runs."""
-        return sum(run.metadata.num_rows for run in self._runs)
+        return sum(run.num_rows for run in self._runs)
 
     @property
     def columns(self) -> list[str]:
         """Of the rows."""
-        return list(self._runs[0].metadata.schema.to_arrow_schema().names)
+        return list(self._runs[0].columns)
 
     @property
     def num_bytes(self) -> int:
-        """Of all rows, before compression."""
-        groups = (run.metadata.row_group(group) for run in self._runs for group in range(run.metadata.num_row_groups))
-        return sum(group.total_byte_size for group in groups)
+        """Of all rows."""
+        return sum(run.num_bytes for run in self._runs)
 
     def parts(self, bytes_at_once: int) -> list[Part]:
         """Ranges of ids that together are all, each with about so many bytes of rows at most."""
@@ -101,12 +126,6 @@ class Runs:
         bounds = [f"{_MOST_PARTS * part // count:04x}" for part in range(count)]
         return [Part(low, high) for low, high in zip(bounds, [*bounds[1:], None], strict=True)]
 
-    def read(self, part: Part, columns: list[str]) -> pa.Table:
-        """The rows of a part, in no particular order; `columns` must have `id`."""
-        table = pa.concat_tables([run.read(part, columns) for run in self._runs])
-        if part == _ALL:
-            return table
-        inside = pc.greater_equal(table["id"], part.low)
-        if part.high is not None:
-            inside = pc.and_(inside, pc.less(table["id"], part.high))
-        return table.filter(inside)
+    def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        """Columns of the rows of a part, in no particular order, but always the same."""
+        return pa.concat_tables([run.read(part, columns) for run in self._runs])

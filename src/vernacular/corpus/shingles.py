@@ -20,18 +20,19 @@ from vernacular.corpus.codepoints import DIGIT, JOINER, LETTER, MARK, class_tabl
 from vernacular.corpus.configuration import NearDuplicates
 from vernacular.corpus.words import mixed
 from vernacular.foundation.errors import MachineError
-from vernacular.foundation.native import Arguments, NativeLibrary
+from vernacular.foundation.native import Arguments, NativeLibrary, address
 
 # Probability that two documents exactly at the threshold become candidates, at least.
 _RECALL = 0.999
-_LANES = 64  # permutations that the C code takes at once
+_LANES = 16  # permutations that the C code takes at once, at least
 _CODE_BITS = 21
 _OUTSIDE, _BASE, _EXTENDS, _ALONE, _LINKER, _JOINER = range(6)
 
 _WORD, _INT, _REAL, _POINTER = ctypes.c_long, ctypes.c_int, ctypes.c_double, ctypes.c_void_p
+_TEXTS = (_WORD, _INT, _POINTER, _POINTER, _POINTER, _WORD)  # size, by grapheme, table, text, offsets, count
 _SIGNATURES: dict[str, Arguments] = {
-    "shingle_texts": (_WORD, _INT, _POINTER, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
-    "minhash_bands": (_POINTER, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _WORD, _WORD, _POINTER),
+    "shingle_texts": (*_TEXTS, _POINTER, _POINTER),
+    "minhash_bands": (*_TEXTS, _POINTER, _POINTER, _WORD, _WORD, _WORD, _POINTER),
     "sort_shingles": (_POINTER, _POINTER, _WORD),
     "join_buckets": (_POINTER, _POINTER, _WORD, _POINTER),
     "find_roots": (_POINTER, _WORD),
@@ -73,40 +74,18 @@ class Shingles:
     @classmethod
     def of(cls, texts: pa.Array, settings: NearDuplicates) -> Shingles:
         """Shingle D texts (large_string without nulls)."""
-        texts = texts.cast(pa.large_string())
-        count = len(texts)
-        _, offsets_buffer, data = texts.buffers()
-        offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[texts.offset : texts.offset + count + 1]
-        text = np.frombuffer(data or b"\0", dtype=np.uint8)
+        given = _Texts.of(texts)
         # A piece is at least a byte long.
-        hashes = np.empty(int(offsets[-1] - offsets[0]) + 1 if count else 1, dtype=np.uint64)
-        ends = np.zeros(count + 1, dtype=np.int64)
-        by_grapheme = int(settings.unit == "grapheme")
-        arrays = [_kinds(), text, np.ascontiguousarray(offsets)]
-        native().shingle_texts(
-            settings.shingle, by_grapheme, *(address(array) for array in arrays), count, address(hashes), address(ends)
-        )
+        hashes = np.empty(given.num_bytes + 1, dtype=np.uint64)
+        ends = np.zeros(len(given.offsets), dtype=np.int64)
+        _check_memory(native().shingle_texts(*given.shingled(settings), address(hashes), address(ends)))
         return cls(hashes[: ends[-1]].copy(), ends)
 
     def distinct(self) -> Shingles:
         """The same, each text's in ascending order and once each: what Jaccard similarity is computed from."""
         hashes, ends = self.hashes.copy(), self.ends.copy()
-        native().sort_shingles(address(hashes), address(ends), len(ends) - 1)
+        _check_memory(native().sort_shingles(address(hashes), address(ends), len(ends) - 1))
         return Shingles(hashes[: ends[-1]].copy(), ends)
-
-    def bands(self, settings: NearDuplicates, seed: int) -> np.ndarray:
-        """uint64 [D, bands]: equal where texts share a band of their MinHash; 0 where a text has no shingles."""
-        num_bands, rows = bands_of(settings)
-        lanes = -(-num_bands * rows // _LANES) * _LANES
-        multipliers, increments = _permutations(lanes, seed)
-        bands = np.empty((len(self.ends) - 1, num_bands), dtype=np.uint64)
-        failed = native().minhash_bands(
-            *(address(self.hashes), address(self.ends), len(bands), address(multipliers), address(increments)),
-            *(lanes, num_bands, rows, address(bands)),
-        )
-        if failed:
-            raise MachineError("there is no memory for MinHash", fix="free some memory")
-        return bands
 
     def jaccard(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """float64 [P]: exact similarity of the texts `first` and `second` (int64 [P]) of distinct shingles."""
@@ -115,6 +94,52 @@ class Shingles:
         arrays = (self.hashes, self.ends, first, second)
         native().similarities(*map(address, arrays), len(first), address(out))
         return out
+
+
+def minhash_bands(texts: pa.Array, settings: NearDuplicates, seed: int) -> np.ndarray:
+    """uint64 [D, bands]: equal where texts (large_string [D]) share a band of MinHash; 0 where one has no shingles.
+
+    Raises:
+        MachineError: there is no memory for the shingles of the longest text.
+    """
+    given = _Texts.of(texts)
+    num_bands, rows = bands_of(settings)
+    lanes = -(-num_bands * rows // _LANES) * _LANES
+    multipliers, increments = _permutations(lanes, seed)
+    bands = np.empty((len(given.offsets) - 1, num_bands), dtype=np.uint64)
+    permutations = (address(multipliers), address(increments), lanes)
+    _check_memory(native().minhash_bands(*given.shingled(settings), *permutations, num_bands, rows, address(bands)))
+    return bands
+
+
+def _check_memory(failed: int) -> None:
+    if failed:
+        raise MachineError("there is no memory for the shingles of the longest text", fix="free some memory")
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Texts as C takes them: uint8, and where each begins and the last ends, int64 [D + 1]."""
+
+    data: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def of(cls, texts: pa.Array) -> _Texts:
+        texts = texts.cast(pa.large_string())
+        _, offsets, data = texts.buffers()
+        every = np.frombuffer(offsets, dtype=np.int64) if len(texts) else np.zeros(1, dtype=np.int64)
+        begin = texts.offset if len(texts) else 0
+        return cls(np.frombuffer(data or b"\0", dtype=np.uint8), every[begin : begin + len(texts) + 1])
+
+    @property
+    def num_bytes(self) -> int:
+        return int(self.offsets[-1] - self.offsets[0])
+
+    def shingled(self, settings: NearDuplicates) -> tuple[int, ...]:
+        """The first arguments of the functions that shingle."""
+        arrays = (_kinds(), self.data, self.offsets)
+        return settings.shingle, int(settings.unit == "grapheme"), *map(address, arrays), len(self.offsets) - 1
 
 
 def bands_of(settings: NearDuplicates) -> tuple[int, int]:
@@ -153,9 +178,4 @@ def _kinds() -> np.ndarray:
         small = chr(code).lower()
         if len(small) == 1:
             lower[code] = ord(small)
-    return kinds << np.uint32(_CODE_BITS) | lower
-
-
-def address(array: np.ndarray) -> int:
-    """Of an array's memory, for C."""
-    return array.ctypes.data
+    return np.where(kinds == _OUTSIDE, 0, kinds << np.uint32(_CODE_BITS) | lower)

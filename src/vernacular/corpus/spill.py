@@ -29,10 +29,10 @@ class Spill:
 
     @classmethod
     def planned(cls, folder: Path, num_entries: int, engine: Engine) -> Spill:
-        """As many files as make each small enough to be sorted in an eighth of the memory; what lay there goes."""
+        """As many files as make each small enough to be sorted in a 32nd of the memory; what lay there goes."""
         for stale in folder.iterdir():
             stale.unlink()
-        return cls(folder, min(num_entries * _BYTES_TO_SORT // (engine.memory_bytes // 8) + 1, _MOST_FILES))
+        return cls(folder, min(num_entries * _BYTES_TO_SORT // (engine.memory_bytes // 32) + 1, _MOST_FILES))
 
     def add(self, hashes: np.ndarray, numbers: np.ndarray) -> None:
         """Spill entries: uint64 [E], int64 [E]."""

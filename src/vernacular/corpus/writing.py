@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,52 +16,90 @@ from vernacular.foundation.errors import machine_errors
 from vernacular.foundation.files import atomic_path
 
 _BYTES_PER_FILE = 128 << 20
+# What waits in memory: a row group.
+_BYTES_PER_GROUP = 8 << 20
 _ROWS_PER_GROUP = 8192
 
 
 class ShardWriter:
     """Writes rows to `folder/00000.parquet`, `00001.parquet`, …; each holds about 128 MiB of text.
 
+    A context: files that are not whole where it ends with an error are not kept.
+
     Args:
         folder: where to.
         schema: of the rows; their size is that of the column `text`, without one that of `provenance`.
+        compression: of the columns, as Parquet names it.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, compression: str = "zstd") -> None:
         self._folder = folder
         self._schema = schema
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0
-        self._num_files = 0
+        self._compression = compression
         self._sized = "text" if "text" in schema.names else "provenance"
+        self._num_files = 0
+        self._open = ExitStack()
+        self._file: pq.ParquetWriter | None = None
+        self._file_bytes = 0
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = self._waiting_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._write_waiting(even_none=not self._num_files)
+            self._close_file()
+        else:
+            self._open.__exit__(kind, error, traceback)
 
     def add(self, rows: pa.Table) -> None:
         """Take rows, in order."""
         rows = rows.select(self._schema.names).cast(self._schema)
-        while rows.num_rows:
-            total = pc.cumulative_sum(pc.binary_length(rows[self._sized]).cast(pa.int64()))
-            fits = int(pc.sum(pc.less_equal(total, _BYTES_PER_FILE - self._bytes)).as_py())
-            taken = min(max(fits, 0 if self._waiting else 1), rows.num_rows)
+        sizes = pc.binary_length(rows[self._sized]).to_numpy().astype(np.int64)
+        begin = 0
+        while begin < len(sizes):
+            taken = self._fitting(np.cumsum(sizes[begin : begin + _ROWS_PER_GROUP]))
             if taken:
-                self._waiting.append(rows.slice(0, taken))
-                self._bytes += total[taken - 1].as_py()
-            if taken < rows.num_rows:
-                self.flush()
-            rows = rows.slice(taken)
+                size = int(sizes[begin : begin + taken].sum())
+                self._waiting.append(rows.slice(begin, taken))
+                self._waiting_rows += taken
+                self._waiting_bytes += size
+                self._file_bytes += size
+                begin += taken
+            else:
+                self._write_waiting()
+                if self._file_bytes + sizes[begin] > _BYTES_PER_FILE:
+                    self._close_file()
 
-    def flush(self) -> None:
-        """Write what waits."""
-        if not self._waiting:
+    def _fitting(self, total: np.ndarray) -> int:
+        """How many of the next rows, of these sizes together, the row group still takes; a large row has its own."""
+        room = _BYTES_PER_FILE - self._file_bytes
+        if not self._waiting and (total[0] <= room or not self._file_bytes):
+            room = max(min(room, _BYTES_PER_GROUP), int(total[0]))
+        else:
+            room = min(room, _BYTES_PER_GROUP - self._waiting_bytes)
+        return min(int(np.searchsorted(total, room, side="right")), _ROWS_PER_GROUP - self._waiting_rows)
+
+    def _write_waiting(self, *, even_none: bool = False) -> None:
+        if not self._waiting and not even_none:
             return
-        table = pa.concat_tables(self._waiting).combine_chunks()
+        table = pa.concat_tables(self._waiting or [self._schema.empty_table()]).combine_chunks()
         path = self._folder / f"{self._num_files:05d}.parquet"
-        with atomic_path(path) as temporary, machine_errors("writing documents", path):
-            pq.write_table(table, temporary, compression="zstd", row_group_size=_ROWS_PER_GROUP)
-        self._waiting, self._bytes = [], 0
-        self._num_files += 1
+        if self._file is None:
+            self._open.enter_context(machine_errors("writing documents", path))
+            temporary = self._open.enter_context(atomic_path(path))
+            writer = pq.ParquetWriter(temporary, self._schema, compression=self._compression)
+            self._file = self._open.enter_context(writer)
+        with machine_errors("writing documents", path):
+            self._file.write_table(table, row_group_size=max(len(table), 1))
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
-    def close(self) -> None:
-        """Write the rest; without any rows, an empty file, so that the folder always has its schema."""
-        if not self._num_files and not self._waiting:
-            self._waiting.append(self._schema.empty_table())
-        self.flush()
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._open.close()
+            self._file, self._file_bytes = None, 0
+            self._num_files += 1

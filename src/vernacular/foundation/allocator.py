@@ -1,4 +1,4 @@
-"""The C library's memory, kept between tensors instead of given back and fetched again."""
+"""The C library's memory: kept between tensors instead of fetched again, or given back between stages of work."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def keep_freed_memory() -> None:
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
         set_option(_M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+def give_back_freed_memory() -> None:
+    """Have the C library return to the system what this process has freed (the GNU one only; others do as they do)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -15,10 +15,13 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vernacular.foundation.errors import MachineError
 from vernacular.foundation.files import atomic_path
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC", "-lm")
 
@@ -115,6 +118,11 @@ class NativeLibrary:
         for name in self.sources + self.headers:
             digest.update((self.folder / name).read_bytes())
         return digest.hexdigest()[:32]
+
+
+def address(array: np.ndarray) -> int:
+    """Of an array's memory, as a C function takes it."""
+    return array.ctypes.data
 
 
 def cache_folder() -> Path:

@@ -58,8 +58,12 @@ def until_damage(records: Iterator[Record]) -> Iterator[Record]:
             line = record.line or line
             yield record
     except damage() as error:
-        problem = f"the archive is damaged or cut short here, and the rest of it is lost: {error}"
-        yield broken(problem, line + 1, 0)
+        yield lost(error, line)
+
+
+def lost(error: Exception, line: int) -> Record:
+    """The broken record that stands for the rest of a damaged archive, behind its last whole line."""
+    return broken(f"the archive is damaged or cut short here, and the rest of it is lost: {error}", line + 1, 0)
 
 
 def of_fields(

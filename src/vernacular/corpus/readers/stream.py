@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from vernacular.foundation.errors import MachineError, UserError
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 21
 _LONGEST_LINE_BYTES = 1 << 30
 _UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -50,8 +50,8 @@ def chunks(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
         yield chunk
 
 
-def lines(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
-    r"""The file's lines without their ends (\n or \r\n) and without a UTF-8 byte order mark.
+def blocks(file: IO[bytes], compression: str | None) -> Iterator[memoryview]:
+    """The file's content in pieces of whole lines, without a UTF-8 byte order mark.
 
     Raises:
         UserError: a line is longer than a gibibyte.
@@ -62,14 +62,26 @@ def lines(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
         if first:
             chunk = chunk.removeprefix(_UTF8_MARK)
             first = False
-        pieces = (rest + chunk).split(b"\n") if b"\n" in chunk else [rest + chunk]
-        rest = pieces.pop()
+        rest = rest + chunk if rest else chunk
+        end = len(rest) - len(chunk) + chunk.rfind(b"\n") + 1
+        if end > len(rest) - len(chunk):
+            yield memoryview(rest)[:end]
+            rest = rest[end:]
         if len(rest) > _LONGEST_LINE_BYTES:
             raise UserError("a line is longer than 1 GiB", fix="is this a file of lines? set `format`")
-        for piece in pieces:
-            yield piece.removesuffix(b"\r")
     if rest:
-        yield rest.removesuffix(b"\r")
+        yield memoryview(rest)
+
+
+def lines(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
+    r"""The file's lines without their ends (\n or \r\n) and without a UTF-8 byte order mark.
+
+    Raises:
+        UserError: a line is longer than a gibibyte.
+    """
+    for block in blocks(file, compression):
+        for line in bytes(block).removesuffix(b"\n").split(b"\n"):
+            yield line.removesuffix(b"\r")
 
 
 def content(file: IO[bytes], compression: str | None) -> bytes:

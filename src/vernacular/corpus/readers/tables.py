@@ -1,9 +1,8 @@
-"""Records in rows: JSON lines, CSV and TSV, Parquet, Hugging Face datasets."""
+"""Records in rows: CSV and TSV, Parquet, Hugging Face datasets."""
 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -15,23 +14,6 @@ from vernacular.corpus.readers.stream import lines, not_utf8
 from vernacular.foundation.errors import MachineError, UserError, nearest
 
 _ROWS = 1024
-
-
-def read_jsonl(file: IO[bytes], compression: str | None, source: Source) -> Iterator[Record]:
-    """One JSON object a line; lines of white space alone are skipped."""
-    for number, line in enumerate(lines(file, compression), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            yield broken(not_utf8(error), number, len(line))
-        except json.JSONDecodeError as error:
-            yield broken(f"not valid JSON: {error.msg} at column {error.colno}", number, len(line))
-        except RecursionError:
-            yield broken("not valid JSON: nested too deeply", number, len(line))
-        else:
-            yield of_fields(value, source.text, source.language_field, source.id_field, number, len(line))
 
 
 def read_csv(file: IO[bytes], compression: str | None, source: Source, delimiter: str, where: str) -> Iterator[Record]:
