@@ -295,7 +295,7 @@ def test_a_folder_where_nothing_fits_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ({"name": "x"}, "exactly one of path, huggingface and synthetic"),
+        ({"name": "x"}, "exactly one of path, huggingface, synthetic and endpoint"),
         ({"path": "a", "huggingface": "b/c"}, "given: path and huggingface"),
         ({"path": "a", "split": "train"}, "split must be document, line, blank-lines or chapter"),
         ({"path": "a", "language": "hindi!"}, "pattern"),

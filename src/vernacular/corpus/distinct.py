@@ -141,8 +141,8 @@ class Numbering:
 
     def distinct(self) -> Distinct:
         """All that were added."""
-        columns = (np.concatenate(column) for column in zip(*self._columns, strict=True))
-        return Distinct(*columns, names=list(self._codes), starts=np.array(self._starts))
+        ids, lengths, qualities, languages, places = map(np.concatenate, zip(*self._columns, strict=True))
+        return Distinct(ids, lengths, qualities, languages, places, list(self._codes), np.array(self._starts))
 
 
 def settled(runs: Runs, part: Part, columns: tuple[str, ...]) -> tuple[np.ndarray, pa.Table]:

@@ -117,7 +117,7 @@ class _Writers:
 
 
 def _decided(rows: pa.Table, stays: np.ndarray, begin: int, distinct: Distinct, verdicts: Verdicts) -> pa.Table:
-    """The rows of a part with their outcomes; the documents that are distinct (`stays`) are numbered from `begin` on."""
+    """The rows of a part with their outcomes; the distinct documents (`stays`) are numbered from `begin` on."""
     numbers = np.full(len(stays), -1)
     numbers[stays] = np.arange(begin, begin + stays.sum())
     return _with_outcomes(rows, numbers, distinct, verdicts)

@@ -1,8 +1,8 @@
 """Sorted runs: rows on disk in files that are each sorted by id, read together by ranges of ids.
 
 A run is an Arrow file of small batches, not compressed: what is read of it are the columns and batches that are asked
-for, at the speed of copying. Ids are hashes, so each range of them holds an equal share of the rows: what is too much for
-memory is sorted, joined and merged range by range, an external sort without a merge of many files at once.
+for, at the speed of copying. Ids are hashes, so each range of them holds an equal share of the rows: what is too much
+for memory is sorted, joined and merged range by range, an external sort without a merge of many files at once.
 """
 
 from __future__ import annotations

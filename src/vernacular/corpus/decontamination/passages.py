@@ -13,8 +13,8 @@ import regex
 from vernacular.corpus.configuration import Decontamination
 from vernacular.corpus.decontamination.index import MADE_LAST, Index
 from vernacular.corpus.decontamination.units import folding, native, text_buffers
-from vernacular.corpus.shingles import address
 from vernacular.foundation.errors import MachineError
+from vernacular.foundation.native import address
 
 _NO_MEMORY = 1
 _FIRST_ROOM = 1024

@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from vernacular.corpus.codepoints import DIGIT, JOINER, LETTER, MARK, class_table, unspaced_table
-from vernacular.corpus.shingles import address
-from vernacular.foundation.native import Arguments, NativeLibrary
+from vernacular.foundation.native import Arguments, NativeLibrary, address
 
 MOST_UNITS = 64
 """The longest run of units (overlaps.c has the same)."""

@@ -108,13 +108,14 @@ def _read(block: memoryview, source: Source, position: int, number: int, most: i
         *(most, address(places), address(left), address(counts)),
     )
     rows, num_left, num_records, num_lines, num_bytes = counts.tolist()
-    strings = [_strings(*column, rows) for column in zip(columns, ends, valid, strict=True)]
+    texts, languages, names = (_strings(*column, rows) for column in zip(columns, ends, valid, strict=True))
     others = [
         (position + place, _record(bytes(block[begin:end]), number + line, source))
         for place, line, begin, end in left[:, :num_left].T.tolist()
     ]
     end = position + num_records, number + num_lines
-    return Lines(places[0, :rows] + position, places[1, :rows] + number, *strings, others, end), num_bytes
+    positions, numbers = places[0, :rows] + position, places[1, :rows] + number
+    return Lines(positions, numbers, texts, languages, names, others, end), num_bytes
 
 
 def _keys(source: Source) -> tuple[np.ndarray, np.ndarray]:
