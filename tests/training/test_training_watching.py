@@ -14,7 +14,7 @@ from tiny_training import SHAPE, settings
 from vernacular.models.decoder import Decoder
 from vernacular.tokens.packing import PackedRows
 from vernacular.tokens.shards import ShardReader
-from vernacular.training.configuration import PretrainConfiguration, SftConfiguration
+from vernacular.training.configuration import PretrainConfiguration, SftConfiguration, TrainingConfiguration
 from vernacular.training.metrics import read_metrics
 from vernacular.training.objectives.pretrain import pretrain
 from vernacular.training.objectives.sft import sft
@@ -113,8 +113,9 @@ def conversations(path: Path, *weights: float | str) -> Path:
 
 def tune(base: Path, folder: Path, said: Path, normalisation: str, **optimiser: Any) -> list[dict[str, Any]]:
     folder.mkdir()
+    shared = TrainingConfiguration.model_fields.keys() - {"optimiser"}
     values = {
-        **settings().model_dump(exclude={"model", "mixture", "curriculum", "optimiser"}),
+        **settings().model_dump(include=shared),
         "steps": 1,
         "sequence_length": 64,
         "batch_tokens": 128,
