@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 SENTENCES = {
     "hi": (
@@ -25,7 +26,7 @@ SENTENCES = {
 VOCAB_SIZE = 420
 
 
-def make_tokenizer(folder: Path, vocab_size: int = VOCAB_SIZE) -> Path:
+def make_tokenizer(folder: Path, vocab_size: int = VOCAB_SIZE, **settings: Any) -> Path:
     """Train a tokenizer on `SENTENCES` into `folder`, with the default chat template."""
     import pyarrow
     import pyarrow.parquet
@@ -47,7 +48,7 @@ def make_tokenizer(folder: Path, vocab_size: int = VOCAB_SIZE) -> Path:
         pyarrow.parquet.write_table(pyarrow.table(table), path)
     folder.mkdir(parents=True, exist_ok=True)
     train_tokenizer(
-        TokenizerConfiguration(vocab_size=vocab_size, reserved_tokens=2, min_frequency=1), documents, folder
+        TokenizerConfiguration(vocab_size=vocab_size, reserved_tokens=2, min_frequency=1, **settings), documents, folder
     )
     return folder
 

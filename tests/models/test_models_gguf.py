@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -349,6 +350,44 @@ def test_a_sentencepiece_model_comes_in_and_goes_out(weights: Callable[..., Path
     by_original = sorted(merged, key=lambda n: -original.get_score(n))
     assert [scores[tokens[n]] for n in by_original] == sorted((scores[tokens[n]] for n in merged), reverse=True)
     assert tokenizer.vocab_size == original.vocab_size()
+
+
+def test_our_own_pieces_of_characters_are_written_for_llama_cpp(weights: Callable[..., Path], tmp_path: Path) -> None:
+    """`writing: sentencepiece` needs no name of a cut, so nothing is refused and no flag is needed."""
+    folder = weights("llama, tied", vocab_size=480)
+    for path in folder.glob("*token*"):
+        path.unlink()
+    trained = tiny.make_tokenizer(tmp_path / "tokenizer", 480, writing="sentencepiece")
+    tokenizer = Tokenizer.load(trained)
+    tokenizer.save(folder)
+    export_weights(folder, tmp_path / "a.gguf", "gguf")
+    settings, _ = read(tmp_path / "a.gguf")
+    tokens, types = settings["tokenizer.ggml.tokens"], settings["tokenizer.ggml.token_type"]
+    assert settings["tokenizer.ggml.model"] == "llama"
+    assert settings["tokenizer.ggml.add_space_prefix"] is False
+    assert tokens == [tokenizer.token_text(token_id) for token_id in range(480)]
+    assert types[tokens.index("<unk>")] == UNKNOWN and types[tokens.index("<|user|>")] == CONTROL
+    # What is joined first by the highest score gives our ids.
+    scores = dict(zip(tokens, settings["tokenizer.ggml.scores"], strict=True))
+    for text in [text for texts in tiny.SENTENCES.values() for text in texts]:
+        parts = list(text.replace(" ", "▁"))
+        while joined := [
+            (-scores[left + right], place)
+            for place, (left, right) in enumerate(itertools.pairwise(parts))
+            if types[tokens.index(left + right) if left + right in scores else 0] == NORMAL
+        ]:
+            place = min(joined)[1]
+            parts[place : place + 2] = [parts[place] + parts[place + 1]]
+        spelt = [
+            token_id
+            for part in parts
+            for token_id in ([tokens.index(part)] if part in scores else [_byte(tokens, b) for b in part.encode()])
+        ]
+        assert spelt == tokenizer.encode(text)
+
+
+def _byte(tokens: list[str], byte: int) -> int:
+    return tokens.index(f"<0x{byte:02X}>")
 
 
 # ------------------------------------------------------------------------------------------------ llama.cpp itself

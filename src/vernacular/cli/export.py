@@ -1,4 +1,4 @@
-"""Write weights for others to use: a folder for transformers and vLLM, or a file for llama.cpp.
+"""Write weights for others to use: a folder for transformers and vLLM, or a file for llama.cpp; or the tokenizer alone.
 
 The folder needs no remote code wherever transformers has the class; where it has not, the output says who reads it.
 """
@@ -17,15 +17,22 @@ EXAMPLES = """\
   vernacular export runs/demo/instruct release/demo
   vernacular export weights/bielik bielik-f16.gguf --format gguf --dtype float16
   vernacular export weights/granite granite-q8.gguf --format gguf --dtype q8_0
+  vernacular export runs/demo/tokenizer tokenizer.model --format sentencepiece
 """
 _SHARD_GIGABYTES = 5.0
+_TOKENIZER_ALONE = "sentencepiece"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The weights, the form, and where it goes."""
     parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; with gguf, the file")
-    parser.add_argument("--format", default="transformers", metavar="NAME", help="transformers (default) or gguf")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write; gguf, sentencepiece: the file")
+    parser.add_argument(
+        "--format",
+        default="transformers",
+        metavar="NAME",
+        help="transformers (default), gguf, or sentencepiece: the tokenizer as a .model, of weights or by itself",
+    )
     parser.add_argument(
         "--dtype",
         metavar="NAME",
@@ -49,6 +56,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Export, and say what came out."""
     shard_bytes = read_shard_bytes(arguments.shard_gb)
     _check_format(arguments)
+    if arguments.format == _TOKENIZER_ALONE:
+        from vernacular.tokens.sentencepiece_writing import write_model
+
+        written = write_model(arguments.weights, arguments.out, force=arguments.force)
+        size = arguments.out.stat().st_size / 1e6
+        print(f"{arguments.out}: SentencePiece {written.algorithm}, {written.num_pieces:,} pieces, {size:.2f} MB")
+        return
     from vernacular.models.bridge import export_weights
 
     bridged = export_weights(
@@ -64,13 +78,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_format(arguments: argparse.Namespace) -> None:
-    """Refuse a flag that the format does not read."""
-    from vernacular.foundation.errors import UserError
+    """Refuse a format that there is not, and a flag that the format does not read."""
+    from vernacular.foundation.errors import UserError, unknown_name
+    from vernacular.models.bridge import FORMATS
 
     if arguments.ids_only and arguments.format != "gguf":
         raise UserError("only gguf is written for token ids only", where="--ids-only", fix="add --format gguf")
-    if arguments.shard_gb is not None and arguments.format == "gguf":
-        raise UserError("gguf is written as one file", where="--shard-gb", fix="leave the flag out")
+    if arguments.format not in (*FORMATS, _TOKENIZER_ALONE):
+        raise unknown_name("format", arguments.format, (*FORMATS, _TOKENIZER_ALONE), where="--format")
+    if arguments.shard_gb is not None and arguments.format != "transformers":
+        raise UserError(f"{arguments.format} is written as one file", where="--shard-gb", fix="leave the flag out")
+    if arguments.dtype is not None and arguments.format == _TOKENIZER_ALONE:
+        raise UserError("a tokenizer has no numbers to round", where="--dtype", fix="leave the flag out")
 
 
 def read_shard_bytes(gigabytes: float | None) -> int:

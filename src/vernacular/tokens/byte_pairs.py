@@ -144,6 +144,17 @@ class BytePairs:
         return contents
 
 
+def merge_scores(tokens: Sequence[str], merges: Sequence[tuple[str, ...]]) -> list[float]:
+    """A token's score is the place of the first merge that makes it, counted down; what no merge makes comes last.
+
+    SentencePiece and llama.cpp join the neighbours whose union has the highest score.
+    """
+    rank: dict[str, int] = {}
+    for place, pair in enumerate(merges):
+        rank.setdefault("".join(pair), place)
+    return [-float(rank.get(token, len(merges))) for token in tokens]
+
+
 def _pair(merge: str | list[str]) -> tuple[str, str]:
     left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
     return left, right

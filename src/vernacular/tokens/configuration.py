@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from vernacular.foundation.configuration import Configuration
 
 CONTROL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
+UNKNOWN_TOKEN = "<unk>"
+"""What a SentencePiece model must have; no text ever becomes it where there are bytes to fall back on."""
 NUM_BYTES = 256
 
 
@@ -48,10 +50,23 @@ class SampleConfiguration(Configuration):
 
 
 class TokenizerConfiguration(SampleConfiguration):
-    """A byte-level tokenizer trained on a curated artifact."""
+    """A tokenizer trained on a curated artifact; whatever the text, there are bytes to write it with."""
 
     algorithm: Literal["bpe", "unigram"] = Field(
         "bpe", description="bpe: byte pairs, merged by frequency; unigram: the likeliest pieces"
+    )
+    writing: Literal["byte-level", "sentencepiece"] = Field(
+        "byte-level",
+        description="byte-level: pieces of bytes, cut beforehand by our pattern; sentencepiece: pieces of characters,"
+        " a blank written as ▁, which a SentencePiece .model and llama.cpp's own tokenizer say exactly; the character ▁"
+        " in a text then comes back as a blank",
+    )
+    character_coverage: float = Field(
+        0.9995,
+        gt=0,
+        le=1,
+        description="writing: sentencepiece: the share of the text's characters that have pieces; rarer ones are"
+        " written in bytes",
     )
     vocab_size: int = Field(
         32768, gt=0, description="size of the vocabulary, the 256 bytes and all special tokens included"
@@ -72,13 +87,19 @@ class TokenizerConfiguration(SampleConfiguration):
     def all_special_tokens(self) -> tuple[str, ...]:
         """Every special token; its place is its id."""
         reserved = tuple(f"<|reserved_{number}|>" for number in range(self.reserved_tokens))
-        return CONTROL_TOKENS + self.special_tokens + reserved
+        unknown = (UNKNOWN_TOKEN,) if self.writing == "sentencepiece" else ()
+        return CONTROL_TOKENS + self.special_tokens + reserved + unknown
 
     @model_validator(mode="after")
     def _has_room(self) -> TokenizerConfiguration:
         tokens = self.all_special_tokens
         if len(set(tokens)) < len(tokens) or not all(tokens):
             raise ValueError("special_tokens must be distinct, not empty, and none of the control or reserved tokens")
+        if self.writing == "sentencepiece" and self.normalisation != "none":
+            raise ValueError(
+                f"normalisation {self.normalisation} cannot be said in a SentencePiece model as the tokenizers library"
+                " does it; use normalisation: none, or writing: byte-level"
+            )
         least = NUM_BYTES + len(tokens)
         if self.vocab_size < least:
             raise ValueError(

@@ -28,9 +28,9 @@ from vernacular.tokens.tokenizer_files import (
     special_names,
 )
 
-_BLANK = "▁"
-_UNIGRAM, _BPE = 1, 2
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
+BLANK = "▁"
+UNIGRAM, BPE = 1, 2
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _ALL_BLANKS = 1 << 30
 
 
@@ -82,19 +82,19 @@ def convert(proto: Any, where: Path) -> tokenizers.Tokenizer:
         where: the model's file, for errors.
     """
     _check(proto, where)
-    is_bpe = proto.trainer_spec.model_type == _BPE
+    is_bpe = proto.trainer_spec.model_type == BPE
     engine = tokenizers.Tokenizer(_bpe(proto, where) if is_bpe else _unigram(proto, where))
     rules = proto.normalizer_spec
-    engine.normalizer = normalizers.Sequence(list(_normalisers(rules)))
-    decoding = [decoders.Replace(_BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
+    engine.normalizer = normaliser(rules)
+    decoding = [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse()]
     if rules.add_dummy_prefix or rules.remove_extra_whitespaces:
         decoding.append(decoders.Strip(" ", _ALL_BLANKS if rules.remove_extra_whitespaces else 1, 0))
     engine.decoder = decoders.Sequence(decoding)
     pieces = [(piece.piece, piece.type) for piece in proto.pieces]
     engine.add_special_tokens(
-        [AddedToken(text, special=True, normalized=False) for text, kind in pieces if kind in (_CONTROL, _UNKNOWN)]
+        [AddedToken(text, special=True, normalized=False) for text, kind in pieces if kind in (CONTROL, UNKNOWN)]
     )
-    engine.add_tokens([AddedToken(text, normalized=False) for text, kind in pieces if kind == _USER_DEFINED])
+    engine.add_tokens([AddedToken(text, normalized=False) for text, kind in pieces if kind == USER_DEFINED])
     return engine
 
 
@@ -132,8 +132,8 @@ def _check(proto: Any, where: Path) -> None:
     rules, trained = proto.normalizer_spec, proto.trainer_spec
     kinds = {piece.type for piece in proto.pieces}
     texts = {piece.piece for piece in proto.pieces}
-    user_defined = [piece.piece for piece in proto.pieces if piece.type == _USER_DEFINED]
-    if trained.model_type not in (_BPE, _UNIGRAM):
+    user_defined = [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]
+    if trained.model_type not in (BPE, UNIGRAM):
         _refuse(where, f"model_type {trained.model_type}", "only BPE (2) and Unigram (1) models can be carried over")
     if rules.precompiled_charsmap:
         _refuse(where, f"normalizer_spec.name '{rules.name}'", "only the normaliser `identity` can be")
@@ -143,15 +143,15 @@ def _check(proto: Any, where: Path) -> None:
         _refuse(where, "trainer_spec.treat_whitespace_as_suffix", "blanks must stand before a word")
     if len(texts) != len(proto.pieces):
         _refuse(where, "a piece that occurs twice", "every piece must be there once")
-    if _UNUSED in kinds:
+    if UNUSED in kinds:
         _refuse(where, "pieces of type UNUSED", "every piece must be in use")
-    if trained.byte_fallback and sum(piece.type == _BYTE for piece in proto.pieces) != 256:
+    if trained.byte_fallback and sum(piece.type == BYTE for piece in proto.pieces) != 256:
         _refuse(where, "byte_fallback without all 256 byte pieces", "all of them must be there")
     if user_defined and (
         rules.add_dummy_prefix
         or rules.remove_extra_whitespaces
-        or any(_BLANK in text or " " in text for text in user_defined)
-        or trained.model_type == _UNIGRAM
+        or any(BLANK in text or " " in text for text in user_defined)
+        or trained.model_type == UNIGRAM
     ):
         _refuse(
             where,
@@ -171,26 +171,31 @@ def _refuse(where: Path, what: str, rule: str) -> NoReturn:
 # ---------------------------------------------------------------------------------------------- the two algorithms
 
 
+def normaliser(rules: Any) -> normalizers.Normalizer:
+    """What is done to a text before it is cut, by the flags of a `NormalizerSpec`."""
+    return normalizers.Sequence(list(_normalisers(rules)))
+
+
 def _normalisers(rules: Any) -> Iterator[normalizers.Normalizer]:
     if rules.remove_extra_whitespaces:
         yield normalizers.Replace(Regex("\\A +"), "")
         yield normalizers.Replace(Regex(" {2,}"), " ")
-    yield normalizers.Replace(" ", _BLANK)
+    yield normalizers.Replace(" ", BLANK)
     if rules.remove_extra_whitespaces:
-        yield normalizers.Replace(Regex(f"{_BLANK}+\\z"), "")
+        yield normalizers.Replace(Regex(f"{BLANK}+\\z"), "")
     if rules.add_dummy_prefix:
-        yield normalizers.Prepend(_BLANK)
+        yield normalizers.Prepend(BLANK)
 
 
 def _bpe(proto: Any, where: Path) -> models.BPE:
     """Merges in the order of the scores of what they make, as SentencePiece joins the best-scored pair first."""
     vocabulary = {piece.piece: token_id for token_id, piece in enumerate(proto.pieces)}
-    score_of = {piece.piece: piece.score for piece in proto.pieces if piece.type in (_NORMAL, _USER_DEFINED)}
-    _check_characters([piece.piece for piece in proto.pieces if piece.type == _NORMAL], score_of, where)
+    score_of = {piece.piece: piece.score for piece in proto.pieces if piece.type in (NORMAL, USER_DEFINED)}
+    _check_characters([piece.piece for piece in proto.pieces if piece.type == NORMAL], score_of, where)
     merges = [
         (-score_of[text], len(text[:cut]), (text[:cut], text[cut:]))
         for piece in proto.pieces
-        if piece.type == _NORMAL
+        if piece.type == NORMAL
         for text in [piece.piece]
         for cut in range(1, len(text))
         if text[:cut] in score_of and text[cut:] in score_of
@@ -210,16 +215,16 @@ def _unigram(proto: Any, where: Path) -> models.Unigram:
     Unlike SentencePiece, the library would take the letters `<s>` or `<0x41>` in a text for such a piece. A score below
     that of the piece's letters one by one keeps it from that.
     """
-    score_of = {piece.piece: piece.score for piece in proto.pieces if piece.type == _NORMAL}
+    score_of = {piece.piece: piece.score for piece in proto.pieces if piece.type == NORMAL}
     _check_characters(list(score_of), score_of, where)
     lowest = min(0.0, *score_of.values())
-    reserved = [piece.piece for piece in proto.pieces if piece.type in (_CONTROL, _BYTE, _UNKNOWN)]
+    reserved = [piece.piece for piece in proto.pieces if piece.type in (CONTROL, BYTE, UNKNOWN)]
     for text in reserved:
         unread = [character for character in text if character not in score_of]
         if unread:
             _refuse(where, f"the Unigram piece '{text}' without a piece '{unread[0]}'", "its letters must be pieces")
     scores = [
-        (piece.piece, piece.score if piece.type == _NORMAL else len(piece.piece) * lowest - 1) for piece in proto.pieces
+        (piece.piece, piece.score if piece.type == NORMAL else len(piece.piece) * lowest - 1) for piece in proto.pieces
     ]
     return models.Unigram(scores, proto.trainer_spec.unk_id, proto.trainer_spec.byte_fallback)
 

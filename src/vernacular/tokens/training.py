@@ -15,17 +15,21 @@ from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import write_json
 from vernacular.foundation.progress import progress
 from vernacular.tokens.byte_pair_training import train_byte_pairs
-from vernacular.tokens.configuration import SampleConfiguration, TokenizerConfiguration
+from vernacular.tokens.character_training import train_character_pairs, train_character_unigram
+from vernacular.tokens.configuration import NUM_BYTES, UNKNOWN_TOKEN, SampleConfiguration, TokenizerConfiguration
 from vernacular.tokens.documents import count_documents, document_files, read_documents
 from vernacular.tokens.measures import describe_fit, measure_fit
 from vernacular.tokens.pre_tokenizer import split_pattern, word_cutter
+from vernacular.tokens.sentencepiece import BPE, BYTE, CONTROL, NORMAL, UNIGRAM, UNKNOWN, convert
+from vernacular.tokens.sentencepiece_writing import model_proto
 from vernacular.tokens.template import ChatTemplate
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.tokens.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
 from vernacular.tokens.unigram_training import train_unigram
 from vernacular.tokens.word_counts import WordCounts
 
-ALGORITHMS = {"bpe": train_byte_pairs, "unigram": train_unigram}
+_OF_BYTES = {"bpe": train_byte_pairs, "unigram": train_unigram}
+_OF_CHARACTERS = {"bpe": train_character_pairs, "unigram": train_character_unigram}
 _MEASURED_BYTES = 4 << 20
 """Bytes of text of each language on which the trained tokenizer is measured."""
 
@@ -50,7 +54,7 @@ def train_tokenizer(configuration: TokenizerConfiguration, documents_folder: Pat
     words = WordCounts(word_cutter(configuration.digits, configuration.normalisation), configuration.max_words)
     for texts in sample_texts(paths, available, wanted):
         words.add(texts)
-    engine = _built(ALGORITHMS[configuration.algorithm](configuration, words), configuration)
+    engine = _trained(configuration, words, folder)
     _check_size(engine, configuration, documents_folder)
     _finish(engine)
     contents = {
@@ -123,6 +127,20 @@ def sample_texts(paths: list[Path], available: dict[str, int], wanted: dict[str,
             yield texts
 
 
+def _trained(configuration: TokenizerConfiguration, words: WordCounts, where: Path) -> Engine:
+    """The engine, in the writing asked for."""
+    algorithm = configuration.algorithm
+    if configuration.writing == "byte-level":
+        return _built(_OF_BYTES[algorithm](configuration, words), configuration)
+    special = [
+        (token, 0.0, UNKNOWN if token == UNKNOWN_TOKEN else CONTROL) for token in configuration.all_special_tokens
+    ]
+    in_bytes = [(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(NUM_BYTES)]
+    learnt = [(text, score, NORMAL) for text, score in _OF_CHARACTERS[algorithm](configuration, words)]
+    kind = BPE if algorithm == "bpe" else UNIGRAM
+    return convert(model_proto(kind, [*special, *in_bytes, *learnt], _published_settings(configuration)), where)
+
+
 def _built(model: Any, configuration: TokenizerConfiguration) -> Engine:
     """The trained model with the same cuts that its words were counted with."""
     engine = Engine(model)
@@ -169,6 +187,7 @@ def _published_settings(configuration: TokenizerConfiguration) -> dict[str, Any]
         "bos_token": "<|begin|>",
         "eos_token": "<|end|>",
         "pad_token": "<|pad|>",
+        **({"unk_token": UNKNOWN_TOKEN} if configuration.writing == "sentencepiece" else {}),
         "model_max_length": configuration.max_positions,
         "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vernacular.foundation.errors import UserError
+from vernacular.tokens.byte_pairs import merge_scores
 from vernacular.tokens.tokenizer import Tokenizer
 from vernacular.tokens.tokenizer_files import TOKENIZER_FILE, build_engine, read_contents, read_settings
 
@@ -75,7 +76,7 @@ def read_vocabulary(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> Voca
         tokens=tokens,
         types=types,
         merges=[f"{left} {right}" for left, right in merges] if is_byte_level else [],
-        scores=[] if is_byte_level else _scores(tokens, merges),
+        scores=[] if is_byte_level else merge_scores(tokens, merges),
         adds_blank=not is_byte_level and _adds_blank(contents),
         contents=contents,
     )
@@ -83,14 +84,6 @@ def read_vocabulary(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> Voca
 
 def _is_byte(text: str) -> bool:
     return len(text) == 6 and text.startswith("<0x") and text.endswith(">")
-
-
-def _scores(tokens: Sequence[str], merges: Sequence[tuple[str, ...]]) -> list[float]:
-    """A token's score is the place of the first merge that makes it, counted down; what no merge makes comes last."""
-    rank: dict[str, int] = {}
-    for place, pair in enumerate(merges):
-        rank.setdefault("".join(pair), place)
-    return [-float(rank.get(token, len(merges))) for token in tokens]
 
 
 def _adds_blank(contents: dict[str, Any]) -> bool:
