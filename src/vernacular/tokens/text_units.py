@@ -83,35 +83,42 @@ def _cluster_starts(kinds: NDArray[np.uint16], begins: Bools) -> Bools:
     return begins | ~tied
 
 
-def _last_unlike(run: Bools, begins: Bools) -> NDArray[np.int64]:
-    """For each place, the last earlier one that is not in `run` and in the same text; -1 where there is none."""
-    places = np.arange(len(run))
-    outside = np.maximum.accumulate(np.where(run, -1, places))
-    earlier = np.concatenate([[-1], outside[:-1]])
-    first = np.maximum.accumulate(np.where(begins, places, 0))
-    return np.where(earlier >= first, earlier, -1)
+def _bases(places: NDArray[np.int64], run: Bools, begins: Bools) -> NDArray[np.int64]:
+    """For each of some places, the last earlier one that is not in `run`; -1 where its text has none."""
+    before = places - 1
+    inside = (before >= 0) & run[before]
+    starts = np.flatnonzero(run & ~_before(run))
+    bases = before.copy()
+    bases[inside] = starts[np.searchsorted(starts, before[inside], side="right") - 1] - 1
+    firsts = np.flatnonzero(begins)
+    return np.where(bases >= firsts[np.searchsorted(firsts, places, side="right") - 1], bases, -1)
 
 
 def _conjunct(kinds: NDArray[np.uint16], begins: Bools) -> Bools:
     """GB9c: a consonant after a consonant, with a linker among what extends the first."""
     linkers = (kinds & LINKER) != 0
-    if not linkers.any():
-        return linkers
+    tied = np.zeros(len(kinds), dtype=bool)
+    linking = np.flatnonzero(linkers)
+    if not len(linking):
+        return tied
     consonants = (kinds & CONSONANT) != 0
-    base = _last_unlike(linkers | ((kinds & JOINING) != 0), begins)
-    seen = np.cumsum(linkers)
-    linked = seen - seen[base] > 0
-    return consonants & (base >= 0) & consonants[base] & linked
+    extending = linkers | ((kinds & JOINING) != 0)
+    places = np.flatnonzero(consonants & _before(extending))
+    bases = _bases(places, extending, begins)
+    linked = np.searchsorted(linking, places) > np.searchsorted(linking, bases, side="right")
+    tied[places[linked & (bases >= 0) & consonants[bases]]] = True
+    return tied
 
 
 def _joined_picture(kinds: NDArray[np.uint16], here: NDArray[np.uint16], begins: Bools) -> Bools:
     """GB11: a pictograph after a pictograph, what extends it, and a joiner."""
-    joiners = here == ZWJ
-    if not joiners.any():
-        return joiners
+    after_picture = np.zeros(len(kinds), dtype=bool)
+    joiners = np.flatnonzero(here == ZWJ)
+    if not len(joiners):
+        return after_picture
     pictures = (kinds & PICTURE) != 0
-    base = _last_unlike(here == EXTEND, begins)
-    after_picture = joiners & (base >= 0) & pictures[base]
+    bases = _bases(joiners, here == EXTEND, begins)
+    after_picture[joiners] = (bases >= 0) & pictures[bases]
     return pictures & _before(after_picture)
 
 
