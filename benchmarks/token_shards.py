@@ -1,9 +1,9 @@
 """Documents to token shards: what it costs beside the tokenizers library's bare encoding of the same texts, in turns.
 
-Real text of ../shared/data/text in hundreds of languages, in documents of about 3,000 characters, and a byte-level BPE of
-32,000 tokens trained on it. Ours reads Parquet, encodes, counts words and grapheme clusters by language, writes shards and
-their checksums; the library has the texts in memory and encodes them. Each run in a process of its own on one thread;
-medians of five; the ids must be the same.
+Real text of ../shared/data/text in hundreds of languages, in documents of about 3,000 characters, and a byte-level BPE
+of 32,000 tokens trained on it. Ours reads Parquet, encodes, counts words and grapheme clusters by language, writes
+shards and their checksums; the library has the texts in memory and encodes them. Each run in a process of its own on
+one thread; medians of five; the ids must be the same.
 
     python benchmarks/token_shards.py --json
 """
@@ -34,7 +34,7 @@ MEGABYTES = 4
 
 
 def write_documents(curated: Path) -> float:
-    """Every so manieth of the real documents as a curated artifact; returns their size in MB."""
+    """Real documents, evenly taken from all of them, as a curated artifact; returns their size in MB."""
     texts = real_texts()
     texts = texts[:: max(1, round(sum(len(text.encode()) for text in texts) / (MEGABYTES * 1e6)))]
     folder = curated / "documents" / "train"
