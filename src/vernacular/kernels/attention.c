@@ -9,7 +9,7 @@
    queries it is computed with. */
 #include <stdlib.h>
 
-#include "vectors.h"
+#include "tiles.h"
 
 enum { PAGE = 32, PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
 enum { NARROW = (int)WIDE < (int)PAGE_VECTORS ? (int)WIDE : (int)PAGE_VECTORS };
@@ -21,6 +21,7 @@ struct attention {
     const float *slopes; /* [H], or null */
     long query_stride, page_bytes, max_pages, num_tokens, num_heads, num_key_heads, width, window;
     float scale;
+    int tiled; /* whether products go through matrix tiles */
 };
 
 /* Some heads of some tokens of one sequence, and what has been gathered for them so far. */
@@ -94,6 +95,15 @@ INLINE void visit_page(const enum unit unit, const struct attention *a, struct b
     const words *next_keys = (const words *)(a->keys + next), *next_values = (const words *)(a->values + next);
     const long num_rows = b->num_tokens * b->num_heads, vectors = vectors_of(a);
     const long halves = unit == BFLOAT_PAIR ? 2 : 1;
+    if (unit == BFLOAT_PAIR && a->tiled) {
+        floats scores[MAX_QUERIES * PAGE_VECTORS];
+        const char *queries = (const char *)b->query_units;
+        score_page_in_tiles(queries, num_rows, vectors * LANES / 2, a->keys + at, (float *)scores);
+        for (long r = 0; r < num_rows; r++) weigh(unit, a, b, r, first_key, scores + r * PAGE_VECTORS);
+        const float *probabilities = (const float *)b->probabilities;
+        gather_page_in_tiles(probabilities, num_rows, a->values + at, vectors * LANES, (float *)b->out);
+        return;
+    }
     for (long first = 0, count; first < num_rows; first += count) {
         floats scores[MAX_ROWS * PAGE_VECTORS];
         count = next_rows(num_rows - first);
@@ -166,15 +176,19 @@ INLINE int attend_block(const enum unit unit, const struct attention *a, struct 
     }
     oldest = a->window > 0 && oldest >= a->window ? oldest - a->window + 1 : 0;
     begin_block(unit, a, b);
+    if (a->tiled) begin_tiles(b->num_tokens * b->num_heads);
+    int missing = 0;
     for (long p = oldest / PAGE; p <= newest / PAGE; p++) {
-        if (p >= a->max_pages || pages[p] < 0) return 1;
+        missing = p >= a->max_pages || pages[p] < 0;
+        if (missing) break;
         const long at = pages[p] * a->page_bytes + b->key_head * bytes;
         const int32_t following = p < newest / PAGE && pages[p + 1] >= 0 ? pages[p + 1] : pages[p];
         const long next = following * a->page_bytes + b->key_head * bytes;
         visit_page(unit, a, b, p * PAGE, at, next);
     }
-    end_block(unit, a, b);
-    return 0;
+    if (a->tiled) end_tiles();
+    if (!missing) end_block(unit, a, b);
+    return missing;
 }
 
 /* q [N, H, C] with `query_stride` numbers from token to token; out [N, H, C]. bfloat: all of them bfloat16, or float.
@@ -184,7 +198,8 @@ int attend(int bfloat, const char *queries, long query_stride, const char *keys,
            long num_tokens, long num_heads, long num_key_heads, long width, float scale, long window,
            const float *slopes, char *out, int threads) {
     const struct attention a = {queries, keys, values, out, page_table, sequences, positions, slopes, query_stride,
-                                page_bytes, max_pages, num_tokens, num_heads, num_key_heads, width, window, scale};
+                                page_bytes, max_pages, num_tokens, num_heads, num_key_heads, width, window, scale,
+                                bfloat && has_tiles(padded(width) / 2)};
     const long group = num_heads / num_key_heads;
     const long parts = (group + MAX_QUERIES - 1) / MAX_QUERIES, heads = (group + parts - 1) / parts;
     long *starts = malloc((size_t)(num_tokens + 1) * sizeof *starts), num_blocks = 0;

@@ -15,7 +15,7 @@ SOURCES = (
     *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
     "cross_entropy.c",
 )
-HEADERS = ("vectors.h", "panel.h", "numbers.h", "training_attention.h")
+HEADERS = ("vectors.h", "panel.h", "tiles.h", "numbers.h", "training_attention.h")
 
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
 _MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales

@@ -1,4 +1,4 @@
-#include "panel.h"
+#include "tiles.h"
 
 enum { BLOCK = 64 }; /* units of a panel that are multiplied at a time: 16 KiB, so that they stay in the L1 cache */
 
@@ -90,7 +90,7 @@ INLINE void multiply_panel_of(const enum format format, const struct matrix *mat
 }
 
 void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
-    if (has_tiles(matrix)) {
+    if (matrix->format == BFLOAT16 && has_tiles(matrix->units)) {
         multiply_panel_in_tiles(matrix, panel, rows, totals);
         return;
     }

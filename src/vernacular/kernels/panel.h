@@ -37,9 +37,5 @@ void to_fixed_point(const struct matrix *matrix, const char *x, long row, char *
 /* totals[r] = rows[r] · panel, 64 floats a row. */
 void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
 
-/* The same in matrix tiles, for those matrices that have them. */
-int has_tiles(const struct matrix *matrix);
-void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
-
 /* One row of the totals, as numbers of the activations' type, to its place in the row `y` of all columns. */
 void store_panel(const struct matrix *matrix, long panel, const floats *totals, char *y);

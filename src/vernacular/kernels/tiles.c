@@ -1,22 +1,26 @@
-/* The product of a panel of bfloat16 in the processor's matrix tiles (Intel AMX): 16 rows by 16 columns at a time.
+/* Products of bfloat16 in the processor's matrix tiles (Intel AMX): 16 rows by 16 columns at a time.
 
-   A panel's layout is what a tile takes: 16 units below one another, 16 columns of each. An output is the sum over its
-   steps of 32 numbers in order, whatever rows share its tile and whatever their number, so its bits depend on nothing
-   else; they are not those of the vector instructions, so that a layer takes tiles for every number of rows or none. */
-#include "panel.h"
+   The layout of panels and of pages is what a tile takes: 16 units below one another, 16 columns of each. An output is
+   the sum over its steps of 32 numbers in order, whatever rows share its tile and whatever their number, so its bits
+   depend on nothing else; they are not those of the vector instructions, so that a layer takes tiles for every number of
+   rows or none. */
+#include "tiles.h"
 
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SIDE = 16, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, MOST = 2 * SIDE, GATHERED_STEPS = 32 };
+enum { SIDE = 16, PAGE = 32, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, MOST = 2 * SIDE, GATHERED_STEPS = 32 };
 enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl(2); asm/prctl.h */
 
-int has_tiles(const struct matrix *matrix) {
+int has_tiles(long units) {
     static int permitted = -1;
     if (permitted < 0) permitted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-    return permitted && matrix->format == BFLOAT16 && matrix->units % SIDE == 0;
+    return permitted && units % SIDE == 0;
 }
+
+/* What has been written there is in memory: the compiler does not know that the next instructions read it. */
+INLINE void written(const void *place) { __asm__ volatile("" : : "r"(place) : "memory"); }
 
 /* Tiles 0 to 3 hold sums, 4 and 5 rows of x, 6 and 7 weights; with no `lower` rows 5 holds weights too. */
 static void configure(long upper, long lower) {
@@ -24,6 +28,7 @@ static void configure(long upper, long lower) {
     const long rest = lower ? lower : upper;
     const long rows[8] = {upper, upper, rest, rest, upper, lower ? lower : SIDE, SIDE, SIDE};
     for (int t = 0; t < 8; t++) shape.bytes[t] = STEP_BYTES, shape.rows[t] = (uint8_t)rows[t];
+    written(&shape);
     _tile_loadconfig(&shape);
 }
 
@@ -69,6 +74,7 @@ static void multiply_rows(const unit_t *const *rows, long count, const char *w, 
             const char *x = stride ? (const char *)rows[0] : gathered;
             for (long r = 0; !stride && r < count; r++)
                 memcpy(gathered + r * x_stride, (const char *)rows[r] + done * STEP_BYTES, (size_t)x_stride);
+            if (!stride) written(gathered);
             const char *columns = w + done * SIDE * PANEL_ROW + half * 2 * STEP_BYTES;
             if (square) add_square(x, x_stride, columns, now);
             else add_narrow(x, x_stride, columns, now);
@@ -91,11 +97,52 @@ void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const stru
     _tile_release();
 }
 
+void begin_tiles(long rows) { configure(rows < SIDE ? rows : SIDE, 0); }
+void end_tiles(void) { _tile_release(); }
+
+void score_page_in_tiles(const char *queries, long rows, long units, const char *keys, float *scores) {
+    for (long first = 0; first < rows; first += SIDE, queries += SIDE * units * 4, scores += SIDE * PAGE) {
+        _tile_zero(0);
+        _tile_zero(1);
+        for (long unit = 0; unit < units; unit += SIDE) {
+            const char *w = keys + unit * PAGE * 4;
+            _tile_loadd(4, queries + unit * 4, units * 4);
+            _tile_loadd(6, w, PAGE * 4);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, w + STEP_BYTES, PAGE * 4);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        _tile_stored(0, scores, PAGE * 4);
+        _tile_stored(1, scores + SIDE, PAGE * 4);
+    }
+}
+
+void gather_page_in_tiles(const float *probabilities, long rows, const char *values, long width, float *out) {
+    for (long first = 0; first < rows; first += SIDE, probabilities += SIDE * PAGE, out += SIDE * width) {
+        _tile_loadd(4, probabilities, PAGE * 4);
+        for (long column = 0; column < width; column += SIDE) {
+            _tile_loadd(0, out + column, width * 4);
+            _tile_loadd(6, values + column * 4, width * 4);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_stored(0, out + column, width * 4);
+        }
+    }
+}
+
 #else
 
-int has_tiles(const struct matrix *matrix) { return matrix == 0; /* this processor has none */ }
+/* This processor has none. */
+int has_tiles(long units) { return units < 0; }
 void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
     (void)matrix, (void)panel, (void)rows, (void)totals;
+}
+void begin_tiles(long rows) { (void)rows; }
+void end_tiles(void) {}
+void score_page_in_tiles(const char *queries, long rows, long units, const char *keys, float *scores) {
+    (void)queries, (void)rows, (void)units, (void)keys, (void)scores;
+}
+void gather_page_in_tiles(const float *probabilities, long rows, const char *values, long width, float *out) {
+    (void)probabilities, (void)rows, (void)values, (void)width, (void)out;
 }
 
 #endif
