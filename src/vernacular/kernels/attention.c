@@ -11,7 +11,7 @@
 
 #include "tiles.h"
 
-enum { PAGE = 32, PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
+enum { PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
 enum { NARROW = (int)WIDE < (int)PAGE_VECTORS ? (int)WIDE : (int)PAGE_VECTORS };
 
 struct attention {
@@ -37,7 +37,6 @@ struct block {
     unit_t query_units[MAX_QUERIES * MAX_WIDTH];
 };
 
-INLINE long padded(long width) { return (width + 15) / 16 * 16; }
 INLINE long vectors_of(const struct attention *a) { return padded(a->width) / LANES; }
 
 INLINE float largest_of(floats x) {
@@ -227,35 +226,4 @@ int attend(int bfloat, const char *queries, long query_stride, const char *keys,
     }
     free(starts);
     return failed;
-}
-
-/* Keys and values [N, K, C] of new tokens go to their slots, page · 32 + place in the page. The first key of a page
-   clears its values, so that what an earlier sequence left there cannot reach a later one even as 0 · infinity. */
-int write_pages(int bfloat, const char *new_keys, long key_stride, const char *new_values, long value_stride,
-                char *keys, char *values, long page_bytes, const int64_t *slots, long num_tokens, long num_key_heads, long width,
-                int threads) {
-    const long wide = padded(width), size = bfloat ? 2 : 4, bytes = PAGE * wide * size, halves = bfloat ? 2 : 1;
-#pragma omp parallel for num_threads(threads) schedule(static) if (num_tokens * num_key_heads * width > 16384)
-    for (long head = 0; head < num_key_heads; head++) {
-        for (long t = 0; t < num_tokens; t++) {
-            const long place = slots[t] % PAGE, at = slots[t] / PAGE * page_bytes + head * bytes;
-            const char *key = new_keys + (t * key_stride + head * width) * size;
-            const char *value = new_values + (t * value_stride + head * width) * size;
-            if (place == 0) memset(values + at, 0, (size_t)bytes);
-            for (long c = 0; c < wide; c++) {
-                char *k = keys + at + ((c / halves * PAGE + place) * halves + c % halves) * size;
-                char *v = values + at + ((place / halves * wide + c) * halves + place % halves) * size;
-                if (c >= width) {
-                    memset(k, 0, (size_t)size);
-                } else if (bfloat) {
-                    *(uint16_t *)k = ((const uint16_t *)key)[c];
-                    *(uint16_t *)v = ((const uint16_t *)value)[c];
-                } else {
-                    *(float *)k = ((const float *)key)[c];
-                    *(float *)v = ((const float *)value)[c];
-                }
-            }
-        }
-    }
-    return 0;
 }

@@ -11,11 +11,11 @@ import torch  # noqa: F401  its OpenMP runtime is loaded first, and shared by wh
 from vernacular.foundation.native import FLAGS, Arguments, NativeLibrary
 
 SOURCES = (
-    *("panel.c", "tiles.c", "pack.c", "linear.c", "experts.c", "attention.c", "rows.c"),
+    *("panel.c", "tiles.c", "pack.c", "linear.c", "experts.c", "attention.c", "pages.c", "rows.c"),
     *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
     "cross_entropy.c",
 )
-HEADERS = ("vectors.h", "panel.h", "tiles.h", "numbers.h", "training_attention.h")
+HEADERS = ("vectors.h", "panel.h", "tiles.h", "pages.h", "numbers.h", "training_attention.h")
 
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
 _MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales

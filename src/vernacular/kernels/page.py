@@ -1,4 +1,4 @@
-"""The size of a page of keys and values, which attention.c knows by the name PAGE. No tensors here."""
+"""The size of a page of keys and values, which pages.h knows by the name PAGE. No tensors here."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SIDE = 16, PAGE = 32, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, MOST = 2 * SIDE, GATHERED_STEPS = 32 };
+enum { SIDE = 16, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, MOST = 2 * SIDE, GATHERED_STEPS = 32 };
 enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl(2); asm/prctl.h */
 
 int has_tiles(long units) {

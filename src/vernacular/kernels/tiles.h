@@ -1,6 +1,7 @@
 /* Products of bfloat16 in matrix tiles, where the processor has them. Widths are in units, two numbers each. */
 #pragma once
 
+#include "pages.h"
 #include "panel.h"
 
 /* Whether sums over so many units go through tiles, whatever the rows. */
