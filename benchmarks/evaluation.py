@@ -27,7 +27,8 @@ from typing import Any
 
 from claim import Claim
 from random_weights import write_weights
-from vernacular.evaluation.answers import AnswerFile, RememberingModel
+from vernacular.evaluation.answer_file import AnswerFile
+from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.harness import HarnessModel
 from vernacular.inference.model import LocalModel, load
 from vernacular.tokens.tokenizer import Tokenizer

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from vernacular.evaluation.answers import ANSWERS, AnswerFile, RememberingModel
+from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
+from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.command import Places, evaluate_weights
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.foundation.errors import UserError
@@ -96,7 +97,7 @@ def test_a_line_cut_off_is_dropped_and_an_altered_one_refused(tmp_path: Path) ->
     whole = path.read_bytes()
     path.write_bytes(whole[:-7])
     file = AnswerFile(path)
-    assert (file.get("a"), file.get("b")) == (([1.0, True], 0.5), None)
+    assert (file.get("a"), file.get("b")) == (([1.0, True], 0.5, False), None)
     file.add({"b": [2.0, False]}, 0.5)
     file.close()
     assert path.read_bytes() == whole

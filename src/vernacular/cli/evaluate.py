@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vernacular.foundation.errors import UserError
+
 EXAMPLES = """\
   vernacular evaluate runs/demo/instruct --tasks my-tasks/ -o scores/instruct
   vernacular evaluate runs/demo/base --heldout runs/demo/corpus -o scores/base     bits per byte
@@ -24,7 +26,21 @@ EXAMPLES = """\
   vernacular evaluate WEIGHTS --only "m_ifeval_*" gsm8k --data sets/ -o scores/some     built-in tasks by name
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
+  vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --processes 4       one record, made by four
+  torchrun --standalone --nproc-per-node=8 -m vernacular.cli.main evaluate WEIGHTS --tasks my-tasks/ -o s --device cuda
 """
+_PASSED_ON = (
+    "tasks",
+    "suite",
+    "heldout",
+    "out",
+    "data",
+    "only_available",
+    "contamination",
+    "text",
+    "resume",
+    "no_cache",
+)
 CONTINUES = "run the same command again with --resume to continue"
 
 
@@ -44,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text", type=Path, nargs="+", default=[], metavar="FILE", help="its bits per byte: .txt, .jsonl"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the evaluation in the folder")
+    parser.add_argument("--no-cache", action="store_true", help="ask everything, whatever was answered before")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes here that answer together")
     parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
@@ -55,14 +73,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, default=None, metavar="VALUE", help=field.description)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     from vernacular.evaluation.configuration import EvaluateConfiguration
     from vernacular.foundation.configuration import validate
 
+    if arguments.processes < 1:
+        raise UserError(f"{arguments.processes} is too few", where="--processes", fix="give 1 or more")
+    if arguments.processes > 1:
+        from vernacular.parallel.launch import launch
+
+        return launch(_words(arguments), arguments.processes)
+
     given = {name: getattr(arguments, name) for name in EvaluateConfiguration.model_fields}
     configuration = validate(EvaluateConfiguration, {name: value for name, value in given.items() if value is not None})
+    from vernacular.evaluation.answer_cache import AnswerCache
     from vernacular.evaluation.command import Places, evaluate_weights
+    from vernacular.foundation.native import cache_folder
 
     judge = None
     if configuration.judge is not None:
@@ -83,7 +110,25 @@ def run(arguments: argparse.Namespace) -> None:
 
     def load(folder: Path) -> object:
         from vernacular.inference.loading import load as load_model
+        from vernacular.parallel.processes import share_machine
 
-        return load_model(folder, dtype=configuration.dtype, device=arguments.device)
+        return load_model(folder, dtype=configuration.dtype, device=share_machine(arguments.device))
 
-    evaluate_weights(configuration, places, load, resume=arguments.resume, judge=judge)
+    cache = None if arguments.no_cache else AnswerCache(cache_folder() / "answers")
+    evaluate_weights(configuration, places, load, resume=arguments.resume, judge=judge, cache=cache)
+    return 0
+
+
+def _words(arguments: argparse.Namespace) -> list[str]:
+    """The command line of one of several processes."""
+    from vernacular.evaluation.configuration import EvaluateConfiguration
+
+    words = ["evaluate", str(arguments.weights)]
+    for name in (*_PASSED_ON, "device", *EvaluateConfiguration.model_fields):
+        value = getattr(arguments, name)
+        if value in (None, False, []):
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words += [str(one) for one in (value if isinstance(value, list) else [value])]
+    return words

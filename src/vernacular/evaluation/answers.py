@@ -1,20 +1,14 @@
-"""A model's answers on disk, by content hash: what was asked once is not asked again, not even after `kill -9`.
-
-The file is only ever appended to. Each line carries its own checksum. A line cut off at the file's end is what a kill
-leaves, and is dropped; any other line that does not match its checksum was altered, and the file is refused.
-"""
+"""A `LanguageModel` that asks another only what it has not answered before."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from vernacular.foundation.errors import UserError, machine_errors
-from vernacular.foundation.files import sha256_bytes, sha256_json
+from vernacular.evaluation.answer_file import AnswerFile
+from vernacular.foundation.files import sha256_json
 from vernacular.models.language_model import (
     Generation,
     LanguageModel,
@@ -26,74 +20,11 @@ from vernacular.models.language_model import (
     TokenLogProbability,
 )
 
-ANSWERS = "answers.jsonl"
+if TYPE_CHECKING:
+    from vernacular.evaluation.crew import Crew
 
 _FIRST_CHUNK = 64
 _SECONDS_PER_CHUNK = 5.0
-_CHECKSUM_LETTERS = 16
-
-Request = TypeVar("Request")
-Answer = TypeVar("Answer")
-
-
-class AnswerFile:
-    """Answers by key, in memory and on disk.
-
-    Args:
-        path: the file; it is made, or continued.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._known: dict[str, tuple[Any, float]] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self._read() if path.exists() else 0
-        self._file: BinaryIO = open(path, "ab")  # noqa: SIM115 - closed by close()
-        self._file.truncate(whole)
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def get(self, key: str) -> tuple[Any, float] | None:
-        """An answer and the seconds it took, or None."""
-        return self._known.get(key)
-
-    def add(self, answers: Mapping[str, Any], seconds: float) -> None:
-        """Write answers, each of which took `seconds`; on return they are on the disk."""
-        with machine_errors("writing answers", self.path):
-            for key, value in answers.items():
-                content = json.dumps([key, round(seconds, 6), value], ensure_ascii=False).encode()
-                self._file.write(_checksum(content) + b" " + content + b"\n")
-                self._known[key] = (value, round(seconds, 6))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _read(self) -> int:
-        """Read what is there; how many bytes of it are whole lines."""
-        whole = 0
-        with open(self.path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                checksum, _, content = line.rstrip(b"\n").partition(b" ")
-                if not line.endswith(b"\n"):
-                    return whole
-                if checksum != _checksum(content):
-                    raise UserError(
-                        "the line does not match its checksum: the file was altered",
-                        where=f"{self.path}:{number}",
-                        fix="remove the file; what it holds will be asked again",
-                    )
-                key, seconds, value = json.loads(content)
-                self._known[key] = (value, seconds)
-                whole += len(line)
-        return whole
-
-
-def _checksum(content: bytes) -> bytes:
-    return sha256_bytes(content)[:_CHECKSUM_LETTERS].encode()
 
 
 class RememberingModel:
@@ -106,11 +37,18 @@ class RememberingModel:
     Args:
         model: what answers.
         file: where answers are kept.
+        crew: the processes that answer together, where there are several.
+
+    Attributes:
+        num_answers: how many were given.
+        num_cached: how many of them another evaluation had got.
     """
 
-    def __init__(self, model: LanguageModel, file: AnswerFile) -> None:
+    def __init__(self, model: LanguageModel, file: AnswerFile, crew: Crew | None = None) -> None:
         self.model = model
         self.file = file
+        self.num_answers = self.num_cached = 0
+        self._crew = crew
         self._identity = dict(model.identity)
         self._chunk = _FIRST_CHUNK
 
@@ -126,29 +64,19 @@ class RememberingModel:
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]], *, report: Report | None = None) -> list[Likelihood]:
         """As the model's."""
-        keys = [self.key("loglikelihood", list(pair)) for pair in pairs]
-        values = self._answer(keys, pairs, lambda chunk, told: self.model.loglikelihood(chunk, report=told), report)
-        return [Likelihood(*value) for value in values]
+        return [Likelihood(*value) for value in self._answer("loglikelihood", [list(pair) for pair in pairs], report)]
 
     def text_loglikelihood(self, texts: Sequence[str], *, report: Report | None = None) -> list[TextLikelihood]:
         """As the model's."""
-        keys = [self.key("text", text) for text in texts]
-        values = self._answer(
-            keys, texts, lambda chunk, told: self.model.text_loglikelihood(chunk, report=told), report
-        )
-        return [TextLikelihood(*value) for value in values]
+        return [TextLikelihood(*value) for value in self._answer("text", list(texts), report)]
 
     def complete(
         self, prompts: Sequence[str], samplings: Sequence[Sampling], *, report: Report | None = None
     ) -> list[Generation]:
         """As the model's."""
-        requests = list(zip(prompts, samplings, strict=True))
-        keys = [self.key("complete", [prompt, sampling.model_dump(mode="json")]) for prompt, sampling in requests]
-
-        def ask(chunk: Sequence[tuple[str, Sampling]], told: Report | None) -> list[Generation]:
-            return self.model.complete([one for one, _ in chunk], [two for _, two in chunk], report=told)
-
-        return [_generation(value) for value in self._answer(keys, requests, ask, report)]
+        asked = zip(prompts, samplings, strict=True)
+        requests = [[prompt, sampling.model_dump(mode="json")] for prompt, sampling in asked]
+        return [_generation(value) for value in self._answer("complete", requests, report)]
 
     def stream(self, prompt: str, sampling: Sampling) -> Iterator[str]:
         """As the model's; nothing is remembered."""
@@ -162,31 +90,54 @@ class RememberingModel:
         """Hash of everything that an answer depends on: who answers, what is asked, and how."""
         return sha256_json([self._identity, kind, request])
 
-    def seconds(self, key: str) -> float | None:
-        """What an answer took: its share of its chunk's time."""
-        found = self.file.get(key)
-        return found[1] if found else None
+    def _answer(self, kind: str, requests: Sequence[Any], report: Report | None) -> list[Any]:
+        keys = [self.key(kind, request) for request in requests]
+        known = {key: kept for key in keys if (kept := self.file.get(key)) is not None}
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
+        self.num_answers += len(known) + len(missing)
+        self.num_cached += sum(kept.is_cached for kept in known.values())
+        if report is not None and known:
+            report(sum(key in known for key in keys))
+        if self._crew is None:
+            self._ask_in_chunks(kind, missing, report)
+        elif missing:
+            self._crew.answer(self.model, self.file, kind, missing, report)
+        return [self.file.get(key).value for key in keys]  # type: ignore[union-attr]
 
-    def _answer(
-        self,
-        keys: Sequence[str],
-        requests: Sequence[Request],
-        ask: Callable[[Sequence[Request], Report | None], Sequence[Any]],
-        report: Report | None,
-    ) -> list[Any]:
-        missing = dict.fromkeys(key for key in keys if self.file.get(key) is None)
-        if report is not None and len(missing) < len(keys):
-            report(sum(key not in missing for key in keys))
-        by_key = dict(zip(keys, requests, strict=True))
+    def _ask_in_chunks(self, kind: str, missing: Mapping[str, Any], report: Report | None) -> None:
         waiting = list(missing)
         while waiting:
             chunk, waiting = waiting[: self._chunk], waiting[self._chunk :]
-            started = time.perf_counter()
-            answers = ask([by_key[key] for key in chunk], report)
-            seconds = time.perf_counter() - started
-            self.file.add(dict(zip(chunk, map(_as_json, answers), strict=True)), seconds / len(chunk))
+            seconds = ask_and_keep(self.model, self.file, kind, {key: missing[key] for key in chunk}, report)
             self._chunk = _next_chunk(self._chunk, seconds)
-        return [self.file.get(key)[0] for key in keys]  # type: ignore[index]
+
+
+def ask_and_keep(
+    model: LanguageModel, file: AnswerFile, kind: str, requests: Mapping[str, Any], report: Report | None
+) -> float:
+    """Have the model answer requests and write the answers down; the seconds it took.
+
+    Args:
+        model: what answers.
+        file: where answers are kept.
+        kind: loglikelihood, text or complete.
+        requests: by key, as JSON values: a pair of texts; a text; a prompt and the fields of `Sampling`.
+        report: told of answers as they come.
+    """
+    started = time.perf_counter()
+    answers = _ask(model, kind, list(requests.values()), report)
+    seconds = time.perf_counter() - started
+    file.add(dict(zip(requests, map(_as_json, answers), strict=True)), seconds / len(requests))
+    return seconds
+
+
+def _ask(model: LanguageModel, kind: str, requests: Sequence[Any], report: Report | None) -> Sequence[Any]:
+    if kind == "loglikelihood":
+        return model.loglikelihood([(context, continuation) for context, continuation in requests], report=report)
+    if kind == "text":
+        return model.text_loglikelihood(requests, report=report)
+    samplings = [Sampling.model_validate(settings) for _, settings in requests]
+    return model.complete([prompt for prompt, _ in requests], samplings, report=report)
 
 
 def _next_chunk(size: int, seconds: float) -> int:

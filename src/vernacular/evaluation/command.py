@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from vernacular.evaluation.answers import ANSWERS
+from vernacular.evaluation.answer_cache import AnswerCache
+from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
 from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.crew import Crew, answer_files, follow
 from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.judge.asking import Judge
 from vernacular.evaluation.library.texts import text_tasks
@@ -21,6 +23,7 @@ from vernacular.foundation.artifact import learned_to_answer
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json, sha256_json, write_json
 from vernacular.models.language_model import LanguageModel
+from vernacular.parallel.processes import this_process
 
 ASKED = "asked.json"
 HEADLINES = "headlines.json"
@@ -47,8 +50,9 @@ def evaluate_weights(
     *,
     resume: bool = False,
     judge: Judge | None = None,
+    cache: AnswerCache | None = None,
 ) -> dict[str, Any]:
-    """Evaluate weights into a folder.
+    """Evaluate weights into a folder; several processes may call this together (`parallel/processes.py`).
 
     Args:
         configuration: the settings.
@@ -56,10 +60,34 @@ def evaluate_weights(
         load: makes a `LanguageModel` of a weights folder.
         resume: go on with what a killed run left in the folder.
         judge: who grades the answers of tasks that need it.
+        cache: answers of earlier evaluations; this one's are added. None: everything is asked.
+
+    Returns:
+        The summary; of processes other than the first, nothing.
 
     Raises:
         UserError: the folder holds an evaluation and `resume` is not set; or it is one of something else.
     """
+    processes = this_process()
+    with processes.ending_together():
+        if processes.leads:
+            # What a judge says stays with the evaluation that asked it.
+            cache = cache if judge is None else None
+            return _lead(configuration, places, load, resume=resume, judge=judge, cache=cache)
+        follow(cast(LanguageModel, load(places.weights)), places.folder, processes)
+        return {}
+
+
+def _lead(
+    configuration: EvaluateConfiguration,
+    places: Places,
+    load: Callable[[Path], object],
+    *,
+    resume: bool,
+    judge: Judge | None,
+    cache: AnswerCache | None,
+) -> dict[str, Any]:
+    """The first process's part: everything, but that others answer with it."""
     selection = None
     if places.suite is not None and places.tasks is not None:
         configuration = _only_suite(configuration, places)
@@ -77,17 +105,21 @@ def evaluate_weights(
     if places.texts:
         selection = _with_texts(selection, places)
     _claim(configuration, places, resume=resume)
-    answers = places.folder / ANSWERS
     model = cast(LanguageModel, load(places.weights))
-    instruct = learned_to_answer(places.weights)
+    answers = AnswerFile(places.folder / ANSWERS, () if cache is None else cache.files(model.identity))
+    for path in answer_files(places.folder):
+        answers.take_in(path)
+    processes = this_process()
+    crew = Crew(processes, places.folder) if processes.size > 1 else None
     summary = evaluate(
         configuration,
         model,
         places.tasks,
         places.heldout,
         places.folder,
-        instruct=instruct,
+        instruct=learned_to_answer(places.weights),
         answers=answers,
+        crew=crew,
         data=places.data,
         contamination=places.contamination,
         selection=selection,
@@ -95,7 +127,14 @@ def evaluate_weights(
     )
     if places.suite is not None:
         summary |= suite_summary(places.suite, places.folder)
-    answers.unlink()
+    if crew is not None:
+        crew.dismiss()
+    answers.close()
+    if cache is not None:
+        _say_what_was_cached(summary, cache)
+        cache.keep(model.identity, answer_files(places.folder))
+    for path in answer_files(places.folder):
+        path.unlink()
     return {**summary, "scores_file": str(places.folder / SCORES)}
 
 
@@ -112,6 +151,12 @@ def _with_texts(selection: Selection | None, places: Places) -> Selection:
         raise UserError("--text stands with a suite or alone", where="--text", fix="evaluate --tasks by itself")
     wanted = tuple(Wanted(entry, None) for entry in text_tasks(places.texts))
     return Selection((*selection.tasks, *wanted), selection.left_out) if selection else Selection(wanted, {})
+
+
+def _say_what_was_cached(summary: dict[str, Any], cache: AnswerCache) -> None:
+    if summary["cached"]:
+        counts = f"{summary['cached']:,} of {summary['answers']:,} answers"
+        print(f"{counts} were there from earlier evaluations ({cache.folder}); --no-cache asks anew", file=sys.stderr)
 
 
 def _only_suite(configuration: EvaluateConfiguration, places: Places) -> EvaluateConfiguration:

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from vernacular.corpus.decontamination.benchmark import hash_of_data
 from vernacular.corpus.decontamination.contamination import TaskContamination, read_contamination
 from vernacular.evaluation import bits_per_byte
-from vernacular.evaluation.answers import ANSWERS, AnswerFile, RememberingModel
+from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
+from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.code.execution import Trying, check_allowed, run_programs
 from vernacular.evaluation.code.trial import Trials
 from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.crew import Crew
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
 from vernacular.evaluation.items import item_hashes
 from vernacular.evaluation.judge.asking import Asking, Bounds, Judge
@@ -61,7 +63,8 @@ def evaluate(
     folder: Path,
     *,
     instruct: bool | None = None,
-    answers: Path | None = None,
+    answers: Path | AnswerFile | None = None,
+    crew: Crew | None = None,
     data: Path | None = None,
     contamination: Path | None = None,
     selection: Selection | None = None,
@@ -76,7 +79,8 @@ def evaluate(
         heldout: curated artifact whose held-out documents bits per byte are measured on; None for none.
         folder: receives records/, scores.json and scores.md.
         instruct: whether the weights were fine-tuned on conversations; decides `template: auto`.
-        answers: file that keeps the model's answers, to go on from after a kill; None keeps them until the end only.
+        answers: what was answered before, and is kept, or a file for it; None keeps answers until the end only.
+        crew: the processes that answer together, where there are several.
         data: folder with the data of tasks that have none beside them (`tasks.local_data`).
         contamination: file that says which items the training text held, or the curated artifact it lies in.
         selection: tasks of the library, and what is left out of the suite that they are of.
@@ -95,12 +99,13 @@ def evaluate(
     facts: dict[str, Any] = {}
     harness_values: HarnessValues = {}
     similarities = Similarities(configuration.bert_score, configuration.bert_score_layer, configuration.bert_score_idf)
-    with _remembering(lm, answers) as model:
+    with _remembering(lm, answers, crew) as model:
         if tasks is not None or selection is not None:
             loader = _Loader(configuration, tasks, data, selection)
             running = _Running(configuration, model, template, folder, known, judge, similarities)
             facts, harness_values = _run_tasks(running, loader, contamination)
         documents = _run_heldout(configuration, model, heldout, folder) if heldout is not None else {}
+        cached = {"answers": model.num_answers, "cached": model.num_cached}
     run_record = {
         "format": FORMAT,
         "model": dict(lm.identity),
@@ -115,7 +120,7 @@ def evaluate(
         "heldout": documents,
     }
     write_json(folder / RECORDS / RUN, run_record)
-    return _finish(folder, run_record, harness_values)
+    return {**_finish(folder, run_record, harness_values), **cached}
 
 
 def decide_template(setting: str, lm: LanguageModel, instruct: bool | None) -> tuple[bool, str]:
@@ -143,12 +148,15 @@ def decide_template(setting: str, lm: LanguageModel, instruct: bool | None) -> t
 
 
 @contextmanager
-def _remembering(lm: LanguageModel, answers: Path | None) -> Iterator[RememberingModel]:
+def _remembering(lm: LanguageModel, answers: Path | AnswerFile | None, crew: Crew | None) -> Iterator[RememberingModel]:
     """The model, its answers kept in a file: the caller's, or one that goes with the run."""
+    if isinstance(answers, AnswerFile):
+        yield RememberingModel(lm, answers, crew)
+        return
     with tempfile.TemporaryDirectory(prefix="vernacular-answers-") as passing:
         file = AnswerFile(answers or Path(passing) / ANSWERS)
         try:
-            yield RememberingModel(lm, file)
+            yield RememberingModel(lm, file, crew)
         finally:
             file.close()
 

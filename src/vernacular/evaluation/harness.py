@@ -43,7 +43,7 @@ class HarnessModel(LM):
         seed: seed of sampled answers.
 
     Attributes:
-        seconds: what each request took, by its texts.
+        seconds: what each request took, by its texts, and whether its answer was there from before.
         tokens: number of tokens of each continuation, by its texts; None where the back-end does not say.
     """
 
@@ -52,7 +52,7 @@ class HarnessModel(LM):
         self.model = model
         self.seed = seed
         self.doing = "evaluating"
-        self.seconds: dict[tuple[str, ...], float] = {}
+        self.seconds: dict[tuple[str, ...], tuple[float, bool]] = {}
         self.tokens: dict[tuple[str, ...], int | None] = {}
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
@@ -92,9 +92,9 @@ class HarnessModel(LM):
     def _note(self, keys: Mapping[tuple[str, ...], str]) -> None:
         """Remember what each request took."""
         for request, key in keys.items():
-            seconds = self.model.seconds(key)
-            if seconds is not None:
-                self.seconds[request] = seconds
+            kept = self.model.file.get(key)
+            if kept is not None:
+                self.seconds[request] = (kept.seconds, kept.is_cached)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation as the weights' template writes it.
@@ -215,7 +215,7 @@ def _seconds(model: HarnessModel, rows: Sequence[Row]) -> list[Row]:
     return [
         {
             **{key: row[key] for key in ("task", "item", "request")},
-            "seconds": model.seconds.get(_request(row)),
+            **dict(zip(("seconds", "cached"), model.seconds.get(_request(row), (None, None)), strict=True)),
         }
         for row in rows
         if row["filter"] == first

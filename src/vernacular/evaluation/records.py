@@ -64,9 +64,11 @@ SECONDS_SCHEMA = pyarrow.schema(
         pyarrow.field("item", pyarrow.int32(), nullable=False),
         pyarrow.field("request", pyarrow.int32(), nullable=False),
         pyarrow.field("seconds", pyarrow.float64()),
+        pyarrow.field("cached", pyarrow.bool_()),
     ]
 )
-"""What each request took: its share of its batch. Kept apart from the record, which two equal runs share."""
+"""What each request took: its share of its batch, in an earlier evaluation where its answer was `cached`. Kept apart
+from the record, which two equal runs share."""
 
 HELDOUT_SCHEMA = pyarrow.schema(
     [

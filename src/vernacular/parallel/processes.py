@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from vernacular.foundation.errors import MachineError, UserError, VernacularError
+from vernacular.foundation.machine import usable_cores
 
 if TYPE_CHECKING:
     from torch.distributed import Store
@@ -81,6 +82,22 @@ class Processes:
         done = work()
         self.tell("done")
         return done
+
+    def next_number(self, name: str) -> int:
+        """0 for whichever process asks first for numbers of this name, then 1, and so on: each goes to one of them."""
+        return self.store.add(f"numbers/{name}", 1) - 1
+
+    def meet(self, name: str) -> None:
+        """Wait until all have come here. Raises `SystemExit` where one of them has failed, for it has said why."""
+        if self.store.add(f"met/{name}", 1) == self.size:
+            self.store.set(f"all met/{name}", "")
+        while True:
+            try:
+                self.store.wait([f"all met/{name}"], _PATIENCE)
+                return
+            except RuntimeError as error:
+                if "timeout" not in str(error).lower() or self.store.add(_FAILED, 0):
+                    raise SystemExit(MachineError.exit_code) from error
 
     @contextmanager
     def ending_together(self) -> Iterator[None]:
@@ -148,6 +165,16 @@ def number_from_environment(name: str, default: int) -> int:
 def processes_here() -> int:
     """How many of the run's processes share this machine."""
     return number_from_environment("LOCAL_WORLD_SIZE", number_from_environment("WORLD_SIZE", 1))
+
+
+def share_machine(device: str) -> str:
+    """This process's device where several share the machine: its share of the cores, or a GPU of its own for `cuda`."""
+    if processes_here() == 1:
+        return device
+    import torch
+
+    torch.set_num_threads(max(1, usable_cores() // processes_here()))
+    return f"cuda:{number_from_environment('LOCAL_RANK', 0)}" if device == "cuda" else device
 
 
 def _require_address(size: int) -> None:

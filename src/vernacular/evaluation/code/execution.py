@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import datasets
 import pyarrow
 
-from vernacular.evaluation.answers import AnswerFile
+from vernacular.evaluation.answer_file import AnswerFile
 from vernacular.evaluation.code.form import CodeForm, FirstStep
 from vernacular.evaluation.code.trial import Question, Result, Trials
 from vernacular.evaluation.harness import TaskRun
@@ -174,7 +174,7 @@ def _try(language: str, asked: Sequence[_Asked], trying: Trying, doing: str) -> 
 def _known(answers: AnswerFile, key: str) -> Result:
     found = answers.get(key)
     assert found is not None
-    return Result(*found[0])
+    return Result(*found.value)
 
 
 def _write(

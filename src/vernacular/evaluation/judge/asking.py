@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from vernacular.evaluation.answers import AnswerFile
+from vernacular.evaluation.answer_file import AnswerFile
 from vernacular.evaluation.judge.prompts import rules
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.files import sha256_json
