@@ -16,13 +16,14 @@ from vernacular.inference.encoding import TokenPair
 from vernacular.inference.groups import Group, Target, batches_of, groups_of, pages_of
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
 from vernacular.inference.pages import PAGE_TOKENS
+from vernacular.kernels.scores import score_rows
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Likelihood, Report
 
 TOKENS_PER_BATCH = 4096
 PAGE_ROOM = 2
 """Most tokens that a batch's pages have room for, in multiples of the tokens per batch: short branches waste room."""
-LOGITS_PER_CHUNK = 1 << 24
+LOGITS_PER_CHUNK = 1 << 23
 
 
 @torch.inference_mode()
@@ -100,8 +101,8 @@ def _score(
     hidden_MD = hidden_1ND[0, torch.tensor(places, device=device)]
     chunk = max(1, LOGITS_PER_CHUNK // decoder.configuration.vocab_size)
     for start in range(0, len(targets), chunk):
-        logits_MV = decoder.logits(hidden_MD[start : start + chunk])
-        _enter(logits_MV, targets[start : start + chunk], log_probabilities, is_greedy)
+        logits_MV = decoder.logits(hidden_MD[start : start + chunk], rounded=memory.is_native)
+        _enter(logits_MV, targets[start : start + chunk], log_probabilities, is_greedy, memory.is_native)
     return kept
 
 
@@ -121,14 +122,23 @@ def _place(
 
 
 def _enter(
-    logits_MV: Tensor, targets: Sequence[Sequence[Target]], log_probabilities: Tensor, is_greedy: Tensor
+    logits_MV: Tensor,
+    targets: Sequence[Sequence[Target]],
+    log_probabilities: Tensor,
+    is_greedy: Tensor,
+    is_native: bool,
 ) -> None:
     """Add the targets' log-probabilities to their pairs', and mark the pairs with a target that is not the best."""
     device = logits_MV.device
     reader_K = torch.tensor([reader for reader, some in enumerate(targets) for _ in some])
     pair_K = torch.tensor([target.pair for some in targets for target in some])
     token_K = torch.tensor([target.token for some in targets for target in some])
-    best_K = logits_MV.argmax(dim=-1).cpu()[reader_K] == token_K
-    score_K = logits_MV.log_softmax(dim=-1)[reader_K.to(device), token_K.to(device)]
+    if is_native:
+        normalisers_M, best_M = score_rows(logits_MV)
+        score_K = logits_MV[reader_K, token_K].float() - normalisers_M[reader_K]
+    else:
+        best_M = logits_MV.argmax(dim=-1).cpu()
+        score_K = logits_MV.log_softmax(dim=-1)[reader_K.to(device), token_K.to(device)]
+    best_K = best_M[reader_K] == token_K
     log_probabilities.index_add_(0, pair_K, score_K.double().cpu())
     is_greedy[pair_K[~best_K]] = False

@@ -18,6 +18,7 @@ from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, 
 from vernacular.inference.recorded_decoding import Record, RecordedDecoding
 from vernacular.inference.sampling import choose, penalise
 from vernacular.inference.scheduler import Chunk
+from vernacular.kernels.scores import score_rows
 from vernacular.models.decoder import Decoder
 
 SMALL_STEP = 32_000_000
@@ -98,7 +99,8 @@ class Runner:
                 scores_BV[row].masked_fill_(~allowed_V, -torch.inf)
         samplings = [answer.sampling for answer in answers]
         tokens_B = choose(scores_BV, samplings, [answer.random for answer in answers])
-        scores = token_scores(logits_BV, tokens_B, [sampling.log_probabilities for sampling in samplings])
+        numbers = [sampling.log_probabilities for sampling in samplings]
+        scores = token_scores(logits_BV, tokens_B, numbers, is_native=self._memory.is_native)
         return [Drawn(token, score) for token, score in zip(tokens_B.tolist(), scores, strict=True)]
 
     def _penalised(self, logits_BV: Tensor, answers: Sequence[Answer]) -> Tensor:
@@ -115,19 +117,23 @@ class Runner:
         return scores_BV
 
 
-def token_scores(logits_BV: Tensor, tokens_B: Tensor, numbers: Sequence[int | None]) -> list[TokenScores | None]:
+def token_scores(
+    logits_BV: Tensor, tokens_B: Tensor, numbers: Sequence[int | None], *, is_native: bool = False
+) -> list[TokenScores | None]:
     """Log-probability of each row's token, and the row's number of best ones; None where the number is None.
 
     Args:
         logits_BV: float32 scores as the model gives them, before any setting.
         tokens_B: the tokens that were chosen.
         numbers: how many of the best tokens each row asks for.
+        is_native: whether our own kernel adds up, as it does for `likelihoods`.
     """
     rows = [row for row, number in enumerate(numbers) if number is not None]
     found: list[TokenScores | None] = [None] * len(numbers)
     if not rows:
         return found
-    log_probabilities_RV = logits_BV[rows].log_softmax(dim=-1)
+    asked_RV = logits_BV[rows]
+    log_probabilities_RV = asked_RV - score_rows(asked_RV)[0][:, None] if is_native else asked_RV.log_softmax(dim=-1)
     own = log_probabilities_RV.gather(1, tokens_B[rows][:, None])[:, 0].tolist()
     most = min(max(numbers[row] or 0 for row in rows), logits_BV.shape[1])
     best_RK, ids_RK = (part.tolist() for part in log_probabilities_RV.topk(most, dim=-1))

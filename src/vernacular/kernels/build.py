@@ -54,6 +54,7 @@ _SIGNATURES: dict[str, Arguments] = {
     "cross_entropy": (
         *(_INT, _INT, _POINTER, _POINTER, _POINTER, _REAL, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
+    "score_rows": (_INT, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     "write_pages": (
         *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _WORD, _INT),
     ),
