@@ -36,7 +36,7 @@ from vernacular.tokens.tokenizer import Tokenizer
 TRIES = 5
 CHECKED = 4
 """Items whose answers are compared in float32, which is slow."""
-BATCHES = (1, 4, 16, 64)
+BATCHES = (4, 16, 64)
 OPTIONS = 4
 TOLERANCE = 1e-3
 SHOTS_TOKENS, QUESTION_TOKENS, OPTION_TOKENS, LETTERS_TOKENS, TEXT_TOKENS = 250, 32, 8, 100, 400
@@ -119,7 +119,7 @@ JOBS = {
         choice,
         best_option,
     ),
-    "letters": Job("letters, one forward pass an item, five examples", "loglikelihood", 3, 16, letters, best_option),
+    "letters": Job("letters, one forward pass an item, five examples", "loglikelihood", 3, 32, letters, best_option),
     "text": Job("perplexity of whole texts", "loglikelihood_rolling", 1.5, 16, text, lambda found: round(found[0], -1)),
     "answers": Job(
         "greedy answers with stop strings, five examples", "generate_until", 4, 16, answers, lambda found: found[0]
