@@ -71,7 +71,7 @@ class HeadNorm:
 
     name, every = "head", 3
 
-    def measure(self, decoder: Decoder) -> dict[str, float]:
+    def measure(self, decoder: Decoder, step: int) -> dict[str, float]:
         return {"norm": float(decoder.head.weight.norm())}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.tiny import make_tokenizer, make_weights
 
-pytestmark = [pytest.mark.slow, pytest.mark.distributed]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(900)]
 
 RECORD = ("scores.json", "scores.md", "records/run.json", "records/one.parquet")
 # The second process's own answers reach the disk once, then it is gone.

@@ -227,9 +227,9 @@ def differences(name: str, ours: Sequence[Mapping[str, Any]], theirs: Sequence[M
         for key in one:
             if key != "doc" and not same(one[key], two[key]):
                 yield f"{where}: {key} is {one[key]!r}, {two[key]!r} in the harness"
-        best = [[scores[0][0] for scores in side["resps"]] for side in (one, two)]
         if KINDS[name.split(":")[0]]["output_type"] == "multiple_choice":
-            first, second = (scores.index(max(scores)) for scores in best)
+            scores = [[response[0][0] for response in side["resps"]] for side in (one, two)]
+            first, second = (side.index(max(side)) for side in scores)
             if first != second:
                 yield f"{where}: choice {first}, {second} in the harness"
 

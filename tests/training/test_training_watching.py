@@ -39,7 +39,7 @@ class Longest:
     def __init__(self) -> None:
         self.calls: list[bool] = []
 
-    def measure(self, decoder: Decoder) -> Mapping[str, float]:
+    def measure(self, decoder: Decoder, step: int) -> Mapping[str, float]:
         self.calls.append(decoder.training or torch.is_grad_enabled())
         return {"longest": decoder.embedding.weight.norm(dim=1).max().item()}
 

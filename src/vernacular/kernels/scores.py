@@ -1,4 +1,4 @@
-"""What rows of logits say of the next token, on a CPU: in one pass where PyTorch copies the vocabulary again and again."""
+"""What rows of logits say of the next token, on a CPU: one pass, where PyTorch copies the vocabulary several times."""
 
 from __future__ import annotations
 

@@ -126,6 +126,35 @@ def plot_languages(lines: Sequence[Mapping[str, Any]], path: Path, bound: tuple[
     return True
 
 
+def plot_score_curves(lines: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Each score that was taken while a model trained, over the steps; one panel for each metric.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.startswith("scores/") and value is not None:
+                _, task, metric = key.split("/", 2)
+                series.setdefault(metric, {}).setdefault(task, []).append((line["step"], value))
+    if not series:
+        return False
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(12, 3.2 * len(series)), dpi=_DPI, layout="constrained")
+        for axes, (metric, tasks) in zip(
+            figure.subplots(len(series), squeeze=False)[:, 0], series.items(), strict=True
+        ):
+            for place, (task, points) in enumerate(tasks.items()):
+                style = {"color": _COLOURS[place % len(_COLOURS)], "linewidth": 1.8, "marker": "o", "markersize": 5}
+                axes.plot(*zip(*points, strict=True), label=task, **style)
+            axes.set_title(metric, loc="left")
+            axes.set_xlabel("step")
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        _save(figure, path)
+    return True
+
+
 def stop_bound(summary: Mapping[str, Any]) -> tuple[str, float] | None:
     """The language that a training stage's stop rule watched, and the most bits per byte it allowed."""
     found = summary.get("forgetting")

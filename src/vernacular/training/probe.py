@@ -25,6 +25,6 @@ class Probe(Protocol):
         """Steps between measurements; one is always taken after the last step."""
         ...
 
-    def measure(self, decoder: Decoder) -> Mapping[str, float]:
-        """The values, by key."""
+    def measure(self, decoder: Decoder, step: int) -> Mapping[str, float]:
+        """The values, by key, after so many steps."""
         ...

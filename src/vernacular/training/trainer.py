@@ -303,15 +303,15 @@ class Trainer:
         whole = self.weights() if due else None
         if not due:
             return {}
-        return this_process().first(lambda: self._ask(due, whole)) or {}
+        return this_process().first(lambda: self._ask(due, whole, step)) or {}
 
     @torch.no_grad()
-    def _ask(self, probes: Sequence[Probe], whole: Decoder | None) -> dict[str, float]:
+    def _ask(self, probes: Sequence[Probe], whole: Decoder | None, step: int) -> dict[str, float]:
         assert whole is not None
         found: dict[str, float] = {}
         whole.to(self.mesh.device).eval()
         for probe in probes:
-            found |= {f"{probe.name}/{key}": value for key, value in probe.measure(whole).items()}
+            found |= {f"{probe.name}/{key}": value for key, value in probe.measure(whole, step).items()}
         self.decoder.train()
         return found
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from vernacular.foundation.artifact import LOGS
+from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 from vernacular.lifecycle.stages.tokenize import TOKENIZER
 from vernacular.training.configuration import PretrainConfiguration
@@ -26,6 +27,12 @@ class Pretrain(Stage, PretrainConfiguration):
     )
     weights: Annotated[str | None, Reads("weights to begin with")] = Field(
         None, description="a pretrain or sft stage, or a weights folder; leave out to train a new model"
+    )
+    evaluation_tasks: Annotated[str | None, Reads("tasks scored while it trains")] = Field(
+        None, description="a curate stage whose source gives tasks, or a folder of harness YAML; needs `evaluate`"
+    )
+    evaluate: InTraining | None = Field(
+        None, description="score evaluation_tasks every so many steps, e.g. {every: 500}; each with its record"
     )
 
     @field_validator("tokens")
@@ -51,14 +58,17 @@ class Pretrain(Stage, PretrainConfiguration):
         from vernacular.training.objectives.pretrain import pretrain
 
         folders = self.tokens_folders(workplace.inputs)
+        tokenizer = next(iter(folders.values())) / TOKENIZER
         summary = pretrain(
             self,
             tokens=folders,
-            tokenizer=next(iter(folders.values())) / TOKENIZER,
+            tokenizer=tokenizer,
             weights=workplace.inputs.get("weights"),
             folder=workplace.folder,
             name=workplace.name,
+            probes=evaluators(self.evaluate, workplace, tokenizer, instruct=False),
         )
+        this_process().first(lambda: draw_scores(workplace.folder))
         if self.weights is not None:
             this_process().first(lambda: _draw_languages(workplace.folder, summary))
         return summary

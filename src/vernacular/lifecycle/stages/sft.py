@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from vernacular.foundation.errors import UserError
+from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators
 from vernacular.lifecycle.stage import Reads, Stage, Workplace
 from vernacular.training.configuration import SftConfiguration
 
@@ -21,9 +22,16 @@ class Sft(Stage, SftConfiguration):
     conversations: Annotated[str, Reads("conversations")] = Field(
         description="a curate stage whose source gives conversations, or a JSONL file of them"
     )
+    evaluation_tasks: Annotated[str | None, Reads("tasks scored while it trains")] = Field(
+        None, description="a curate stage whose source gives tasks, or a folder of harness YAML; needs `evaluate`"
+    )
+    evaluate: InTraining | None = Field(
+        None, description="score evaluation_tasks every so many steps, e.g. {every: 500}; each with its record"
+    )
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Tokenize the conversations, train, and write the weights."""
+        from vernacular.parallel.processes import this_process
         from vernacular.training.objectives.sft import sft
 
         conversations = workplace.inputs["conversations"]
@@ -35,13 +43,16 @@ class Sft(Stage, SftConfiguration):
                     where=conversations,
                     fix='set conversations to a JSONL file of {"messages": [{"role", "content"}, …]} lines',
                 )
-        return sft(
+        summary = sft(
             self,
             weights=workplace.inputs["weights"],
             conversations=conversations,
             folder=workplace.folder,
             name=workplace.name,
+            probes=evaluators(self.evaluate, workplace, workplace.inputs["weights"], instruct=True),
         )
+        this_process().first(lambda: draw_scores(workplace.folder))
+        return summary
 
     def forget(self, workplace: Workplace) -> None:
         """Remove its checkpoints elsewhere."""

@@ -1,0 +1,87 @@
+"""Tasks scored while a model trains: the record of an evaluation at each step, and not a bit of the weights changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.tiny import make_tokenizer
+from tests.tiny_training import settings
+
+from vernacular.evaluation.records import REQUEST_SCHEMA, read_rows
+from vernacular.evaluation.scores import rescore
+from vernacular.foundation.errors import UserError
+from vernacular.lifecycle.evaluator import Evaluator, InTraining, draw_scores, evaluators
+from vernacular.lifecycle.stage import Workplace
+from vernacular.tokens.configuration import TokenizeConfiguration
+from vernacular.tokens.tokenization import tokenize_documents
+from vernacular.training.metrics import read_metrics
+from vernacular.training.objectives.pretrain import pretrain
+
+TASK = {
+    "task": "tide",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "tide.jsonl"}},
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{q}}",
+    "doc_to_choice": "options",
+    "doc_to_target": "right",
+    "metric_list": [{"metric": "acc"}, {"metric": "brier_score"}],
+    "metadata": {"version": 1},
+}
+ITEMS = [
+    {"q": "गाँव के पास", "options": ["एक पुराना कुआँ", "deszcz"], "right": 0},
+    {"q": "The ferry leaves", "options": ["கரையில்", "when the tide turns"], "right": 1},
+]
+
+
+def write_tasks(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "tide.yaml").write_text(yaml.safe_dump(TASK), encoding="utf-8")
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in ITEMS)
+    (folder / "tide.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def test_a_run_is_evaluated_on_its_way_and_ends_in_the_same_bits(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path / "tokenizer")
+    tokens = tmp_path / "tokens"
+    tokenize_documents(TokenizeConfiguration(), tmp_path / "tokenizer-documents", tokenizer, tokens)
+    tasks = write_tasks(tmp_path / "tasks")
+    configuration = InTraining(every=4)
+    for name in ("watched", "alone"):
+        folder = tmp_path / name
+        folder.mkdir()
+        evaluator = Evaluator(configuration, tasks, tokenizer, folder / "evaluations", instruct=False)
+        pretrain(
+            settings(steps=6),
+            tokens=tokens,
+            tokenizer=tokenizer,
+            weights=None,
+            folder=folder,
+            name="base",
+            probes=[evaluator] if name == "watched" else (),
+        )
+    both = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("watched", "alone")]
+    assert both[0] == both[1]
+    lines = {line["step"]: line for line in read_metrics(tmp_path / "watched")}
+    assert [step for step, line in lines.items() if line.get("scores/tide/acc") is not None] == [4, 6]
+    for step in (4, 6):
+        folder = tmp_path / f"watched/evaluations/step-{step:08d}"
+        scores = {score.metric: score.value for score in rescore(folder)}
+        assert scores == {key: lines[step][f"scores/tide/{key}"] for key in ("acc", "brier_score")}
+        assert len(read_rows(folder / "records/tide.parquet", REQUEST_SCHEMA)) == 4
+    draw_scores(tmp_path / "watched")
+    assert (tmp_path / "watched/logs/scores.png").stat().st_size
+    draw_scores(tmp_path / "alone")
+    assert not (tmp_path / "alone/logs/scores.png").exists()
+
+
+def test_half_of_what_it_takes_is_refused(tmp_path: Path) -> None:
+    place = Workplace("base", tmp_path, {}, ())
+    assert evaluators(None, place, tmp_path, instruct=False) == []
+    with pytest.raises(UserError, match="both `evaluate` and `evaluation_tasks`"):
+        evaluators(InTraining(every=5), place, tmp_path, instruct=False)
