@@ -89,7 +89,11 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         "process_results": mc1_and_mc2,
         "metric_list": MC1_AND_MC2,
     },
-    "truthful_answer": {**ANSWER, "doc_to_text": "Q: {{q}}\nA:", "generation_kwargs": {"until": ["\n\n", "."]}},
+    "truthful_answer": {
+        **ANSWER,
+        "doc_to_text": "Q: {{q}}\nA:",
+        "generation_kwargs": {"until": ["\n\n", "."], "max_gen_toks": 14},
+    },
     "description": {**(CHOICE | ACCURACY), **SHOTS, "description": "Wybierz właściwy ciąg dalszy.\n\n"},
     "delimiters": {**(CHOICE | ACCURACY), **SHOTS, "fewshot_delimiter": "\n###\n", "target_delimiter": "\n→ "},
     "no_delimiter": {**(CHOICE | ACCURACY), "target_delimiter": ""},
