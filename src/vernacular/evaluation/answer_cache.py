@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import vernacular
 from vernacular.foundation.errors import machine_errors
 from vernacular.foundation.files import sha256_file, sha256_json
 from vernacular.foundation.machine import describe_machine, package_versions
@@ -70,6 +69,6 @@ class AnswerCache:
 
 def code_hash() -> str:
     """Hash of the code that decides what a model answers."""
-    root = Path(vernacular.__file__).parent
+    root = Path(__file__).resolve().parents[1]
     paths = (path for room in _ROOMS for path in sorted((root / room).rglob("*")) if path.suffix in (".py", ".c", ".h"))
     return sha256_json([[str(path.relative_to(root)), sha256_file(path)] for path in paths])
