@@ -7,6 +7,7 @@ versions of what it stands on, and the machine. The files are `AnswerFile`s, so 
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -67,6 +68,7 @@ class AnswerCache:
                 path.parent.rmdir()
 
 
+@functools.cache
 def code_hash() -> str:
     """Hash of the code that decides what a model answers."""
     root = Path(__file__).resolve().parents[1]
