@@ -268,9 +268,11 @@ def test_all_kinds_of_tasks_have_the_same_answers(weights: Path, tasks: Mapping[
         )
         chosen = {name: tasks[name] for name in names}
         for way, how in ways.items():
-            both = [samples_of(model, chosen, **how) for model in (ours, theirs)]
-            for name in names:
-                found += differences(f"{name}: {way}", *(samples[name] for samples in both))
+            for name, task in chosen.items():
+                # One by one: in one call the harness's cache of logits takes a text that two tasks cut into context
+                # and continuation in different places for the same request (0.4.13).
+                both = [samples_of(model, {name: task}, **how)[name] for model in (ours, theirs)]
+                found += differences(f"{name}: {way}", *both)
                 compared.add((name, way))
     file.close()
     assert not found, "\n".join(found)

@@ -50,7 +50,8 @@ def encode_pairs(
     """Tokens of each (context, continuation).
 
     White space at the end of a context counts to the continuation. Context and continuation are encoded in one, and
-    the continuation's tokens are those after as many as the context alone has. For an empty context stands the
+    the continuation's tokens are those after as many as the context alone has; before them stand the context's own, also
+    where its last letters and the continuation's first would be one token. For an empty context stands the
     tokenizer's `begin_id`.
     """
     moved = [_move_space(context, continuation) for context, continuation in pairs]
@@ -59,7 +60,8 @@ def encode_pairs(
     encoded = []
     for number, (context, rest) in enumerate(moved):
         whole = ids_of[context + rest]
-        pair = _split(whole, len(ids_of[context])) if context else _after_nothing(tokenizer, whole)
+        before = ids_of.get(context, [])
+        pair = TokenPair(tuple(before), tuple(whole[len(before) :])) if context else _after_nothing(tokenizer, whole)
         if not pair.continuation or not pair.context:
             raise UserError(
                 f"the continuation {pairs[number][1]!r} has no tokens of its own after its context",
