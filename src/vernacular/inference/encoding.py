@@ -50,8 +50,8 @@ def encode_pairs(
     """Tokens of each (context, continuation).
 
     White space at the end of a context counts to the continuation. Context and continuation are encoded in one, and
-    the continuation's tokens are those after as many as the context alone has; before them stand the context's own, also
-    where its last letters and the continuation's first would be one token. For an empty context stands the
+    the continuation's tokens are those after as many as the context alone has. Before them stand the context's own,
+    also where its last letters and the continuation's first would be one token. For an empty context stands the
     tokenizer's `begin_id`.
     """
     moved = [_move_space(context, continuation) for context, continuation in pairs]
