@@ -268,13 +268,20 @@ def _bits_per_unit(pairs: Sequence[tuple[float, int]]) -> float:
 
 def warnings(scores: Iterable[Score]) -> list[str]:
     """What a reader of these scores must know."""
-    return [
-        f"{score.task}: {score.parse_failures} of {score.n} answers could not be read"
-        for score in scores
-        if score.subset == "all"
-        and score.parse_failures is not None
-        and score.parse_failures > PARSE_FAILURES_TO_WARN_OF * score.n
-    ]
+    return list(
+        dict.fromkeys(
+            f"{score.task}{_by(score)}: {score.parse_failures} of {score.n} answers could not be read"
+            for score in scores
+            if score.subset == "all"
+            and score.parse_failures is not None
+            and score.parse_failures > PARSE_FAILURES_TO_WARN_OF * score.n
+        )
+    )
+
+
+def _by(score: Score) -> str:
+    """How the answer was taken from the response, in brackets; nothing where nothing was."""
+    return f" ({score.filter})" if score.filter != "none" else ""
 
 
 def table(scores: Iterable[Score]) -> str:
@@ -288,7 +295,7 @@ def table(scores: Iterable[Score]) -> str:
         cells = [
             score.task + (f" ({score.subset} items)" if score.subset != "all" else ""),
             score.language or "",
-            score.metric + (f" ({score.filter})" if score.filter != "none" else ""),
+            score.metric + _by(score),
             f"{score.value:.3f}",
             "" if score.stderr is None else f"{score.stderr:.3f}",
             interval,
