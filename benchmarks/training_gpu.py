@@ -156,7 +156,8 @@ def in_small(run: Run) -> Run:
     if "num_local_experts" in config:
         config |= {"num_local_experts": 4, "num_experts_per_tok": 2}
     sizes = {"sequence_length": 64, "batch_tokens": 4 * 64, "micro_batch_tokens": 2 * 64, "compile": False}
-    return Run(config, {**run.settings, **sizes, "device": None}, 0.0)
+    optimiser = {**run.settings["optimiser"], "learning_rate": 1e-2}
+    return Run(config, {**run.settings, **sizes, "optimiser": optimiser, "device": None}, 0.0)
 
 
 def measure(names: list[str], *, toy: bool) -> Iterator[dict[str, Any]]:
