@@ -202,5 +202,9 @@ def test_a_proxy_runs_from_text_to_card(name: str, repository: Path, tmp_path: P
     for stage in trained(recipe):
         lines = (folder / stage / "logs" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         losses = [json.loads(line)["heldout_loss"] for line in lines if "heldout_loss" in line]
+        if not losses:  # of so few conversations none may be held out
+            index = json.loads((folder / stage / "tokens" / "index.json").read_text(encoding="utf-8"))
+            assert index["splits"]["heldout"]["documents"] == 0
+            continue
         assert losses[-1] < math.log(shape_of(recipe, stage).vocab_size)
     run_cli("verify", folder / "card")
