@@ -53,6 +53,17 @@ def test_two_processes_make_the_record_of_one(make_task: Callable[..., Path], tm
 def test_a_mistake_is_said_once(make_task: Callable[..., Path], tmp_path: Path, run_cli: Any) -> None:
     weights = make_weights(tmp_path / "model", make_tokenizer(tmp_path / "tokenizer"), max_positions=256)
     items = [{"question": "?", "choices": ["tak", "nie"], "label": 0}]
-    words = ("evaluate", weights, "--tasks", make_task(items), "-o", tmp_path / "out", "--processes", "2")
+    words = (
+        "evaluate",
+        weights,
+        "--tasks",
+        make_task(items),
+        "-o",
+        tmp_path / "out",
+        "--processes",
+        "2",
+        "--template",
+        "never",
+    )
     done = run_cli(*words, "--only", "other", code=2)
     assert done.stderr.count("unknown task 'other'") == 1
