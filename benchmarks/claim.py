@@ -53,8 +53,13 @@ def print_claims(claims: Iterable[Claim], description: str | None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per claim")
     as_json = parser.parse_args().json
     for claim in claims:
-        if as_json:
-            print(json.dumps(asdict(claim), ensure_ascii=False), flush=True)
-        else:
-            figures = f"ours {claim.ours:.4g}, peer {claim.peer:.4g}, ratio {claim.ratio:.3g}"
-            print(f"{claim.name}: {figures} (goal: {claim.goal})", flush=True)
+        print_claim(claim, as_json=as_json)
+
+
+def print_claim(claim: Claim, *, as_json: bool) -> None:
+    """Print a claim, as one JSON object or as a line to read."""
+    if as_json:
+        print(json.dumps(asdict(claim), ensure_ascii=False), flush=True)
+    else:
+        figures = f"ours {claim.ours:.4g}, peer {claim.peer:.4g}, ratio {claim.ratio:.3g}"
+        print(f"{claim.name}: {figures} (goal: {claim.goal})", flush=True)

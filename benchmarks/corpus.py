@@ -9,12 +9,10 @@ indic-nlp-library and xxhash below 4.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 
-from claim import Claim
+from claim import Claim, print_claim
 from corpus_rows import deduplication
 
 Row = Callable[[str, str], Iterator[Claim]]
@@ -30,11 +28,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     arguments = parser.parse_args()
     for claim in (claim for name in arguments.rows for claim in ROWS[name](sys.executable, arguments.peer)):
-        if arguments.json:
-            print(json.dumps(asdict(claim), ensure_ascii=False), flush=True)
-        else:
-            figures = f"ours {claim.ours:.4g}, peer {claim.peer:.4g}, ratio {claim.ratio:.3g}"
-            print(f"{claim.name}: {figures} (goal: {claim.goal})", flush=True)
+        print_claim(claim, as_json=arguments.json)
 
 
 if __name__ == "__main__":

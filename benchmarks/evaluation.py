@@ -12,7 +12,6 @@ those that differ are counted. Time is the processor's, of all threads.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
 import statistics
@@ -20,12 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from claim import Claim
+from claim import Claim, print_claim
 from random_weights import write_weights
 from vernacular.evaluation.answer_file import AnswerFile
 from vernacular.evaluation.answers import RememberingModel
@@ -240,11 +239,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per claim")
     arguments = parser.parse_args()
     for claim in claims(arguments.size, arguments.jobs):
-        if arguments.json:
-            print(json.dumps(asdict(claim), ensure_ascii=False), flush=True)
-        else:
-            figures = f"ours {claim.ours:.4g}, peer {claim.peer:.4g}, ratio {claim.ratio:.3g}"
-            print(f"{claim.name}: {figures} (goal: {claim.goal})", flush=True)
+        print_claim(claim, as_json=arguments.json)
 
 
 if __name__ == "__main__":

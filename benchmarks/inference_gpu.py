@@ -120,7 +120,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="tiny models on the CPU: a test of this program")
     parser.add_argument("--only", nargs="+", choices=Job().sizes, metavar="SIZE", help=f"of {list(Job().sizes)}")
-    parser.add_argument("--formats", nargs="+", metavar="DTYPE", help="of bfloat16, int8 and int4")
+    formats = sorted({dtype for some in Job().sizes.values() for dtype in some})
+    parser.add_argument("--formats", nargs="+", choices=formats, metavar="DTYPE", help=f"of {formats}")
     arguments = parser.parse_args()
     job = SMOKE if arguments.smoke else Job()
     if arguments.only or arguments.formats:

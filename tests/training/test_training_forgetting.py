@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 
 import tiny_recipe
 import tiny_training
+from killed_training import Killed, killed_at_update
 from vernacular.foundation.errors import UserError
 from vernacular.tokens.configuration import TokenizeConfiguration, TokenizerConfiguration
 from vernacular.tokens.tokenization import tokenize_documents
@@ -30,10 +30,6 @@ REPLAY = {"by": "language", "shares": {"hi": 60, "en": 40}}
 RULE = {"probe": "en", "rise": 0.065, "patience": 2}
 # The bits per byte of English rise so slowly that several measurements lie within the bound.
 SLOW = {"heldout_every": 2, "optimiser": {"learning_rate": 3e-4, "warmup_steps": 4, "schedule": "constant"}}
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it, nothing cleans up."""
 
 
 def write_corpus(folder: Path, languages: dict[str, int]) -> Path:
@@ -151,40 +147,16 @@ def same_weights(one: Path, two: Path) -> None:
         assert torch.equal(first[name], second[name]), name
 
 
-@pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """kill_at(n): the n-th update from now on does not happen, nor anything after it."""
-
-    def prepare(number: int) -> None:
-        updates = 0
-        genuine = trainer.set_learning_rate
-
-        def count(optimiser: torch.optim.Optimizer, rate: float) -> None:
-            nonlocal updates
-            updates += 1
-            if updates == number:
-                raise Killed
-            genuine(optimiser, rate)
-
-        monkeypatch.setattr(trainer, "set_learning_rate", count)
-
-    return prepare
-
-
 @pytest.mark.parametrize("number", [2, 7, 11])
 def test_killed_and_resumed_it_stops_alike(
     number: int,
     place: Path,
     stopped: tuple[Path, dict[str, Any]],
-    kill_at: Callable[[int], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected, summary = stopped
     assert summary["forgetting"]["stopped_at_step"] >= number
-    kill_at(number)
-    with pytest.raises(Killed):
+    with killed_at_update(number):
         run(place, f"killed-{number}", mixture=ONLY_NEW, stop=RULE, **SLOW)
-    monkeypatch.undo()
     resumed = run(place, f"killed-{number}", mixture=ONLY_NEW, stop=RULE, **SLOW)
     assert resumed["forgetting"] == summary["forgetting"]
     same_weights(expected, place / f"killed-{number}")

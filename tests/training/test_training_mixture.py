@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from killed_training import killed_at_update
 from tiny_training import settings
 from vernacular.models.weights import load_decoder
 from vernacular.tokens.shards import ShardReader
@@ -67,12 +68,8 @@ def test_the_loss_of_a_language_is_that_of_its_documents(tmp_path: Path, tokens:
     assert last[f"heldout_bits_per_byte/{language}"] == pytest.approx(nats / math.log(2) / length, rel=1e-4)
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it, nothing cleans up."""
-
-
 def test_a_curriculum_killed_between_its_phases_goes_on_to_the_same_bits(
-    tmp_path: Path, tokens: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tokens: Path, tokenizer: Path
 ) -> None:
     first, second, *_ = languages_of(tokens)
     curriculum = [
@@ -80,19 +77,8 @@ def test_a_curriculum_killed_between_its_phases_goes_on_to_the_same_bits(
         {"until": 1.0, "mixture": {"by": "language", "shares": {first: 1, second: 1}, "max_epochs": 40}},
     ]
     train(tmp_path / "undisturbed", tokens, tokenizer, curriculum=curriculum)
-    step, taken = torch.optim.AdamW.step, 0
-
-    def dying(self: torch.optim.AdamW, *arguments: Any, **named: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 4:
-            raise Killed
-        return step(self, *arguments, **named)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", dying)
-    with pytest.raises(Killed):
+    with killed_at_update(3):
         train(tmp_path / "killed", tokens, tokenizer, curriculum=curriculum)
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
     train(tmp_path / "killed", tokens, tokenizer, curriculum=curriculum)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("undisturbed", "killed"))
     assert all(torch.equal(one[name], two[name]) for name in one)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from killed_training import killed_at_update
 from tiny_training import SHAPE, settings
 from vernacular.foundation.errors import UserError
 from vernacular.tokens.order import Order
-from vernacular.training import trainer
 from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.metrics import read_metrics
 from vernacular.training.objectives.next_token import NextToken
@@ -51,10 +51,6 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it, nothing cleans up."""
-
-
 def run(folder: Path, tokens: Path, configuration: PretrainConfiguration) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     return pretrain(
@@ -71,20 +67,6 @@ def assert_same_bits(first: Path, second: Path) -> None:
     assert one.keys() == two.keys()
     for name in one:
         assert torch.equal(one[name], two[name]), name
-
-
-def kill_at_update(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    updates = 0
-    genuine = trainer.set_learning_rate
-
-    def count(optimiser: torch.optim.Optimizer, rate: float) -> None:
-        nonlocal updates
-        updates += 1
-        if updates > number:
-            raise Killed
-        genuine(optimiser, rate)
-
-    monkeypatch.setattr(trainer, "set_learning_rate", count)
 
 
 def poison(batches: set[int], factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +97,7 @@ def test_a_run_killed_and_resumed_ends_in_the_same_bits(
     configuration = settings(**RUNS[name], log_every=4)
     poison({4, 6}, 50.0 if "spikes" in name else 1.0, monkeypatch)
     run(tmp_path / "undisturbed", tokens, configuration)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at_update(kill_at, patch)
+    with killed_at_update(kill_at + 1):
         run(tmp_path / "killed", tokens, configuration)
     run(tmp_path / "killed", tokens, configuration)
     assert_same_bits(tmp_path / "undisturbed", tmp_path / "killed")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import trained_together
 from crew import Crew
 from flaky_store import FlakyStore, upload
+from killed_training import killed_at_update
 from tiny_training import settings
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.tokens.configuration import TokenCacheConfiguration, TokenizeConfiguration
@@ -71,28 +72,13 @@ def assert_same_bits(one: Path, two: Path) -> None:
     assert lines[0] == lines[1]
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it, nothing cleans up."""
-
-
 def test_a_run_killed_and_resumed_beside_a_flaky_store_ends_in_the_bits_of_the_local_one(
-    many_shards: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    many_shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     tokens = mirror(many_shards, tmp_path)
-    step, taken = torch.optim.AdamW.step, 0
-
-    def dying(self: torch.optim.AdamW, *arguments: Any, **named: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == 4:
-            raise Killed
-        return step(self, *arguments, **named)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", dying)
     FlakyStore.failures = 2
-    with pytest.raises(Killed):
+    with killed_at_update(3):
         train(tmp_path / "run", tokens, many_shards)
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
     shutil.rmtree(tmp_path / "run" / "cache")
     FlakyStore.failures = 2
     train(tmp_path / "run", tokens, many_shards)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
+from killed_training import Killed, killed_at_update
 from tiny_training import SHAPE, settings
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
@@ -97,29 +98,13 @@ def test_packed_rows_have_the_loss_and_gradients_of_their_documents_apart(tokens
         torch.testing.assert_close(gradients[name], parameter.grad, rtol=0, atol=2e-4)
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it, nothing cleans up."""
-
-
 @pytest.mark.parametrize("kill_at", [1, 3, 5])
 def test_a_run_killed_and_resumed_ends_in_the_same_bits(
-    kill_at: int, tmp_path: Path, tokens: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+    kill_at: int, tmp_path: Path, tokens: Path, tokenizer: Path
 ) -> None:
     train(tmp_path / "undisturbed", tokens, tokenizer, settings(log_every=4))
-    steps = 0
-    step = torch.optim.AdamW.step
-
-    def step_until_killed(self: torch.optim.AdamW, *arguments: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        if steps > kill_at:
-            raise Killed
-        return step(self, *arguments)
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", step_until_killed)
-    with pytest.raises(Killed):
+    with killed_at_update(kill_at):
         train(tmp_path / "killed", tokens, tokenizer, settings(log_every=4))
-    monkeypatch.undo()
     train(tmp_path / "killed", tokens, tokenizer, settings(log_every=4))
     assert_same_bits(tmp_path / "undisturbed", tmp_path / "killed")
     curves = [[line["loss"] for line in read_metrics(tmp_path / name)] for name in ("undisturbed", "killed")]

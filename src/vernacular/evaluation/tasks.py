@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from vernacular.evaluation.judge.form import JudgeForm
 from vernacular.evaluation.metrics.registry import METRICS, OWN, has_metric
 from vernacular.foundation.configuration import validate
 from vernacular.foundation.errors import UserError, unknown_name
-from vernacular.foundation.files import sha256_file
+from vernacular.foundation.files import json_objects, sha256_file
 
 _LOCAL_FORMATS = ("json", "csv", "parquet", "text", "arrow")
 _NAME = re.compile(r"[\w.+-]+")
@@ -345,17 +344,9 @@ def _local_data(config: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], 
 
 def check_lines(file: Path) -> None:
     """Refuse a JSONL file with a broken line, naming the line; or one without any."""
-    count = 0
     opened = gzip.open if file.suffix == ".gz" else open
     with opened(file, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"not valid JSON: {error.msg}", where=f"{file}:{number}") from error
-            if not isinstance(value, dict):
-                raise UserError("expected a JSON object on each line", where=f"{file}:{number}")
-            count += 1
+        count = sum(1 for _ in json_objects(lines, file))
     if count == 0:
         raise UserError("the task has no items: its data file is empty", where=file, fix="give it items")
 

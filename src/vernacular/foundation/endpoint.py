@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that may be gone with the next try."""
+_OF_ONE_REQUEST = frozenset({400, 413, 422})
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 30.0
 _MOST_SAID = 400
@@ -47,6 +48,11 @@ class Rejected(UserError):
     """
 
     status = 0
+
+    @property
+    def is_of_one_request(self) -> bool:
+        """Whether it says nothing of other requests: it is for what this one holds, or for its length."""
+        return self.status in _OF_ONE_REQUEST
 
 
 class Unreachable(MachineError):

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,28 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
         held = _JSON_NAMES[type(value)]
         raise UserError(f"the file holds {held}, not an object", where=path, fix="it begins with {; take a sound copy")
     return value
+
+
+def json_objects(lines: Iterable[str], path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSON Lines with their lines' numbers, from 1.
+
+    Args:
+        lines: of the file; an empty one stands for no object.
+        path: where they are, for errors.
+
+    Raises:
+        UserError: a line that is no JSON object, by its number.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"not valid JSON: {error.msg}", where=f"{path}:{number}") from error
+        if not isinstance(value, dict):
+            raise UserError("expected a JSON object on each line", where=f"{path}:{number}")
+        yield number, value
 
 
 def canonical_json(value: Any) -> bytes:

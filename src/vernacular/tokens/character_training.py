@@ -6,13 +6,11 @@ nothing across the cuts that the words were counted with follows from the pieces
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import sentencepiece
 from numpy.typing import NDArray
 
 from vernacular.foundation.errors import UserError
@@ -20,6 +18,7 @@ from vernacular.foundation.progress import progress
 from vernacular.tokens.configuration import NUM_BYTES, UNKNOWN_TOKEN, TokenizerConfiguration
 from vernacular.tokens.pair_learning import PairLearner
 from vernacular.tokens.sentencepiece import BLANK
+from vernacular.tokens.unigram_training import learn_pieces
 from vernacular.tokens.word_counts import WordCounts
 
 Pieces = list[tuple[str, float]]
@@ -90,37 +89,14 @@ def train_character_unigram(configuration: TokenizerConfiguration, words: WordCo
         Pieces with their scores; fewer than there is room for where the words support no more.
     """
     alphabet = _alphabet(configuration, words)
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=_disguised(_spans(words, alphabet), len(alphabet)),
-        model_writer=written,
-        input_format="tsv",
-        model_type="unigram",
-        vocab_size=_room(configuration) + 1,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        normalization_rule_name="identity",
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        split_by_unicode_script=False,
-        split_by_number=False,
-        split_by_whitespace=False,
-        max_sentencepiece_length=max(1, configuration.max_token_bytes // _LARGEST_CHARACTER),
-        max_sentence_length=1 << 30,
-        unk_piece=UNKNOWN_TOKEN,
-        unk_id=0,
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        num_threads=1,  # sums come out the same every time
-        minloglevel=2,
+    learnt = learn_pieces(
+        _disguised(_spans(words, alphabet), len(alphabet)),
+        _room(configuration),
+        longest=max(1, configuration.max_token_bytes // _LARGEST_CHARACTER),
+        unknown=UNKNOWN_TOKEN,
     )
-    trained = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
     shown = {_DISGUISE + place: character for place, character in enumerate(alphabet)}
-    return [
-        (trained.id_to_piece(number).translate(shown), round(trained.get_score(number) * _STEPS) / _STEPS)
-        for number in range(1, len(trained))
-    ]
+    return [(piece.translate(shown), round(score * _STEPS) / _STEPS) for piece, score in learnt]
 
 
 def _room(configuration: TokenizerConfiguration) -> int:

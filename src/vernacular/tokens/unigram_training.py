@@ -30,13 +30,27 @@ def train_unigram(configuration: TokenizerConfiguration, words: WordCounts) -> m
         The model; its vocabulary is smaller than asked for where the words support no more.
     """
     special = configuration.all_special_tokens
+    size = configuration.vocab_size - len(special)
+    pieces = learn_pieces(_lines(words), size, longest=configuration.max_token_bytes, unknown=_UNKNOWN)
+    return models.Unigram([*((token, 0.0) for token in special), *pieces])
+
+
+def learn_pieces(lines: Iterator[str], size: int, *, longest: int, unknown: str) -> list[tuple[str, float]]:
+    """The pieces that SentencePiece's Unigram keeps, with their log-probabilities.
+
+    Args:
+        lines: a word, a tab and its count each; no cuts are made but these.
+        size: most pieces; fewer are learnt where the words support no more.
+        longest: characters of a piece.
+        unknown: the name of the piece that SentencePiece must have beside them.
+    """
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=_lines(words),
+        sentence_iterator=lines,
         model_writer=written,
         input_format="tsv",
         model_type="unigram",
-        vocab_size=configuration.vocab_size - len(special) + 1,
+        vocab_size=size + 1,
         hard_vocab_limit=False,
         character_coverage=1.0,
         normalization_rule_name="identity",
@@ -45,9 +59,9 @@ def train_unigram(configuration: TokenizerConfiguration, words: WordCounts) -> m
         split_by_unicode_script=False,
         split_by_number=False,
         split_by_whitespace=False,
-        max_sentencepiece_length=configuration.max_token_bytes,
+        max_sentencepiece_length=longest,
         max_sentence_length=1 << 30,
-        unk_piece=_UNKNOWN,
+        unk_piece=unknown,
         unk_id=0,
         bos_id=-1,
         eos_id=-1,
@@ -56,8 +70,7 @@ def train_unigram(configuration: TokenizerConfiguration, words: WordCounts) -> m
         minloglevel=2,
     )
     trained = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
-    pieces = [(trained.id_to_piece(number), trained.get_score(number)) for number in range(1, len(trained))]
-    return models.Unigram([*((token, 0.0) for token in special), *pieces])
+    return [(trained.id_to_piece(number), trained.get_score(number)) for number in range(1, len(trained))]
 
 
 def _lines(words: WordCounts) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from vernacular.corpus.synthetic.endpoint import Budget
 from vernacular.corpus.synthetic.prompts import Request
+from vernacular.foundation.allowance import Allowance
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import canonical_json, read_json_object, write_json
 
@@ -88,12 +88,14 @@ class Spending:
 
     def __init__(self, folder: Path, source: str, budget: Budget) -> None:
         self._path, self._source, self._budget = folder / _SPENT, source, budget
-        self._changed = threading.Condition()
-        self._reserved = 0
-        self.requests, self.tokens = 0, 0
-        for entry in self._entries():
-            self.requests += int(entry["requests"])
-            self.tokens += int(entry["tokens"])
+        entries = self._entries()
+        self.requests = sum(int(entry["requests"]) for entry in entries)
+        self._tokens = Allowance(budget.tokens, sum(int(entry["tokens"]) for entry in entries))
+
+    @property
+    def tokens(self) -> int:
+        """Spent so far."""
+        return self._tokens.used
 
     def _entries(self) -> list[Mapping[str, Any]]:
         if not self._path.is_file():
@@ -108,33 +110,31 @@ class Spending:
         Raises:
             UserError: the budget does not allow it.
         """
-        with self._changed:
-            while self.tokens + self._reserved + most_tokens > self._budget.tokens:
-                if not self._reserved:
-                    wanted = f"the next can cost {most_tokens:,}"
-                    raise self._used_up("tokens", self.tokens, self._budget.tokens, wanted)
-                self._changed.wait()
-            self._enter_request()
-            self._reserved += most_tokens
+        wanted = f"the next can cost {most_tokens:,}"
+        self._tokens.reserve(most_tokens, lambda: self._used_up("tokens", self.tokens, self._budget.tokens, wanted))
+        try:
+            self.again()
+        except UserError:
+            self._tokens.settle(most_tokens, 0)
+            raise
 
     def again(self) -> None:
-        """Enter a further try of a request."""
-        with self._changed:
-            self._enter_request()
+        """Enter a request, or a further try of it.
+
+        Raises:
+            UserError: the budget does not allow it.
+        """
+        with self._tokens.changed:
+            if self.requests + 1 > self._budget.requests:
+                raise self._used_up("requests", self.requests, self._budget.requests, "more are wanted")
+            self.requests += 1
+            self._append(requests=1, tokens=0)
 
     def end(self, most_tokens: int, tokens: int) -> None:
         """Enter what a request did cost."""
-        with self._changed:
-            self._reserved -= most_tokens
-            self.tokens += tokens
+        with self._tokens.changed:
             self._append(requests=0, tokens=tokens)
-            self._changed.notify_all()
-
-    def _enter_request(self) -> None:
-        if self.requests + 1 > self._budget.requests:
-            raise self._used_up("requests", self.requests, self._budget.requests, "more are wanted")
-        self.requests += 1
-        self._append(requests=1, tokens=0)
+            self._tokens.settle(most_tokens, tokens)
 
     def _append(self, *, requests: int, tokens: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

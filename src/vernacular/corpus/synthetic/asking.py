@@ -21,8 +21,6 @@ from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.files import sha256_json
 from vernacular.foundation.progress import progress
 
-# Refusals of one request, which say nothing of the others: content, length.
-_OF_ONE_REQUEST = frozenset({400, 413, 422})
 _CUT_OFF, _STOP = "length", "stop"
 _SHOWN = 200
 
@@ -136,7 +134,7 @@ class _Questioner:
             tokens = answer.tokens
             self._cache.put(request, answer)
         except Rejected as error:
-            if error.status not in _OF_ONE_REQUEST:
+            if not error.is_of_one_request:
                 raise
             return error.message[:_SHOWN]
         except _Nonsense as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from pydantic import Field
 from vernacular.corpus.synthetic.endpoint import EndpointConfiguration
 from vernacular.foundation.configuration import Configuration, read_yaml, validate
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import sha256_json
+from vernacular.foundation.files import json_objects, sha256_json
 
 
 class Prompt(Configuration):
@@ -122,13 +121,7 @@ def _read_seeds(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"the seeds cannot be read: {error.strerror}", where=path, fix="check the path") from error
     with lines:
         number = 0
-        for number, line in enumerate(lines, start=1):
-            try:
-                seed = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"not valid JSON: {error.msg}", where=f"{path}:{number}") from error
-            if not isinstance(seed, dict):
-                raise UserError("expected a JSON object on each line", where=f"{path}:{number}")
+        for number, seed in json_objects(lines, path):
             yield number, seed
         if not number:
             raise UserError("there are no seeds: the file is empty", where=path, fix="give it lines of JSON")

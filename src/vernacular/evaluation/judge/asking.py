@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from vernacular.evaluation.answer_file import AnswerFile
 from vernacular.evaluation.judge.prompts import rules
+from vernacular.foundation.allowance import Allowance
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.files import sha256_json
 from vernacular.foundation.progress import progress
@@ -100,15 +100,16 @@ class Asking:
         judge: who is asked.
         answers: keeps what it said.
         bounds: see `Bounds`.
-        spent: tokens so far.
     """
 
     judge: Judge
     answers: AnswerFile
     bounds: Bounds
-    spent: int = 0
-    _reserved: int = 0
-    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _tokens: Allowance = field(init=False)
+    _file: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._tokens = Allowance(self.bounds.tokens)
 
     def all(self, requests: Sequence[Request[Verdict]], doing: str) -> list[Judgement[Verdict]]:
         """The verdicts, in the requests' order.
@@ -150,44 +151,34 @@ class Asking:
     def _said(self, request: Request[Any], attempt: int) -> str:
         """The judge's words, from the disk or from the judge."""
         key = sha256_json(["judge", dict(self.judge.identity), list(request.messages), request.run, attempt])
-        with self._changed:
+        with self._file:
             known = self.answers.get(key)
         if known is not None:
             return str(known[0][0])
         words = "".join(str(message["content"]) for message in request.messages)
-        with self._reserving(_guessed(words) + rules().judge_tokens):
+        most, used = _guessed(words) + rules().judge_tokens, 0
+        self._tokens.reserve(most, lambda: self._used_up(most))
+        try:
             text, tokens = self.judge.ask(
                 request.messages,
                 temperature=rules().judge_temperature if attempt == 1 else rules().retry_temperature,
                 max_tokens=rules().judge_tokens,
                 seed=request.run * self.bounds.attempts + attempt,
             )
-            with self._changed:
-                self.spent += _guessed(words + text) if tokens is None else tokens
+            used = _guessed(words + text) if tokens is None else tokens
+            with self._file:
                 self.answers.add({key: [text, tokens]}, 0.0)
+        finally:
+            self._tokens.settle(most, used)
         return text
 
-    @contextmanager
-    def _reserving(self, tokens: int) -> Iterator[None]:
-        """Wait until a request's tokens are within the bound whatever those under way turn out to take."""
-        most = self.bounds.tokens
-        with self._changed:
-            while most is not None and self.spent + self._reserved + tokens > most:
-                if self._reserved == 0:
-                    raise UserError(
-                        f"the judge's {most:,} tokens do not suffice: {self.spent:,} are used, the next question may "
-                        f"take {tokens:,}",
-                        where="judge_tokens",
-                        fix="go on with --resume and more --judge-tokens; what was said is kept",
-                    )
-                self._changed.wait()
-            self._reserved += tokens
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._reserved -= tokens
-                self._changed.notify_all()
+    def _used_up(self, wanted: int) -> UserError:
+        return UserError(
+            f"the judge's {self.bounds.tokens:,} tokens do not suffice: {self._tokens.used:,} are used, "
+            f"the next question may take {wanted:,}",
+            where="judge_tokens",
+            fix="go on with --resume and more --judge-tokens; what was said is kept",
+        )
 
     def _check_missing(self, found: Sequence[Judgement[Any]], most: int, total: int) -> None:
         missing = [one for one in found if one.verdict is None]

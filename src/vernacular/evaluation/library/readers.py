@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from vernacular.foundation.errors import UserError
+from vernacular.foundation.files import json_objects
 
 Record = dict[str, Any]
 
@@ -18,16 +19,7 @@ Record = dict[str, Any]
 def read_lines(path: Path) -> Iterator[Record]:
     """JSON Lines: an object on each line."""
     with opened(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"not valid JSON: {error.msg}", where=f"{path}:{number}") from error
-            if not isinstance(value, dict):
-                raise UserError("expected a JSON object on each line", where=f"{path}:{number}")
-            yield value
+        yield from (value for _, value in json_objects(map(str.strip, lines), path))
 
 
 def read_document(path: Path) -> Iterator[Record]:

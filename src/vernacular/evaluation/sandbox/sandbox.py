@@ -163,6 +163,6 @@ _LOOKS_AROUND = """
 exec 2>&1
 (: >/usr/probe) 2>/dev/null && echo "it can write to /usr" && exit 1
 test -e /etc/shadow && echo "it sees /etc/shadow" && exit 1
-test "$(echo /proc/[0-9]*)" = "$(echo /proc/1 /proc/2)" || test "$(id -u)" != 0 || { echo "it is root"; exit 1; }
+test "$(id -u)" != 0 || { echo "it is root"; exit 1; }
 (: >/scratch/probe) || { echo "it has no scratch room"; exit 1; }
 """

@@ -11,9 +11,6 @@ from vernacular.foundation.errors import MachineError, UserError
 from vernacular.inference.backends.openai_replies import ChatCompletion, read_reply
 from vernacular.models.language_model import Message
 
-_OF_THIS_REQUEST = (400, 413, 422)
-"""Statuses of a server that cannot take one request, too long for instance, and may take the next."""
-
 
 class Said(NamedTuple):
     """What the model said, and the tokens of request and answer together; None where the server does not say."""
@@ -69,7 +66,7 @@ class ServerJudge:
         try:
             sent = self._endpoint.post("/chat/completions", body)
         except Rejected as error:
-            if error.status not in _OF_THIS_REQUEST:
+            if not error.is_of_one_request:
                 raise
             raise MachineError(error.message, where=error.where, fix=error.fix) from error
         reply = read_reply(ChatCompletion, sent, self._endpoint.url)
