@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vernacular.corpus.codepoints import DIGIT, LETTER, MARK, PUNCTUATION, SPACE, SYMBOL, CodePoints
-from vernacular.corpus.counting.counts import Counts, count, lines_of
+from vernacular.corpus.codepoints import (
+    DIGIT,
+    JOINER,
+    LETTER,
+    MARK,
+    PUNCTUATION,
+    SPACE,
+    SYMBOL,
+    CodePoints,
+    script_codes,
+    script_table,
+)
+from vernacular.corpus.counting.counts import Counts, count, count_general, count_scripts, lines_of
 from vernacular.corpus.words import Words, lines
 from vernacular.foundation.errors import UserError
 
@@ -52,6 +63,45 @@ def test_characters_words_and_lines_as_the_arrays_have_them(texts: list[str]) ->
         assert counts["newlines"][document] == text.count("\n")
     hashes, lengths = lines(points)
     assert len(hashes.values) >= counts["lines"].sum() and lengths.sum() >= counts["line_characters"].sum()
+
+
+@given(texts_of_many_scripts)
+@settings(max_examples=150, deadline=None)
+def test_what_the_general_rules_measure_as_the_arrays_have_it(texts: list[str]) -> None:
+    points = CodePoints.of(array([text.lower() for text in texts]))
+    words, kinds = Words(points), points.classes
+    counts = count_general(array(texts), ["und"] * len(texts))
+    grams = words.hashes.ngrams(5)
+    hashes, lengths = lines(points)
+    expected = {
+        "graphemes": points.count(points.graphemes),
+        "visible": points.count(kinds != SPACE),
+        "written": points.count((kinds == LETTER) | (kinds == MARK) | (kinds == JOINER)),
+        "decimals": points.count(kinds == DIGIT),
+        "symbols": points.count(kinds == SYMBOL),
+        "words": words.counts,
+        "word_graphemes": points.count(points.graphemes & points.in_word),
+        "spelt_words": points.count(points.word_starts & (kinds != DIGIT)),
+        "ngrams": np.maximum(words.counts - 4, 0),
+        "repeated_ngrams": np.bincount(grams.documents[grams.repeated()], minlength=len(texts)),
+        "line_characters": np.bincount(hashes.documents, lengths, minlength=len(texts)),
+        "repeated_line_characters": np.bincount(
+            hashes.documents[hashes.repeated()], lengths[hashes.repeated()], minlength=len(texts)
+        ),
+    }
+    for name, values in expected.items():
+        np.testing.assert_array_equal(counts[name], values, name)
+    by_script = count_scripts(array(texts))
+    letters = script_table()[points.values[kinds == LETTER]]
+    for number, script in enumerate(script_codes()):
+        assert by_script[:, number].sum() == (letters == number).sum(), script
+
+
+def test_the_commonest_word_is_no_stop_word_and_no_letter() -> None:
+    texts = ["the cat, the dog, the cat.", "x y x y x y xy", "żółw i żółw, kot", "漢漢漢 漢字 a"]
+    counts = count_general(array(texts), ["en", "und", "pl", "ja"])
+    assert counts["commonest_word"].tolist() == [2, 0, 2, 0]
+    assert counts["stop_words"].tolist() == [3, 0, 1, 0]
 
 
 def repeated_characters(words: list[str], size: int) -> int:

@@ -50,7 +50,7 @@ def test_batched_scores_are_those_of_py3langid() -> None:
 
     reference = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     texts = [*SENTENCES.values(), "", "x", "krótko"]
-    scores = _model().scores([text.encode() for text in texts])
+    scores = _model().scores(pa.array(texts, pa.large_string()), 1024)
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     for text, row in zip(texts, probabilities, strict=True):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 
+import ftfy
+import ftfy.badness
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vernacular.corpus.configuration import Normalisation
@@ -82,3 +84,24 @@ def test_remains_of_mojibake_are_counted() -> None:
     counts = num_mojibake(pa.array([damaged, "यह ठीक है।", "Też dobrze, prawda?"], pa.large_string()))
     assert counts[0] > 5
     assert counts[1:].tolist() == [0, 0]
+
+
+# Of every category of ftfy's, of what it mends beside mojibake, and plain letters.
+_DAMAGE = "aZ \u00a0\n\n\t\r\x93\x9d\x07\ufeff&;amp<é·–…’“”«»¦¨†°²½€£©®ŁłĄąÃÂâžœŒØÙÎÐπΑΒАбВГРС√≈│╔×Äò\ufffd"
+
+
+@given(st.text(alphabet=_DAMAGE, max_size=60))
+@settings(max_examples=500, deadline=None)
+def test_what_ftfy_would_mend_is_given_to_it(text: str) -> None:
+    # "ąę" makes every text one that may be mojibake.
+    text = f"ąę &amp;{text}"
+    explained = ftfy.TextFixerConfig(
+        fix_c1_controls=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        normalization=None,
+        explain=False,
+    )
+    assert normalised(text) == normalised(ftfy.fix_text(text, explained), repair=False)
+    assert num_mojibake(pa.array([text], pa.large_string())).tolist() == [ftfy.badness.badness(text)]

@@ -139,13 +139,6 @@ class CodePoints:
             shifted[steps:][self.documents[steps:] != self.documents[:-steps]] = 0
         return shifted
 
-    def after(self, values: np.ndarray) -> np.ndarray:
-        """[N]: `values` of the next code point; 0 at the end of a document."""
-        shifted = np.zeros_like(values)
-        shifted[:-1] = values[1:]
-        shifted[:-1][self.documents[:-1] != self.documents[1:]] = 0
-        return shifted
-
     def count(self, chosen: np.ndarray) -> np.ndarray:
         """int64 [D]: how many code points of each document are `chosen` (bool [N])."""
         return np.bincount(self.documents[chosen], minlength=self.num_documents)

@@ -7,17 +7,19 @@ script are ruled out; a script that only one language uses decides by itself.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse
 
 from vernacular.corpus.calibration import calibration
-from vernacular.corpus.codepoints import LETTER, CodePoints, script_codes, script_table
+from vernacular.corpus.codepoints import script_codes
 from vernacular.corpus.configuration import Identification
+from vernacular.corpus.counting.code import call, tables
+from vernacular.corpus.counting.counts import count_scripts
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE
 from vernacular.corpus.languages import canonical_language, scripts, scripts_of
 from vernacular.corpus.normalisation import without_markup
@@ -66,10 +68,9 @@ def identify(
         is not one that the language is written in.
     """
     texts = without_markup(texts)
-    codes, num_letters = dominant_scripts(CodePoints.of(texts))
-    sample = pc.binary_slice(texts.cast(pa.large_binary()), 0, settings.sample_bytes)
+    codes, num_letters = dominant_scripts(texts)
     model = _model()
-    scores = _masked(model.scores(sample.to_pylist()), codes, settings, wanted)
+    scores = _masked(model.scores(texts, settings.sample_bytes), codes, settings, wanted)
     probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     best = probabilities.argmax(axis=1)
@@ -102,9 +103,8 @@ def identify(
 def raw_scores(texts: pa.Array, settings: Identification) -> tuple[np.ndarray, tuple[str, ...]]:
     """Uncalibrated log-odds [D, K] of a batch and the K languages, impossible ones at -inf: to calibrate with."""
     texts = without_markup(texts)
-    codes, _ = dominant_scripts(CodePoints.of(texts))
-    sample = pc.binary_slice(texts.cast(pa.large_binary()), 0, settings.sample_bytes)
-    return _possible(_model().scores(sample.to_pylist()), codes), tuple(_model().languages)
+    codes, _ = dominant_scripts(texts)
+    return _possible(_model().scores(texts, settings.sample_bytes), codes), tuple(_model().languages)
 
 
 def _romanised(
@@ -121,11 +121,10 @@ def _romanised(
     return found
 
 
-def dominant_scripts(points: CodePoints) -> tuple[list[str], np.ndarray]:
-    """The script most of each document is in (ISO 15924), and the number of its letters (int64 [D])."""
+def dominant_scripts(texts: pa.Array) -> tuple[list[str], np.ndarray]:
+    """The script most of each of D texts is in (ISO 15924), and the number of its letters (int64 [D])."""
     names = list(script_codes())
-    letters = points.classes == LETTER
-    counts = points.count_by(np.where(letters, script_table()[points.values], 0), len(names))
+    counts = count_scripts(texts)
     counts[:, 0] = 0
     counts *= np.array([1] + [1 if script.spaces else _UNSPACED_WEIGHT for script in scripts().values()])
     totals = counts.sum(axis=1)
@@ -136,7 +135,7 @@ def dominant_scripts(points: CodePoints) -> tuple[list[str], np.ndarray]:
     best = counts.argmax(axis=1)
     codes = [
         "Jpan" if japanese[index] and han[index] else names[best[index]] if totals[index] else COMMON_SCRIPT
-        for index in range(points.num_documents)
+        for index in range(len(texts))
     ]
     return codes, totals
 
@@ -173,6 +172,15 @@ def _possible(scores: np.ndarray, codes: list[str]) -> np.ndarray:
     return scores
 
 
+class _Model(ctypes.Structure):
+    """As in counting/languages.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("next", "rows", "features", "weights", "logarithms")),
+        *((name, ctypes.c_int64) for name in ("num_features", "num_classes")),
+    ]
+
+
 class _ByteModel:
     """py3langid's naive Bayes over byte n-grams, for batches."""
 
@@ -180,51 +188,39 @@ class _ByteModel:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
         identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-        self._next = np.asarray(identifier.tk_nextmove, dtype=np.int32)
-        self._rows = np.asarray(identifier.tk_row, dtype=np.int64) << 8
-        self._features = np.asarray(identifier.tk_output, dtype=np.int32)
+        self._weights = np.ascontiguousarray(identifier.nb_ptc, dtype=np.float32)
+        self._biases = np.asarray(identifier.nb_pc, dtype=np.float32)
+        automaton = (identifier.tk_nextmove, identifier.tk_row, identifier.tk_output)
+        self._tables = [*(np.ascontiguousarray(table, dtype=np.int32) for table in automaton), self._weights]
         codes = [canonical_language(code) if code != "zxx" else UNDETERMINED_LANGUAGE for code in identifier.nb_classes]
         self.languages = sorted(set(codes))
         # Columns of one language (two scripts, or an alias of its code) are folded into the first.
         self._columns = [[i for i, code in enumerate(codes) if code == language] for language in self.languages]
-        self._weights = np.asarray(identifier.nb_ptc, dtype=np.float32)
-        self._biases = np.asarray(identifier.nb_pc, dtype=np.float32)
 
-    def scores(self, samples: list[bytes]) -> np.ndarray:
-        """Log-odds of each language: float32 [D, K], tempered by the square root of the length as py3langid does."""
-        lengths = np.array([len(sample) for sample in samples], dtype=np.int64)
-        counts = self._feature_counts(samples, lengths)
-        counts.data = np.log1p(counts.data)
-        raw = counts @ self._weights + self._biases
-        raw = raw / np.sqrt(np.maximum(lengths, 1))[:, None]
-        raw[np.diff(counts.indptr) == 0] = 0.0
+    def scores(self, texts: pa.Array, sample_bytes: int) -> np.ndarray:
+        """Log-odds of each language: float64 [D, K], tempered by the square root of the length as py3langid does.
+
+        Args:
+            texts: large_string [D] without nulls.
+            sample_bytes: how much of each is looked at.
+        """
+        raw, numbers = self._sums(texts, sample_bytes)
+        lengths = np.minimum(pc.binary_length(texts).to_numpy(zero_copy_only=False), sample_bytes)
+        raw = (raw + self._biases) / np.sqrt(np.maximum(lengths, 1))[:, None]
+        raw[numbers == 0] = 0.0
         merged = [np.logaddexp.reduce(raw[:, columns], axis=1) for columns in self._columns]
         return np.stack(merged, axis=1)
 
-    def _feature_counts(self, samples: list[bytes], lengths: np.ndarray) -> scipy.sparse.csr_matrix:
-        """How often each of the model's F byte n-grams ends in each document: float32 [D, F]."""
-        order = np.argsort(-lengths, kind="stable")
-        longest = int(lengths.max(initial=0))
-        letters = np.zeros((longest, len(samples)), dtype=np.uint8)
-        for column, index in enumerate(order):
-            letters[: lengths[index], column] = np.frombuffer(samples[index], dtype=np.uint8)
-        # At byte b only the documents longer than b walk on; sorted by length, they are the first of the row.
-        walking = np.searchsorted(-lengths[order], -np.arange(longest), side="left")
-        states = np.zeros(len(samples), dtype=np.int64)
-        rows: list[np.ndarray] = []
-        features: list[np.ndarray] = []
-        for byte in range(longest):
-            active = walking[byte]
-            states[:active] = self._next[self._rows[states[:active]] + letters[byte, :active]]
-            found = self._features[states[:active]]
-            hits = np.flatnonzero(found >= 0)
-            rows.append(order[hits])
-            features.append(found[hits])
-        shape = (len(samples), self._weights.shape[0])
-        if not rows:
-            return scipy.sparse.csr_matrix(shape, dtype=np.float32)
-        documents, found = np.concatenate(rows), np.concatenate(features)
-        return scipy.sparse.csr_matrix((np.ones(len(found), dtype=np.float32), (documents, found)), shape=shape)
+    def _sums(self, texts: pa.Array, sample_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of each document the sums of the n-grams' weights (float32 [D, L]), and how many there are (int64 [D])."""
+        sums = np.empty((len(texts), self._weights.shape[1]), dtype=np.float32)
+        numbers = np.empty(len(texts), dtype=np.int64)
+        logarithms = np.log1p(np.arange(sample_bytes + 1, dtype=np.float32))
+        arrays = (table.ctypes.data for table in (*self._tables, logarithms))
+        model = _Model(*arrays, *self._weights.shape)
+        rest = (ctypes.addressof(model), sample_bytes, sums.ctypes.data, numbers.ctypes.data)
+        call("score_languages", texts, np.zeros(len(texts), dtype=np.int64), tables(), *rest)
+        return sums, numbers
 
 
 @cache

@@ -13,7 +13,6 @@ import pyarrow as pa
 import yaml
 
 from vernacular.corpus.calibration import Calibration, fit
-from vernacular.corpus.codepoints import CodePoints
 from vernacular.corpus.configuration import Identification, Source
 from vernacular.corpus.identification import dominant_scripts, identify, raw_scores
 from vernacular.corpus.languages import canonical_language
@@ -159,7 +158,7 @@ def _write_calibration(fitted: Calibration, path: Path) -> None:
 
 def _write_romanised(learnt: Sequence[Sentence], path: Path) -> None:
     """Train on what can be romanised and on what is in Latin letters already."""
-    codes = [code for texts in _arrays(learnt) for code in dominant_scripts(CodePoints.of(texts))[0]]
+    codes = [code for texts in _arrays(learnt) for code in dominant_scripts(texts)[0]]
     usable = [
         (each.language, each.text)
         for each, code in zip(learnt, codes, strict=True)

@@ -7,6 +7,7 @@ dashes, digits, letter case, bidirectional marks. So a normalised text is the te
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 
 import ftfy
@@ -41,6 +42,12 @@ _MISREAD_AS = (
     "mac-roman",
     "cp437",
 )
+
+_ENTITY = r"&[a-zA-Z#][a-zA-Z0-9]{1,30};"
+# What ftfy changes in a text without mojibake, line ends aside: entities, and controls that it takes for stray ones.
+_MENDED = r"&#?[0-9A-Za-z]{1,24};|[\x{00}-\x{08}\x{0B}\x{0E}-\x{1F}\x{7F}\x{206A}-\x{206F}\x{FEFF}\x{FFF9}-\x{FFFC}]"
+# White space of Unicode, and what else `re` takes for it; RE2's \s is ASCII alone.
+ANY_SPACE = r"[\s\pZ\x{0B}\x{1C}-\x{1F}\x{85}]"
 
 _CONTROLS = r"[\x{00}-\x{08}\x{0E}-\x{1F}\x{7F}-\x{84}\x{86}-\x{9F}]"
 # U+200B separates words in Thai, Lao, Khmer, Myanmar and Tibetan; elsewhere it is a leftover of a web page.
@@ -84,22 +91,39 @@ def without_markup(texts: pa.Array) -> pa.Array:
 
 def num_mojibake(texts: pa.Array) -> np.ndarray:
     """int64 [D]: how many pieces of each text still look like mojibake (ftfy's measure of badness)."""
-    suspicious = pc.match_substring_regex(texts, _suspicion()).to_numpy(zero_copy_only=False)
     counts = np.zeros(len(texts), dtype=np.int64)
-    for index in np.flatnonzero(suspicious):
+    for index in _matching(texts, _suspicion(), _badness()):
         counts[index] = ftfy.badness.badness(texts[int(index)].as_py())
     return counts
 
 
 def _repaired(texts: pa.Array) -> pa.Array:
-    suspicious = pc.match_substring_regex(texts, _suspicion() + r"|&[a-zA-Z#][a-zA-Z0-9]{1,30};|\x{1B}")
-    indices = np.flatnonzero(suspicious.to_numpy(zero_copy_only=False))
+    """The texts as `ftfy.fix_text` mends them, line by line; the lines that it would leave are not given to it."""
+    indices = _matching(texts, f"{_suspicion()}|{_ENTITY}|\\x{{1B}}", f"{_badness()}|{_MENDED}")
     if not len(indices):
         return texts
     values = texts.to_pylist()
-    for index in indices:
-        values[index] = ftfy.fix_text(values[index], _REPAIR)
+    lines = {int(index): re.findall(r".*\n|.+", values[index]) for index in indices}
+    places = [(index, number) for index, mine in lines.items() for number in range(len(mine))]
+    every = pa.array([line for mine in lines.values() for line in mine], pa.large_string())
+    # From a tag on ftfy leaves a text's entities alone.
+    tags = {
+        index: next((number for number, line in enumerate(mine) if "<" in line), len(mine))
+        for index, mine in lines.items()
+    }
+    for place in _matching(every, f"{_badness()}|{_MENDED}"):
+        index, number = places[place]
+        settings = _REPAIR if number < tags[index] else _REPAIR._replace(unescape_html=False)
+        lines[index][number] = ftfy.fix_text(lines[index][number], settings)
+    for index, mine in lines.items():
+        values[index] = "".join(mine)
     return pa.array(values, pa.large_string())
+
+
+def _matching(texts: pa.Array, *patterns: str) -> np.ndarray:
+    """int64: the texts that each of the patterns matches somewhere."""
+    matched = [pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False) for pattern in patterns]
+    return np.flatnonzero(np.all(matched, axis=0))
 
 
 def _composed(texts: pa.Array) -> pa.Array:
@@ -122,6 +146,20 @@ def _suspicion() -> str:
     codes = sorted(ord(character) for character in misread) + list(range(0x80, 0xA0))
     members = "".join(rf"\x{{{code:X}}}" for code in sorted(set(codes)))
     return f"[{members}]{{2}}"
+
+
+@functools.cache
+def _badness() -> str:
+    """ftfy's pattern of badness as RE2 takes it: it matches what ftfy finds in a text, or in a line of it."""
+    pieces = re.findall(r"\[[^]]*\]|\\.|[^\[\\#]+|#.*\n", ftfy.badness.BADNESS_RE.pattern)
+    return "".join(_as_re2(piece) for piece in pieces if not piece.startswith("#"))
+
+
+def _as_re2(piece: str) -> str:
+    """A class of characters, an escape, or what stands between them, with its white space (re.VERBOSE)."""
+    if piece.startswith(("[", "\\")):
+        return {r"\s": ANY_SPACE, r"\w": r"[\pL\pN\pM_]"}.get(piece, piece)
+    return "".join(piece.split()).replace("^", "(?m:^)")
 
 
 def _ordered_space(texts: pa.Array, *, keep_indentation: bool) -> pa.Array:

@@ -15,6 +15,7 @@ from importlib.resources import files
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
+import numpy as np
 import phonenumbers
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,8 +25,16 @@ from stdnum import iban, isbn, luhn
 from stdnum.in_ import aadhaar, pan
 from stdnum.pl import nip, pesel
 
-# A text without any of these has none of ours: two digits' worth of number, an @, an address's number.
+from vernacular.corpus.normalisation import ANY_SPACE
+
 _SUSPICIOUS = r"@|\pN[\pN \-./()\x{A0}]{2,}\pN|\pN+ ?[/,]|\. ?\pN|(?i)[(\[{] ?(at|małpa) ?[)\]}]|\pL \pN"
+# What every text with a mailbox or a number holds, as RE2 takes it, which looks for it in a whole batch at once.
+# Of postal addresses the data says it.
+_SIGNS = {
+    "email": r"[\pL\pN._%+-](?:@|\s?[(\[{]\s?(?:at|AT|małpa|@)\s?[)\]}]\s?)[\pL\pN]",
+    "number": r"\d(?:[ \x{A0}.()/–-]{0,3}\d){6}|(?:\d{1,3}\.){3}\d|[A-Z]{5}\d{4}[A-Z]"
+    r"|[A-Z]{2}\d{2}[ \x{A0}]?[A-Z\d]{4}[ \x{A0}]?[A-Z\d]{4}",
+}
 # Latin letters only: scripts without spaces stand right beside an address.
 _EMAIL = regex.compile(
     r"""(?<![\p{Latin}\p{N}._%+-])
@@ -51,6 +60,7 @@ _DATE = regex.compile(
 _CARD_PREFIX = regex.compile(
     r"4|5[1-5]|2(?:22[1-9]|2[3-9]|[3-6]|7[01]|720)|3[47]|3(?:0[0-5]|[68])|6(?:011|5|4[4-9]|0|2|7|8|9)|8[12]|508|35"
 )
+_OTHER_DIGIT = regex.compile(r"[^\D0-9]")
 _BEFORE = 40
 
 
@@ -70,11 +80,16 @@ def find_personal(text: str, language: str = "und") -> list[Span]:
         text: any text.
         language: decides by which countries' plans a national telephone number is read.
     """
+    return _find(text, language, frozenset(_signs()))
+
+
+def _find(text: str, language: str, signs: frozenset[str]) -> list[Span]:
+    """As `find_personal`, in a text that has these of `_signs` and no others."""
     # One code point becomes one, so that places stay.
-    plain = text if text.isascii() else "".join(map(_plain, text))
+    plain = text if text.isascii() else _OTHER_DIGIT.sub(_plain, text)
     found: list[Span] = []
     taken = bytearray(len(text))
-    for span in _every(plain, language):
+    for span in _every(plain, language, signs):
         if not any(taken[span.start : span.end]):
             taken[span.start : span.end] = b"\x01" * (span.end - span.start)
             found.append(span)
@@ -94,37 +109,46 @@ def mask(texts: pa.Array, languages: list[str], kinds: Iterable[str]) -> tuple[p
     """
     wanted = set(kinds)
     counts = [Counter[str]() for _ in languages]
-    suspicious = pc.match_substring_regex(texts, _SUSPICIOUS).to_numpy(zero_copy_only=False)
-    if not wanted or not suspicious.any():
+    found = {
+        name: pc.match_substring_regex(texts, sign).to_numpy(zero_copy_only=False) for name, sign in _signs().items()
+    }
+    old = pc.match_substring_regex(texts, _SUSPICIOUS).to_numpy(zero_copy_only=False)
+    suspicious = np.flatnonzero(np.any(list(found.values()), axis=0) & old)
+    if not wanted or not len(suspicious):
         return texts, counts
     values = texts.to_pylist()
-    for index in suspicious.nonzero()[0]:
-        spans = [span for span in find_personal(values[index], languages[index]) if span.kind in wanted]
+    for index in suspicious.tolist():
+        signs = frozenset(name for name, has in found.items() if has[index])
+        spans = [span for span in _find(values[index], languages[index], signs) if span.kind in wanted]
         for span in reversed(spans):
             values[index] = values[index][: span.start] + _data()["masks"][span.kind] + values[index][span.end :]
             counts[index][span.kind] += 1
     return pa.array(values, pa.large_string()), counts
 
 
-def _every(text: str, language: str) -> Iterator[Span]:
+def _every(text: str, language: str, signs: frozenset[str]) -> Iterator[Span]:
     """Candidates, the most certain kinds first."""
-    for pattern in (_EMAIL, _UPI):
-        for match in pattern.finditer(text):
-            yield Span("email", *match.span())
-    for match in _IBAN.finditer(text):
-        if (end := _longest_valid(match[0], iban.is_valid)) is not None:
-            yield Span("iban", match.start(), match.start() + end)
-    for match in _PAN.finditer(text):
-        if pan.is_valid(match[0]):
-            yield Span("pan", *match.span())
-    for pattern in _addresses():
-        for match in pattern.finditer(text):
-            yield Span("address", *match.span())
-    for match in _IP.finditer(text):
-        if _is_public(match[0]) and not _names_other(text[: match.start()]):
-            yield Span("ip", *match.span())
-    for match in _NUMBER.finditer(text):
-        yield from _numbers(text, match.start(), match.end(), language)
+    if "email" in signs:
+        for pattern in (_EMAIL, _UPI):
+            for match in pattern.finditer(text):
+                yield Span("email", *match.span())
+    if "number" in signs:
+        for match in _IBAN.finditer(text):
+            if (end := _longest_valid(match[0], iban.is_valid)) is not None:
+                yield Span("iban", match.start(), match.start() + end)
+        for match in _PAN.finditer(text):
+            if pan.is_valid(match[0]):
+                yield Span("pan", *match.span())
+    if "address" in signs:
+        for pattern in _addresses():
+            for match in pattern.finditer(text):
+                yield Span("address", *match.span())
+    if "number" in signs:
+        for match in _IP.finditer(text):
+            if _is_public(match[0]) and not _names_other(text[: match.start()]):
+                yield Span("ip", *match.span())
+        for match in _NUMBER.finditer(text):
+            yield from _numbers(text, match.start(), match.end(), language)
 
 
 def _numbers(text: str, start: int, end: int, language: str) -> Iterator[Span]:
@@ -245,10 +269,16 @@ def _last(before: str, pattern: Any) -> int:
     return matches[-1] if matches and not regex.search(r"[.!?।]\s+\p{Lu}", before[matches[-1] :]) else -1
 
 
-def _plain(character: str) -> str:
+def _plain(digit: regex.Match[str]) -> str:
     """An ASCII digit for a digit of any script."""
-    value = unicodedata.decimal(character, None)
-    return character if value is None else str(value)
+    return str(unicodedata.decimal(digit[0], digit[0]))
+
+
+@cache
+def _signs() -> dict[str, str]:
+    """By name the signs of mailboxes, numbers and postal addresses, with the white space and digits of all scripts."""
+    signs = {**_SIGNS, "address": "|".join(entry["sign"] for entry in _data()["addresses"].values())}
+    return {name: sign.replace(r"\s", ANY_SPACE).replace(r"\d", r"\pN") for name, sign in signs.items()}
 
 
 @cache
@@ -261,7 +291,8 @@ def _words(key: str) -> Any:
 
 @cache
 def _addresses() -> tuple[Any, ...]:
-    return tuple(regex.compile(pattern.strip()) for pattern in _data()["addresses"].values())
+    patterns = (entry["pattern"] for entry in _data()["addresses"].values())
+    return tuple(regex.compile(pattern.strip()) for pattern in patterns)
 
 
 @cache

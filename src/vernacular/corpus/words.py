@@ -55,19 +55,6 @@ class Hashes:
         result[order] = again
         return result
 
-    def commonest(self, num_documents: int) -> np.ndarray:
-        """int64 [D]: how often each document's commonest piece stands in it."""
-        highest = np.zeros(num_documents, dtype=np.int64)
-        if len(self.values):
-            order = np.lexsort((self.values, self.documents))
-            values, documents = self.values[order], self.documents[order]
-            new = np.ones(len(order), dtype=bool)
-            new[1:] = (values[1:] != values[:-1]) | (documents[1:] != documents[:-1])
-            begins = np.flatnonzero(new)
-            counts = np.diff(np.append(begins, len(order)))
-            np.maximum.at(highest, documents[begins], counts)
-        return highest
-
 
 @dataclass(frozen=True)
 class Words:

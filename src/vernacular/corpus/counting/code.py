@@ -25,7 +25,7 @@ from vernacular.corpus.codepoints import (
 )
 from vernacular.corpus.languages import language_data
 from vernacular.foundation.errors import MachineError
-from vernacular.foundation.native import NativeLibrary
+from vernacular.foundation.native import FLAGS, NativeLibrary
 
 _HERE = Path(__file__).parent
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
@@ -34,23 +34,34 @@ LIBRARY = NativeLibrary(
     name="counting",
     title="counters of text",
     folder=_HERE,
-    sources=("text.c", "scan.c", "romanised.c"),
-    headers=("text.h", "fields.h"),
+    sources=("text.c", "scan.c", "general.c", "languages.c", "romanised.c"),
+    headers=("text.h", "fields.h", "general_fields.h"),
+    # A product is rounded before it is added, as in scipy: scores are the same bits on every machine.
+    flags=(*FLAGS, "-ffp-contract=off"),
     signatures={
         "scan": (*_BATCH, _POINTER),
         "scan_lines": (*_BATCH, _NUMBER, _POINTER, _POINTER),
+        "measure_general": (*_BATCH, _POINTER),
+        "score_languages": (*_BATCH, _POINTER, _NUMBER, _POINTER, _POINTER),
+        "count_scripts": (*_BATCH, _POINTER, _NUMBER, _POINTER),
         "phrase_keys": (*_BATCH, _NUMBER, _POINTER),
         "latin_ngrams": (*_BATCH, _NUMBER, _POINTER, _POINTER, _POINTER),
         "romanised_words": (*_BATCH, _POINTER, _POINTER, _NUMBER, ctypes.c_float, _POINTER),
     },
 )
 
-# The names of what is counted, in the order of the columns.
-FIELDS: tuple[str, ...] = tuple(re.findall(r"^FIELD\((\w+)\)", (_HERE / "fields.h").read_text(), re.MULTILINE))
+
+def _fields(header: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"^FIELD\((\w+)\)", (_HERE / header).read_text(), re.MULTILINE))
+
+
+# The names of what is counted, in the order of the columns: for published families, and for ours.
+FIELDS = _fields("fields.h")
+GENERAL_FIELDS = _fields("general_fields.h")
 
 # Properties of code points, sets of phrases: the bits that text.h gives them.
 _ALONE, _LINKER, _TERMINAL, _CLOSING, _UPPER, _LOWER = (1 << bit for bit in range(4, 10))
-_BULLET, _SEPARATOR, _FULL_STOP, _LATIN = (1 << bit for bit in range(10, 14))
+_BULLET, _SEPARATOR, _FULL_STOP, _LATIN, _SENTENCE_END = (1 << bit for bit in range(10, 15))
 SETS = {
     "stop_words": 1,
     "profanity": 2,
@@ -60,7 +71,7 @@ SETS = {
     "scripting": 32,
     "filler": 64,
 }
-_BEGINNING = 128
+_BEGINNING, _COMMON_WORD = 128, 256
 # What is rude or a function word in one language may be a plain word of another; notices of any language are notices.
 _OWN = ("stop_words", "profanity")
 _EVERYWHERE = ("boilerplate", "spam", "policy")
@@ -110,19 +121,16 @@ def properties() -> np.ndarray:
         for match in regex.finditer(pattern, everything):
             table[match.start() : match.end()] |= bit
     named = (("terminal", _TERMINAL), ("closing", _CLOSING), ("bullets", _BULLET), ("separators", _SEPARATOR))
-    for name, bit in (*named, ("full_stops", _FULL_STOP)):
+    for name, bit in (*named, ("full_stops", _FULL_STOP), ("sentence_ends", _SENTENCE_END)):
         table[[ord(mark) for mark in marks()[name]]] |= bit
     return table
 
 
 @cache
 def lower_case() -> np.ndarray:
-    """uint32 [0x110000]: the lower case of each code point that has one of one code point, else itself."""
-    table = np.arange(0x110000, dtype=np.uint32)
-    for index in np.flatnonzero(properties() & _UPPER):
-        lowered = chr(index).lower()
-        table[index] = ord(lowered[0])
-    return table
+    """uint32 [0x110000]: the lower case of each code point, by Unicode's mapping of one code point to one."""
+    lowered = pc.utf8_lower(pa.array([every_character()], pa.large_string()))[0].as_py()
+    return np.frombuffer(lowered.encode("utf-32-le"), dtype=np.uint32)
 
 
 @cache
@@ -138,6 +146,7 @@ def tables() -> Tables:
     for code, data in language_data().items():
         for name in _OWN:
             phrases += [(phrase, language_numbers()[code], SETS[name]) for phrase in getattr(data, name)]
+        phrases += [(phrase, 0, _COMMON_WORD) for phrase in data.stop_words]
         for name in _EVERYWHERE:
             phrases += [(phrase, 0, SETS[name]) for phrase in getattr(data, name)]
     for name in ("scripting", "filler"):

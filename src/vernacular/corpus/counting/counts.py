@@ -8,25 +8,28 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vernacular.corpus.counting.code import FIELDS, SETS, call, language_numbers, tables
+from vernacular.corpus.codepoints import script_codes, script_table
+from vernacular.corpus.counting.code import FIELDS, GENERAL_FIELDS, SETS, call, language_numbers, tables
 from vernacular.foundation.errors import unknown_name
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What counting/fields.h lists, of D texts.
+    """What counting/fields.h or general_fields.h lists, of D texts.
 
     Attributes:
-        values: int64 [D, len(FIELDS)].
+        values: int64 [D, len(fields)].
+        fields: the names of the columns.
     """
 
     values: np.ndarray
+    fields: tuple[str, ...] = FIELDS
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """int64 [D]: one of `FIELDS`."""
-        if name not in FIELDS:
-            raise unknown_name("count", name, FIELDS, where="counting/fields.h")
-        return self.values[:, FIELDS.index(name)]
+        """int64 [D]: one of `fields`."""
+        if name not in self.fields:
+            raise unknown_name("count", name, self.fields, where="counting/fields.h")
+        return self.values[:, self.fields.index(name)]
 
     def share(self, part: str, whole: str) -> np.ndarray:
         """float64 [D]: one count over another; 0 where the other is 0."""
@@ -43,6 +46,21 @@ def count(texts: pa.Array, languages: list[str]) -> Counts:
     values = np.empty((len(texts), len(FIELDS)), dtype=np.int64)
     call("scan", texts, _numbers(languages), tables(), values.ctypes.data)
     return Counts(values)
+
+
+def count_general(texts: pa.Array, languages: list[str]) -> Counts:
+    """Count what the family `general` measures. Arguments as those of `count`."""
+    values = np.empty((len(texts), len(GENERAL_FIELDS)), dtype=np.int64)
+    call("measure_general", texts, _numbers(languages), tables(), values.ctypes.data)
+    return Counts(values, GENERAL_FIELDS)
+
+
+def count_scripts(texts: pa.Array) -> np.ndarray:
+    """int64 [D, len(script_codes())]: letters of each script in D texts (large_string without nulls)."""
+    counts = np.empty((len(texts), len(script_codes())), dtype=np.int64)
+    nobody = np.zeros(len(texts), dtype=np.int64)
+    call("count_scripts", texts, nobody, tables(), script_table().ctypes.data, counts.shape[1], counts.ctypes.data)
+    return counts
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ static void count_word(const Text *text, const Token *token, int64_t *out) {
 static void count_words(Text *text, int64_t *out) {
     out[words] = text->num_words;
     out[tokens] = text->num_tokens;
-    begin_counting(text);
+    begin_counting(text, text->num_words);
     for (int64_t w = 0; w < text->num_words; w++) {
         const Token *token = text->tokens + text->words[w];
         count_word(text, token, out);
@@ -179,7 +179,7 @@ static void count_lines(Text *text, int64_t *out) {
     out[newlines] = text->newlines;
     out[lines] = text->num_lines;
     out[blank_lines] = text->blank_lines;
-    begin_counting(text);
+    begin_counting(text, text->num_lines);
     for (int64_t l = 0; l < text->num_lines; l++) {
         const Line *line = text->lines + l;
         int64_t length = line->end - line->start, num_sentences = sentences_of(text, line);
@@ -206,7 +206,7 @@ static void count_lines(Text *text, int64_t *out) {
 
 /* Paragraphs are lines between blank ones. */
 static void count_paragraphs(Text *text, int64_t *out) {
-    begin_counting(text);
+    begin_counting(text, text->num_lines);
     for (int64_t l = 0; l < text->num_lines;) {
         uint64_t hash = 0;
         int64_t first = l, length = 0;
@@ -230,7 +230,7 @@ static uint64_t ngram(const Text *text, int64_t start, int64_t size, uint64_t po
 /* Characters of the commonest n-gram, as often as it stands; 0 where none stands twice. */
 static int64_t commonest_ngram(Text *text, int64_t size, uint64_t power) {
     Slot best = {.count = 1};
-    begin_counting(text);
+    begin_counting(text, text->num_tokens);
     for (int64_t i = 0; i + size <= text->num_tokens; i++) {
         Slot *slot = count_piece(text, ngram(text, i, size, power), i);
         if (slot->count > best.count || (slot->count == best.count && best.count > 1 && slot->first < best.first))
@@ -245,7 +245,7 @@ static int64_t commonest_ngram(Text *text, int64_t size, uint64_t power) {
 /* Characters of the n-grams that stood before, none counted twice. */
 static int64_t repeated_ngrams(Text *text, int64_t size, uint64_t power) {
     int64_t total = 0;
-    begin_counting(text);
+    begin_counting(text, text->num_tokens);
     for (int64_t i = 0; i + size <= text->num_tokens;) {
         if (count_piece(text, ngram(text, i, size, power), i)->count > 1) {
             for (int64_t end = i + size; i < end; i++) total += text->tokens[i].end - text->tokens[i].start;

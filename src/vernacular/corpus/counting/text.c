@@ -49,26 +49,6 @@ int64_t longest_text(const int64_t *offsets, int64_t num_documents) {
     return longest;
 }
 
-/* One code point of valid UTF-8. */
-static inline uint32_t decode(const uint8_t **at) {
-    const uint8_t *bytes = *at;
-    if (bytes[0] < 0x80) {
-        *at += 1;
-        return bytes[0];
-    }
-    if (bytes[0] < 0xE0) {
-        *at += 2;
-        return (uint32_t)(bytes[0] & 0x1F) << 6 | (bytes[1] & 0x3F);
-    }
-    if (bytes[0] < 0xF0) {
-        *at += 3;
-        return (uint32_t)(bytes[0] & 0x0F) << 12 | (uint32_t)(bytes[1] & 0x3F) << 6 | (bytes[2] & 0x3F);
-    }
-    *at += 4;
-    return (uint32_t)(bytes[0] & 0x07) << 18 | (uint32_t)(bytes[1] & 0x3F) << 12 | (uint32_t)(bytes[2] & 0x3F) << 6 |
-           (bytes[3] & 0x3F);
-}
-
 static void close_line(Text *text, Line *line, int64_t end, int64_t byte_end) {
     int64_t start = line->start;
     while (start < end && class_of(text->properties[start]) == SPACE) start++;

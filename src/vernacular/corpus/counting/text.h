@@ -19,7 +19,8 @@ enum {
     BULLET = 0x400,
     SEPARATOR = 0x800, /* stands between the items of a menu */
     FULL_STOP = 0x1000, /* a terminal after which no space need stand: of scripts that separate no words */
-    LATIN = 0x2000      /* a letter or mark of the Latin script */
+    LATIN = 0x2000,     /* a letter or mark of the Latin script */
+    SENTENCE_END = 0x4000 /* after which a long line is cut for notices */
 };
 
 /* sets of phrases: bits of the value that the table of phrases holds */
@@ -31,7 +32,8 @@ enum {
     POLICY = 16,
     SCRIPTING = 32,
     LOREM = 64,
-    BEGINNING = 128 /* of a longer phrase */
+    BEGINNING = 128, /* of a longer phrase */
+    COMMON_WORD = 256 /* a stop word of some language */
 };
 
 typedef struct {
@@ -70,7 +72,7 @@ typedef struct {
     Line *lines;
     uint64_t *sums;            /* prefix sums of hashes */
     Slot *slots;
-    int64_t num_slots;
+    int64_t num_slots, slots_used; /* powers of two; for short texts a part is used, which stays in the caches */
     uint32_t epoch;
 } Text;
 
@@ -81,12 +83,16 @@ void read_text(Text *text, const uint8_t *bytes, int64_t num_bytes);
 void find_phrases(Text *text, uint64_t language);
 uint32_t phrase_sets_of(const Tables *tables, uint64_t key, uint64_t language);
 
-/* Forget what the table of pieces held. */
-static inline void begin_counting(Text *text) { text->epoch++; }
+/* Forget what the table of pieces held; so many pieces at most follow. */
+static inline void begin_counting(Text *text, int64_t most) {
+    text->epoch++;
+    text->slots_used = 64;
+    while (text->slots_used < 2 * most && text->slots_used < text->num_slots) text->slots_used *= 2;
+}
 
 /* The slot of a piece, its count raised by one; `first` is where the piece first stood. */
 static inline Slot *count_piece(Text *text, uint64_t key, int64_t position) {
-    uint64_t mask = (uint64_t)text->num_slots - 1, at = (key ^ (key >> 32)) & mask;
+    uint64_t mask = (uint64_t)text->slots_used - 1, at = (key ^ (key >> 32)) & mask;
     for (;; at = (at + 1) & mask) {
         Slot *slot = text->slots + at;
         if (slot->epoch != text->epoch) {
@@ -106,6 +112,26 @@ static inline uint64_t mix(uint64_t value) {
     value ^= value >> 27;
     value *= 0x94D049BB133111EBu;
     return value ^ (value >> 31);
+}
+
+/* One code point of valid UTF-8. */
+static inline uint32_t decode(const uint8_t **at) {
+    const uint8_t *bytes = *at;
+    if (bytes[0] < 0x80) {
+        *at += 1;
+        return bytes[0];
+    }
+    if (bytes[0] < 0xE0) {
+        *at += 2;
+        return (uint32_t)(bytes[0] & 0x1F) << 6 | (bytes[1] & 0x3F);
+    }
+    if (bytes[0] < 0xF0) {
+        *at += 3;
+        return (uint32_t)(bytes[0] & 0x0F) << 12 | (uint32_t)(bytes[1] & 0x3F) << 6 | (bytes[2] & 0x3F);
+    }
+    *at += 4;
+    return (uint32_t)(bytes[0] & 0x07) << 18 | (uint32_t)(bytes[1] & 0x3F) << 12 | (uint32_t)(bytes[2] & 0x3F) << 6 |
+           (bytes[3] & 0x3F);
 }
 
 static inline int class_of(uint16_t property) { return property & CLASS; }
