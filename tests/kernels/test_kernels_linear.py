@@ -14,7 +14,16 @@ from torch.nn import functional
 
 from vernacular.foundation.errors import InternalError, UserError
 from vernacular.kernels.experts import PackedExperts
-from vernacular.kernels.linear import ACTIVATIONS, FORMATS, PackedFanOut, PackedLinear, Quantised, group_size, quantise
+from vernacular.kernels.linear import (
+    ACTIVATIONS,
+    FORMATS,
+    PackedFanOut,
+    PackedGates,
+    PackedLinear,
+    Quantised,
+    group_size,
+    quantise,
+)
 
 BFLOAT16_STEP = 2.0**-8
 
@@ -98,6 +107,26 @@ def test_several_weights_share_a_product(format: str) -> None:
     assert [y.shape for y in outputs] == [(2, 3, 70), (2, 3, 24), (2, 3, 1)]
     for y, weight in zip(outputs, weights, strict=True):
         assert torch.equal(y, PackedLinear(weight, format)(x))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("inner", [64, 72, 130, 33])
+def test_gates_are_opened_as_they_are_multiplied(format: str, inner: int) -> None:
+    gate, up = drawn(inner, 96), drawn(inner, 96, seed=1)
+    layer = PackedGates(gate, up, format)
+    x = drawn(300, 96, seed=2).to(ACTIVATIONS[format])
+    x[7] *= 100  # where a gate is open or shut altogether
+    stored = [as_stored(weight, format) for weight in (gate, up)]
+    a, b = (x.double() @ weight.T for weight in stored)
+    a_size, b_size = (x.double().abs() @ weight.abs().T for weight in stored)
+    y, exact = layer(x), functional.silu(a) * b
+    assert y.shape == (300, inner)
+    allowed = (1e-6 if format == "float32" else 2e-5) * (1.1 * a_size * b.abs() + a.abs() * b_size)
+    allowed += (1e-6 if format == "float32" else BFLOAT16_STEP) * exact.abs()
+    assert ((y.double() - exact).abs() <= allowed + 1e-30).all()
+    assert torch.equal(layer(x[40:41]), y[40:41])
+    x[1, 3] = float("nan")
+    assert layer(x)[1].isnan().all()
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -25,8 +25,8 @@ class PackedAttention(nn.Module):
     def __init__(self, attention: Attention, format: str) -> None:
         super().__init__()
         weights = [linear.weight for linear in attention.project.linears()]
-        self._clip, self._head_dim = attention.clip, attention.head_dim
-        self._num_heads, self._num_key_heads = (len(weight) // attention.head_dim for weight in weights[:2])
+        self.clip, self.head_dim = attention.clip, attention.head_dim
+        self.num_heads, self.num_key_heads = (len(weight) // attention.head_dim for weight in weights[:2])
         self.project = PackedLinear(weights, format)
         self.output = PackedLinear(attention.output.weight, format)
 
@@ -36,11 +36,11 @@ class PackedAttention(nn.Module):
         """As `Attention`: what each token gathers, [B, T, D]."""
         batch, num_tokens, _ = x_BTD.shape
         projected = self.project(x_BTD)
-        if self._clip is not None:
-            projected.clamp_(-self._clip, self._clip)
+        if self.clip is not None:
+            projected.clamp_(-self.clip, self.clip)
         # A token's heads side by side: queries, then keys, then values.
-        all_NHC = projected.view(batch * num_tokens, -1, self._head_dim)
-        keys, values = self._num_heads, self._num_heads + self._num_key_heads
+        all_NHC = projected.view(batch * num_tokens, -1, self.head_dim)
+        keys, values = self.num_heads, self.num_heads + self.num_key_heads
         if angles is not None:
             rotate(all_NHC[:, :values], *angles)
         q_NHC, k_NKC, v_NKC = all_NHC[:, :keys], all_NHC[:, keys:values], all_NHC[:, values:]

@@ -10,12 +10,14 @@ from torch import nn
 
 from vernacular.foundation.errors import UserError
 from vernacular.inference.packed_attention import PackedAttention
+from vernacular.inference.packed_block import packed_block
 from vernacular.kernels import rows
 from vernacular.kernels.experts import PackedExperts
+from vernacular.kernels.feed_forward import PackedGatedFeedForward
 from vernacular.kernels.linear import QUANTISED, PackedFanOut, PackedLinear
 from vernacular.models.attention import Attention, FanOut
-from vernacular.models.decoder import Decoder
-from vernacular.models.feed_forward import ACTIVATIONS, Experts, Gate
+from vernacular.models.decoder import Block, Decoder
+from vernacular.models.feed_forward import ACTIVATIONS, Experts, GatedFeedForward
 from vernacular.models.norm import LayerNorm, RmsNorm
 from vernacular.models.weights import StoredWeights, unfilled_decoder
 
@@ -62,6 +64,8 @@ def pack(decoder: Decoder, format: str, fill: Callable[[str, nn.Module], None] =
     for layer, block in enumerate(decoder.blocks):
         fill(f"blocks.{layer}", block)
         _pack_below(block, format)
+        if isinstance(block, Block):
+            decoder.blocks[layer] = packed_block(block)
     for name, of_part in (("final_norm", format), ("head", "int8" if format == "int4" else format)):
         fill(name, getattr(decoder, name))
         _pack_child(decoder, name, of_part)
@@ -87,6 +91,9 @@ def _packed(module: nn.Module, format: str) -> nn.Module | None:
         return PackedAttention(module, format)
     if isinstance(module, FanOut):
         return PackedFanOut([linear.weight for linear in module.linears()], format)
+    if isinstance(module, GatedFeedForward) and module.gate.name == "silu":
+        gate, up = (linear.weight for linear in module.project.linears())
+        return PackedGatedFeedForward(gate, up, module.down.weight, format)
     if isinstance(module, nn.Linear):
         return PackedLinear(module.weight, format)
     if isinstance(module, Experts):
@@ -99,6 +106,4 @@ def _packed(module: nn.Module, format: str) -> nn.Module | None:
         return PackedExperts(module.input, module.output, format)
     if isinstance(module, RmsNorm | LayerNorm):
         return rows.PackedNorm(module.weight, module.epsilon, centred=isinstance(module, LayerNorm))
-    if isinstance(module, Gate) and module.name == "silu":
-        return rows.PackedGate()
     return None

@@ -19,6 +19,7 @@ from torch import Tensor
 from vernacular.foundation.errors import unknown_name
 from vernacular.inference.gathered_attention import GatheredAttention, Queries
 from vernacular.inference.pages import PAGE_TOKENS
+from vernacular.kernels.block import BlockArgument, PassArgument, run_block
 from vernacular.models.attention import Heads
 from vernacular.models.configuration import DecoderConfiguration
 
@@ -142,6 +143,35 @@ class PagedAttend:
 
     def __init__(self, memory: PagedMemory, placement: Placement, gathered: GatheredAttention | None = None) -> None:
         self._memory, self._placement, self._gathered = memory, placement, gathered
+        self._tokens: tuple[PassArgument, object] | None = None
+
+    @property
+    def is_native(self) -> bool:
+        """Whether whole blocks can be run."""
+        return self._memory.is_native
+
+    def run(
+        self,
+        layer: int,
+        block: BlockArgument,
+        x_1ND: Tensor,
+        angles: tuple[Tensor, Tensor] | None,
+        heads: Heads,
+    ) -> None:
+        """A whole block, in place; the native kernels only. Angles and heads are the same for all layers."""
+        if self._tokens is None:
+            place = self._placement
+            tables = place.table_SP, place.sequences_N, place.positions_N, place.slots_M, place.written_M
+            tokens = PassArgument.of(
+                self._memory.layers[0][0],
+                *tables,
+                angles,
+                scale=heads.scale,
+                window=heads.window or 0,
+                slopes_H=heads.slopes_H,
+            )
+            self._tokens = tokens, angles  # whose memory is read
+        run_block(block, self._tokens[0], *self._memory.layers[layer], x_1ND)
 
     def __call__(self, layer: int, q_BHTC: Tensor, k_BKTC: Tensor, v_BKTC: Tensor, heads: Heads) -> Tensor:
         """As `Attend`."""
@@ -150,11 +180,9 @@ class PagedAttend:
 
     def tokens(self, layer: int, q_NHC: Tensor, k_NKC: Tensor, v_NKC: Tensor, heads: Heads) -> Tensor:
         """The same of tokens side by side, [N, H, C]: all keys of the layer are written, then the queries look."""
-        written_M = self._placement.written_M
-        if written_M is not None:
-            k_NKC, v_NKC = k_NKC[written_M], v_NKC[written_M]
         k_pool, v_pool = self._memory.layers[layer]
-        self._memory.kernels.write(k_pool, v_pool, k_NKC, v_NKC, self._placement.slots_M)
+        place = self._placement
+        self._memory.kernels.write(k_pool, v_pool, k_NKC, v_NKC, place.slots_M, place.written_M)
         attend = self._native if self._memory.is_native else self._torch
         return attend(q_NHC, k_pool, v_pool, heads)
 

@@ -9,6 +9,7 @@
    queries it is computed with. */
 #include <stdlib.h>
 
+#include "numbers.h"
 #include "tiles.h"
 
 enum { PAGE_VECTORS = PAGE / LANES, MAX_QUERIES = 48, MAX_WIDTH = 256, MAX_VECTORS = MAX_WIDTH / LANES };
@@ -32,6 +33,7 @@ struct block {
     float slopes[MAX_QUERIES];
     float largest[MAX_QUERIES];
     floats sums[MAX_QUERIES];
+    struct tiling tiling;
     floats out[MAX_QUERIES * MAX_VECTORS];
     floats probabilities[MAX_QUERIES * PAGE_VECTORS];
     unit_t query_units[MAX_QUERIES * MAX_WIDTH];
@@ -79,9 +81,9 @@ INLINE void weigh(const enum unit unit, const struct attention *a, struct block 
         floats p = select_floats(score[v] == score[v], exponential(score[v] - largest), score[v]);
         p = select_floats(visible[v], p, all_floats(0));
         if (unit == BFLOAT_PAIR) {
-            const words rounded = round_to_bfloat(p);
-            store_bfloats(rounded, (uint16_t *)probabilities + v * LANES);
-            p = (floats)(rounded << 16);
+            const halves rounded = bfloats_of(p);
+            *(halves *)((uint16_t *)probabilities + v * LANES) = rounded;
+            p = widened(rounded);
         } else probabilities[v] = p;
         b->sums[row] += p;
     }
@@ -175,7 +177,7 @@ INLINE int attend_block(const enum unit unit, const struct attention *a, struct 
     }
     oldest = a->window > 0 && oldest >= a->window ? oldest - a->window + 1 : 0;
     begin_block(unit, a, b);
-    if (a->tiled) begin_tiles(b->num_tokens * b->num_heads);
+    if (a->tiled) begin_tiles(b->num_tokens * b->num_heads, &b->tiling);
     int missing = 0;
     for (long p = oldest / PAGE; p <= newest / PAGE; p++) {
         missing = p >= a->max_pages || pages[p] < 0;
@@ -185,7 +187,6 @@ INLINE int attend_block(const enum unit unit, const struct attention *a, struct 
         const long next = following * a->page_bytes + b->key_head * bytes;
         visit_page(unit, a, b, p * PAGE, at, next);
     }
-    if (a->tiled) end_tiles();
     if (!missing) end_block(unit, a, b);
     return missing;
 }
@@ -213,16 +214,19 @@ int attend(int bfloat, const char *queries, long query_stride, const char *keys,
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         struct block b;
+        b.tiling.rows = 0;
 #pragma omp for schedule(dynamic, 1) nowait
         for (long task = num_blocks * split - 1; task >= 0; task--) { /* the last blocks of a prompt see the most */
-            const long block = task / split, part = task % parts;
+            /* All blocks by one key head, then by the next: pages that sequences share are still near. */
+            const long block = task % num_blocks, head = task / num_blocks, part = head % parts;
             b.first_token = starts[block];
             b.num_tokens = starts[block + 1] - starts[block];
-            b.key_head = task % split / parts;
+            b.key_head = head / parts;
             b.first_head = b.key_head * group + part * heads;
             b.num_heads = group - part * heads < heads ? group - part * heads : heads;
             failed |= bfloat ? attend_block(BFLOAT_PAIR, &a, &b) : attend_block(FLOAT, &a, &b);
         }
+        end_tiling(&b.tiling);
     }
     free(starts);
     return failed;

@@ -37,7 +37,9 @@ def pools(number: int, num_pages: int, num_key_heads: int, width: int, dtype: to
     return list(memory.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape).unbind(1))
 
 
-def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N: Tensor) -> None:
+def write(
+    k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_M: Tensor, written_M: Tensor | None = None
+) -> None:
     """Put the keys and values of new tokens in their slots.
 
     Args:
@@ -45,13 +47,14 @@ def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N:
         v_pool: values of the layer, from `pools`.
         k_NKC: keys in the pool's dtype; the heads of a token side by side, tokens any distance apart.
         v_NKC: values, alike.
-        slots_N: int64; page · PAGE_SIZE + place in the page. The tokens of a page come in order, its first before or
+        slots_M: int64; page · PAGE_SIZE + place in the page. The tokens of a page come in order, its first before or
             with the others: the first clears what the page held.
+        written_M: int64, whose keys and values go there; None where M is N and each token's go to one place.
     """
-    num_tokens, num_key_heads, width = k_NKC.shape
+    num_key_heads, width = k_NKC.shape[1:]
     k_NKC, v_NKC = _heads_together(k_NKC), _heads_together(v_NKC)
-    if not k_NKC.dtype == v_NKC.dtype == k_pool.dtype or slots_N.dtype is not torch.int64:
-        raise InternalError(f"keys {k_NKC.dtype}, values {v_NKC.dtype}, pool {k_pool.dtype}, slots {slots_N.dtype}")
+    if not k_NKC.dtype == v_NKC.dtype == k_pool.dtype or slots_M.dtype is not torch.int64:
+        raise InternalError(f"keys {k_NKC.dtype}, values {v_NKC.dtype}, pool {k_pool.dtype}, slots {slots_M.dtype}")
     build.library().write_pages(
         k_pool.dtype is torch.bfloat16,
         k_NKC.data_ptr(),
@@ -60,9 +63,10 @@ def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N:
         v_NKC.stride(0),
         k_pool.data_ptr(),
         v_pool.data_ptr(),
-        _page_bytes(k_pool),
-        slots_N.data_ptr(),
-        num_tokens,
+        page_bytes(k_pool),
+        slots_M.data_ptr(),
+        None if written_M is None else written_M.data_ptr(),
+        len(slots_M),
         num_key_heads,
         width,
         torch.get_num_threads(),
@@ -111,7 +115,7 @@ def attend(
         q_NHC.stride(0),
         k_pool.data_ptr(),
         v_pool.data_ptr(),
-        _page_bytes(k_pool),
+        page_bytes(k_pool),
         page_table_SP.data_ptr(),
         page_table_SP.shape[1],
         sequence_of_token_N.data_ptr(),
@@ -131,7 +135,7 @@ def attend(
     return out_NHC
 
 
-def _page_bytes(pool: Tensor) -> int:
+def page_bytes(pool: Tensor) -> int:
     """From one page to the next: of the keys and of the values alike."""
     return pool.stride(0) * pool.element_size()
 

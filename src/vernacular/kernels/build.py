@@ -12,16 +12,17 @@ from vernacular.foundation.native import FLAGS, Arguments, NativeLibrary
 
 SOURCES = (
     *("panel.c", "tiles.c", "pack.c", "linear.c", "experts.c", "attention.c", "pages.c", "rows.c"),
+    "block.c",
     *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
     "cross_entropy.c",
 )
-HEADERS = ("vectors.h", "panel.h", "tiles.h", "pages.h", "numbers.h", "training_attention.h")
+HEADERS = ("vectors.h", "panel.h", "tiles.h", "linear.h", "pages.h", "numbers.h", "training_attention.h")
 
 _WORD, _POINTER, _REAL, _INT = ctypes.c_long, ctypes.c_void_p, ctypes.c_float, ctypes.c_int
-_MATRIX = (_WORD, _WORD, _WORD, _WORD, _WORD, _POINTER, _POINTER)  # format, N, K, units, group, panels, scales
 _SIGNATURES: dict[str, Arguments] = {
     "pack": (_WORD, _WORD, _WORD, _POINTER, _WORD, _POINTER, _INT),
-    "linear": (*_MATRIX, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _INT),
+    "linear": (_POINTER, _INT, _REAL, _POINTER, _WORD, _WORD, _POINTER, _WORD, _WORD, _POINTER, _INT),
+    "block": (_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
     "experts": (
         *(_WORD, _WORD, _WORD, _POINTER, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _WORD, _WORD),
         *(_WORD, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _POINTER, _INT),
@@ -56,7 +57,8 @@ _SIGNATURES: dict[str, Arguments] = {
     ),
     "score_rows": (_INT, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     "write_pages": (
-        *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _POINTER, _WORD, _WORD, _WORD, _INT),
+        *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
+        *(_WORD, _WORD, _WORD, _INT),
     ),
 }
 

@@ -61,7 +61,7 @@ INLINE void take(struct rows *rows, const struct matrix *matrix, const char *uni
 
 /* hidden = silu(a) · b: 64 columns, from two neighbouring panels, of one expert's assignments. */
 static void gate_panels(const struct matrix *in, const struct matrix *out, const struct work *work, long expert,
-                        long pair) {
+                        long pair, struct tiling *tiling) {
     const struct matrix matrix = expert_of(in, expert);
     const struct matrix hidden = {.format = out->format, .columns = out->width};
     char *to = out->group ? work->rounded : work->hidden;
@@ -69,8 +69,8 @@ static void gate_panels(const struct matrix *in, const struct matrix *out, const
         struct rows rows;
         floats a[TILE * PANEL_VECTORS], b[TILE * PANEL_VECTORS];
         take(&rows, in, work->x, work->x_scales, work->tokens, first, end);
-        multiply_panel(&matrix, 2 * pair, &rows, a);
-        multiply_panel(&matrix, 2 * pair + 1, &rows, b);
+        multiply_panel(&matrix, 2 * pair, &rows, a, tiling);
+        multiply_panel(&matrix, 2 * pair + 1, &rows, b, tiling);
         for (long i = 0; i < rows.count * PANEL_VECTORS; i++) a[i] = silu(a[i]) * b[i];
         for (long r = 0; r < rows.count; r++)
             store_panel(&hidden, pair, a + r * PANEL_VECTORS, to + (first + r) * out->units * 4);
@@ -78,7 +78,8 @@ static void gate_panels(const struct matrix *in, const struct matrix *out, const
 }
 
 /* 64 columns of the outputs of all tokens, expert by expert. */
-static void add_panels(const struct matrix *out, const struct work *work, long panel, floats *totals, char *y) {
+static void add_panels(const struct matrix *out, const struct work *work, long panel, floats *totals, char *y,
+                       struct tiling *tiling) {
     memset(totals, 0, (size_t)(work->num_tokens * PANEL_VECTORS) * sizeof *totals);
     for (long i = 0; i < work->num_active; i++) {
         const long expert = work->active[i];
@@ -87,7 +88,7 @@ static void add_panels(const struct matrix *out, const struct work *work, long p
             struct rows rows;
             floats sums[TILE * PANEL_VECTORS];
             take(&rows, out, work->hidden, work->hidden_scales, NULL, first, end);
-            multiply_panel(&matrix, panel, &rows, sums);
+            multiply_panel(&matrix, panel, &rows, sums, tiling);
             for (long r = 0; r < rows.count; r++)
                 for (long v = 0; v < PANEL_VECTORS; v++)
                     totals[work->tokens[first + r] * PANEL_VECTORS + v] +=
@@ -141,13 +142,14 @@ int experts(long format, long width, long inner, const char *in_panels, const fl
 
 #pragma omp parallel num_threads(threads)
     {
+        struct tiling tiling = {0};
         if (in.group) {
 #pragma omp for schedule(static)
             for (long t = 0; t < num_tokens; t++) to_fixed_point(&in, x + t * width * 2, t, work.x, work.x_scales);
         }
 #pragma omp for schedule(dynamic, 1)
         for (long task = 0; task < work.num_active * pairs; task++)
-            gate_panels(&in, &out, &work, work.active[task / pairs], task % pairs);
+            gate_panels(&in, &out, &work, work.active[task / pairs], task % pairs, &tiling);
         if (out.group) {
 #pragma omp for schedule(static)
             for (long a = 0; a < work.num_assignments; a++)
@@ -155,7 +157,8 @@ int experts(long format, long width, long inner, const char *in_panels, const fl
         }
         floats *totals = work.totals + omp_get_thread_num() * num_tokens * PANEL_VECTORS;
 #pragma omp for schedule(dynamic, 1) nowait
-        for (long panel = 0; panel < out_columns; panel++) add_panels(&out, &work, panel, totals, y);
+        for (long panel = 0; panel < out_columns; panel++) add_panels(&out, &work, panel, totals, y, &tiling);
+        end_tiling(&tiling);
     }
     free(memory);
     return 0;

@@ -1,39 +1,69 @@
-/* y = x · weightᵀ for weights packed in panels. */
-#include "panel.h"
+#include "linear.h"
 
-/* x [rows, K] with `x_stride` numbers from row to row, y [rows, N] without gaps; both float for float32 weights and
-   bfloat16 for all others. `fixed` holds the rows as integers, then their scales (int8 and int4 only). */
-int linear(long format, long columns, long width, long units, long group, const char *panels, const float *scales,
-           const char *x, long x_stride, long rows, char *y, unit_t *fixed, int threads) {
-    const struct matrix matrix = {format, columns, width, units, group, panels, scales};
-    const long size = format == FLOAT32 ? 4 : 2;
-    const long num_panels = (columns + PANEL - 1) / PANEL;
-    const long num_tiles = (rows + TILE - 1) / TILE;
-    const long groups = fixed ? units / group : 0;
+#include "numbers.h"
+
+enum { BLOCK_ROWS = 256 }; /* rows that meet every panel in turn: they and a panel stay in the L2 cache */
+
+/* What is done with one panel's totals of some rows; for GATE `others` are those of the panel of b. */
+INLINE void finish_panel(const enum finish finish, const struct matrix *y_like, float factor, long panel, long count,
+                         floats *totals, const floats *others, char *y, long row_bytes) {
+    const int bfloat = y_like->format != FLOAT32;
+    if (finish == GATE)
+        for (long i = 0; i < count * PANEL_VECTORS; i++) totals[i] = silu(totals[i]) * others[i];
+    for (long r = 0; r < count; r++, y += row_bytes, totals += PANEL_VECTORS) {
+        if (finish != ADD) {
+            store_panel(y_like, panel, totals, y);
+            continue;
+        }
+        char *to = y + panel * PANEL * (bfloat ? 2 : 4);
+        for (long v = 0, left = y_like->columns - panel * PANEL; v < PANEL_VECTORS && left > 0; v++, left -= LANES) {
+            const long at = v * LANES;
+            if (bfloat) store(1, to, at, left, load(1, to, at, left) + totals[v] * factor);
+            else store(0, to, at, left, load(0, to, at, left) + totals[v] * factor);
+        }
+    }
+}
+
+int linear(const struct matrix *matrix, int finish, float factor, const char *x, long x_stride, long rows, char *y,
+           long columns, long y_stride, unit_t *fixed, int threads) {
+    const struct matrix y_like = {.format = matrix->format, .columns = columns};
+    const long size = matrix->format == FLOAT32 ? 4 : 2, units = matrix->units;
+    const long num_panels = (columns + PANEL - 1) / PANEL, num_blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const long groups = fixed ? units / matrix->group : 0, at_once = rows_at_once(matrix);
     float *fixed_scales = (float *)(fixed + rows * units);
 
 #pragma omp parallel num_threads(threads)
     {
+        struct tiling tiling = {0};
         if (fixed) {
 #pragma omp for schedule(static)
             for (long r = 0; r < rows; r++)
-                to_fixed_point(&matrix, x + r * x_stride * size, r, (char *)fixed, fixed_scales);
+                to_fixed_point(matrix, x + r * x_stride * size, r, (char *)fixed, fixed_scales);
         }
 #pragma omp for schedule(static) nowait
-        for (long task = 0; task < num_panels * num_tiles; task++) {
-            const long panel = task % num_panels, first = task / num_panels * TILE;
-            struct rows tile;
-            tile.count = rows - first < TILE ? rows - first : TILE;
-            for (long r = 0; r < tile.count; r++) {
-                tile.units[r] = fixed ? fixed + (first + r) * units
-                                      : (const unit_t *)(x + (first + r) * x_stride * size);
-                tile.scales[r] = fixed ? fixed_scales + (first + r) * groups : 0;
+        for (long task = 0; task < num_panels * num_blocks; task++) {
+            const long panel = task % num_panels, block = task / num_panels * BLOCK_ROWS;
+            const long end = rows - block < BLOCK_ROWS ? rows : block + BLOCK_ROWS;
+            for (long first = block; first < end; first += at_once) {
+                struct rows part;
+                floats totals[TILE * PANEL_VECTORS], others[TILE * PANEL_VECTORS];
+                part.count = end - first < at_once ? end - first : at_once;
+                for (long r = 0; r < part.count; r++) {
+                    part.units[r] = fixed ? fixed + (first + r) * units
+                                          : (const unit_t *)(x + (first + r) * x_stride * size);
+                    part.scales[r] = fixed ? fixed_scales + (first + r) * groups : 0;
+                }
+                multiply_panel(matrix, finish == GATE ? 2 * panel : panel, &part, totals, &tiling);
+                if (finish == GATE) multiply_panel(matrix, 2 * panel + 1, &part, others, &tiling);
+                char *to = y + first * y_stride * size;
+                switch ((enum finish)finish) {
+                    case STORE: finish_panel(STORE, &y_like, 0, panel, part.count, totals, 0, to, y_stride * size); break;
+                    case ADD: finish_panel(ADD, &y_like, factor, panel, part.count, totals, 0, to, y_stride * size); break;
+                    case GATE: finish_panel(GATE, &y_like, 0, panel, part.count, totals, others, to, y_stride * size); break;
+                }
             }
-            floats totals[TILE * PANEL_VECTORS];
-            multiply_panel(&matrix, panel, &tile, totals);
-            for (long r = 0; r < tile.count; r++)
-                store_panel(&matrix, panel, totals + r * PANEL_VECTORS, y + (first + r) * columns * size);
         }
+        end_tiling(&tiling);
     }
     return 0;
 }

@@ -6,6 +6,7 @@ result is the same bits whatever rows are multiplied with it, and on however man
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ PANEL = 64
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
 ACTIVATIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.bfloat16, "int4": torch.bfloat16}
 QUANTISED = ("int8", "int4")
+STORE, ADD, GATE = range(3)
+"""What becomes of a product, as `enum finish` of linear.h names it."""
 _PACKING = {"float32": 1, "bfloat16": 1, "int8": 2, "int4": 4}
 
 
@@ -61,9 +64,18 @@ def quantise(weight_NK: Tensor, format: str) -> Quantised:
     return Quantised(integers_NGK.to(torch.int8).view_as(weight_NK), (extreme_NG1 / -8)[:, :, 0].contiguous())
 
 
+class MatrixArgument(ctypes.Structure):
+    """`struct matrix` of panel.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("format", "columns", "width", "units", "group")),
+        *((name, ctypes.c_void_p) for name in ("panels", "scales")),
+    )
+
+
 @dataclass(frozen=True)
 class Matrix:
-    """A weight [N, K] in panels, as `struct matrix` of panel.h describes it.
+    """A weight [N, K] in panels.
 
     Attributes:
         columns: N.
@@ -122,6 +134,17 @@ class Matrix:
         scales = None if scales is None else _panel_scales(scales, num_panels)
         return cls(format, columns, width, units, group, panels, scales)
 
+    @property
+    def fixed_words(self) -> int:
+        """Words of 4 bytes that a row of activations takes as integers with their scales."""
+        return 0 if self.scales is None else self.units + self.units // self.group
+
+    def argument(self) -> MatrixArgument:
+        """As a kernel takes it; it holds addresses, so the matrix must outlive it."""
+        scales = None if self.scales is None else self.scales.data_ptr()
+        code = FORMATS[self.format]
+        return MatrixArgument(code, self.columns, self.width, self.units, self.group, self.panels.data_ptr(), scales)
+
 
 def _row_addresses(weight_NK: Tensor) -> Tensor:
     """Where each row begins in memory, int64."""
@@ -134,28 +157,28 @@ def _panel_scales(scales: Tensor, num_panels: int) -> Tensor:
     return padded.view(*padded.shape[:-1], num_panels, PANEL).movedim(-2, 0).contiguous()
 
 
-class PackedLinear(nn.Module):
-    """A linear layer without bias: [..., K] to [..., N].
+class Product(nn.Module):
+    """Rows of activations times a packed matrix.
 
-    Activations are float32 for a float32 weight and bfloat16 for every other format; so are the outputs.
+    Activations are float32 for a float32 matrix and bfloat16 for every other format; so are the outputs.
 
     Args:
-        weights: one of [N, K], or several that stand one below the other.
-        format: of the panels.
+        matrix: the weights.
+        out_features: numbers in a row of outputs.
+        finish: `STORE`, or `GATE`, which takes panels of two weights by turns.
     """
 
     panels: Tensor
     scales: Tensor | None
 
-    def __init__(self, weights: Tensor | Sequence[Tensor], format: str) -> None:
+    def __init__(self, matrix: Matrix, out_features: int, finish: int = STORE) -> None:
         super().__init__()
-        matrix = Matrix.pack([weights] if isinstance(weights, Tensor) else weights, format)
-        self.format, self.in_features, self.out_features = format, matrix.width, matrix.columns
-        self.dtype = ACTIVATIONS[format]
-        self._units, self._group, self._code = matrix.units, matrix.group, FORMATS[format]
-        self._fixed_words = 0 if matrix.scales is None else matrix.units + matrix.units // matrix.group
+        self.format, self.in_features, self.out_features = matrix.format, matrix.width, out_features
+        self.dtype = ACTIVATIONS[matrix.format]
+        self.argument = matrix.argument()
+        self._address, self._finish, self._fixed_words = ctypes.addressof(self.argument), finish, matrix.fixed_words
         # A row of bfloat16 ends with a whole unit.
-        self._padding = matrix.width % 2 if format == "bfloat16" else 0
+        self._padding = matrix.width % 2 if matrix.format == "bfloat16" else 0
         self.register_buffer("panels", matrix.panels, persistent=False)
         self.register_buffer("scales", matrix.scales, persistent=False)
 
@@ -175,17 +198,15 @@ class PackedLinear(nn.Module):
         y = x.new_empty((*x.shape[:-1], self.out_features))
         fixed = x.new_empty(num_rows * self._fixed_words, dtype=torch.int32) if self._fixed_words else None
         build.library().linear(
-            self._code,
-            self.out_features,
-            self.in_features,
-            self._units,
-            self._group,
-            self.panels.data_ptr(),
-            None if self.scales is None else self.scales.data_ptr(),
+            self._address,
+            self._finish,
+            1.0,
             rows_RK.data_ptr(),
             rows_RK.stride(0),
             num_rows,
             y.data_ptr(),
+            self.out_features,
+            self.out_features,
             None if fixed is None else fixed.data_ptr(),
             torch.get_num_threads(),
         )
@@ -194,6 +215,19 @@ class PackedLinear(nn.Module):
     def extra_repr(self) -> str:
         """What `print(model)` says of it."""
         return f"{self.in_features} → {self.out_features}, {self.format}"
+
+
+class PackedLinear(Product):
+    """A linear layer without bias: [..., K] to [..., N].
+
+    Args:
+        weights: one of [N, K], or several that stand one below the other.
+        format: of the panels.
+    """
+
+    def __init__(self, weights: Tensor | Sequence[Tensor], format: str) -> None:
+        matrix = Matrix.pack([weights] if isinstance(weights, Tensor) else weights, format)
+        super().__init__(matrix, matrix.columns)
 
 
 class PackedFanOut(PackedLinear):
@@ -206,3 +240,20 @@ class PackedFanOut(PackedLinear):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """The outputs of each weight, views of one tensor."""
         return super().forward(x).split(self.sizes, dim=-1)
+
+
+class PackedGates(Product):
+    """`silu(gate x) · up x`, whose two products are never written: [..., K] to [..., I].
+
+    Args:
+        gate_IK: weight of the gate.
+        up_IK: weight of what it lets through.
+        format: of the panels.
+    """
+
+    def __init__(self, gate_IK: Tensor, up_IK: Tensor, format: str) -> None:
+        # A panel of the gate, then the panel of the same 64 outputs that it lets through.
+        inner = len(gate_IK)
+        order_2GP = functional.pad(torch.arange(2 * inner).view(2, inner), (0, -inner % PANEL), value=-1)
+        order_N = order_2GP.unflatten(1, (-1, PANEL)).transpose(0, 1).flatten()
+        super().__init__(Matrix.pack([gate_IK, up_IK], format, order_N), inner, GATE)

@@ -20,7 +20,7 @@ INLINE floats load(const int bfloat, const void *row, long at, long left) {
 
 INLINE void store(const int bfloat, void *row, long at, long left, floats value) {
     if (left >= LANES) {
-        if (bfloat) store_bfloats(round_to_bfloat(value), (uint16_t *)row + at);
+        if (bfloat) store_as_bfloats(value, (uint16_t *)row + at);
         else *(unaligned_floats *)((float *)row + at) = value;
         return;
     }

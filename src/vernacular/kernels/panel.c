@@ -89,9 +89,16 @@ INLINE void multiply_panel_of(const enum format format, const struct matrix *mat
     }
 }
 
-void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
-    if (matrix->format == BFLOAT16 && has_tiles(matrix->units)) {
-        multiply_panel_in_tiles(matrix, panel, rows, totals);
+INLINE int goes_through_tiles(const struct matrix *matrix) {
+    return matrix->format == BFLOAT16 && has_tiles(matrix->units);
+}
+
+long rows_at_once(const struct matrix *matrix) { return goes_through_tiles(matrix) ? MOST_IN_TILES : TILE; }
+
+void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals,
+                    struct tiling *tiling) {
+    if (goes_through_tiles(matrix)) {
+        multiply_panel_in_tiles(matrix, panel, rows, totals, tiling);
         return;
     }
     switch ((enum format)matrix->format) {
@@ -108,8 +115,8 @@ void store_panel(const struct matrix *matrix, long panel, const floats *totals, 
     if (matrix->format == FLOAT32) {
         memcpy((float *)y + first, totals, (size_t)width * sizeof(float));
     } else {
-        uint16_t bfloats[PANEL];
-        for (int v = 0; v < PANEL_VECTORS; v++) store_bfloats(round_to_bfloat(totals[v]), bfloats + v * LANES);
-        memcpy((uint16_t *)y + first, bfloats, (size_t)width * sizeof(uint16_t));
+        uint16_t bfloats[PANEL], *to = width == PANEL ? (uint16_t *)y + first : bfloats;
+        for (int v = 0; v < PANEL_VECTORS; v++) store_as_bfloats(totals[v], to + v * LANES);
+        if (to == bfloats) memcpy((uint16_t *)y + first, bfloats, (size_t)width * sizeof(uint16_t));
     }
 }

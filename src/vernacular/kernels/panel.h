@@ -27,6 +27,14 @@ struct rows {
     const float *scales[TILE]; /* int8 and int4: one per group of each row */
 };
 
+/* For how many rows a thread's matrix tiles are configured; 0 for none. What is 0 at first is ended at last. */
+struct tiling { long rows; };
+
+void end_tiling(struct tiling *tiling);
+
+/* How many rows are best multiplied at a time: at most TILE. */
+long rows_at_once(const struct matrix *matrix);
+
 long panel_bytes(const struct matrix *matrix);
 
 /* A row of bfloat16 as integers of 16 bits, to row `row` of `units` and `scales`: each group has a power of two in
@@ -35,7 +43,8 @@ long panel_bytes(const struct matrix *matrix);
 void to_fixed_point(const struct matrix *matrix, const char *x, long row, char *units, float *scales);
 
 /* totals[r] = rows[r] · panel, 64 floats a row. */
-void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
+void multiply_panel(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals,
+                    struct tiling *tiling);
 
 /* One row of the totals, as numbers of the activations' type, to its place in the row `y` of all columns. */
 void store_panel(const struct matrix *matrix, long panel, const floats *totals, char *y);

@@ -20,7 +20,11 @@ def pools(
     return [torch.zeros(shape, dtype=dtype, device=device) for _ in range(number)]
 
 
-def write(k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_N: Tensor) -> None:
+def write(
+    k_pool: Tensor, v_pool: Tensor, k_NKC: Tensor, v_NKC: Tensor, slots_M: Tensor, written_M: Tensor | None = None
+) -> None:
     """Put the keys and values of new tokens in their slots, page · PAGE_SIZE + place in the page."""
-    k_pool.flatten(0, 1).index_copy_(0, slots_N, k_NKC)
-    v_pool.flatten(0, 1).index_copy_(0, slots_N, v_NKC)
+    if written_M is not None:
+        k_NKC, v_NKC = k_NKC[written_M], v_NKC[written_M]
+    k_pool.flatten(0, 1).index_copy_(0, slots_M, k_NKC)
+    v_pool.flatten(0, 1).index_copy_(0, slots_M, v_NKC)

@@ -1,4 +1,4 @@
-"""What happens to single rows between the products, on a CPU: norms, rotation by position, the gate of a feed-forward.
+"""What happens to single rows between the products, on a CPU: norms, and rotation by position.
 
 Each is one call where PyTorch needs several, which matters where a row is all there is: a step of one token makes some
 hundred of them. A row's result depends on that row alone.
@@ -6,10 +6,18 @@ hundred of them. A row's result depends on that row alone.
 
 from __future__ import annotations
 
+import ctypes
+
 import torch
 from torch import Tensor, nn
 
 from vernacular.kernels import build
+
+
+class NormArgument(ctypes.Structure):
+    """`struct norm` of block.c: a weight of float32, an epsilon, and whether the mean is taken off."""
+
+    _fields_ = (("weight", ctypes.c_void_p), ("epsilon", ctypes.c_float), ("centred", ctypes.c_int))
 
 
 class PackedNorm(nn.Module):
@@ -18,10 +26,12 @@ class PackedNorm(nn.Module):
     def __init__(self, weight: Tensor, epsilon: float, *, centred: bool) -> None:
         super().__init__()
         # In float32 whatever the rows are in: the same numbers, and the kernel's one form.
-        self.register_buffer("weight", weight.detach().float().contiguous(), persistent=False)
+        wide = weight.detach().float().contiguous()
+        self.register_buffer("weight", wide, persistent=False)
         is_bfloat = weight.dtype is torch.bfloat16
         self._arguments = (is_bfloat, is_bfloat, centred)
         self._width, self._epsilon = len(weight), epsilon
+        self.argument = NormArgument(wide.data_ptr(), epsilon, centred)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each row of [..., width]."""
@@ -68,23 +78,3 @@ def rotate(x_NHC: Tensor, cosine_B1TC: Tensor, sine_B1TC: Tensor) -> None:
         width,
         torch.get_num_threads(),
     )
-
-
-class PackedGate(nn.Module):
-    """`silu(gate) · up`."""
-
-    def forward(self, gate: Tensor, up: Tensor) -> Tensor:
-        """Of [..., width]; the rows of both the same distance apart, as those of one product are."""
-        y = gate.new_empty(gate.shape)
-        build.library().gate_rows(
-            gate.dtype is torch.bfloat16,
-            gate.data_ptr(),
-            up.data_ptr(),
-            gate.stride(-2),
-            None,
-            y.data_ptr(),
-            y.numel() // y.shape[-1],
-            y.shape[-1],
-            torch.get_num_threads(),
-        )
-        return y

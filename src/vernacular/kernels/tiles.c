@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SIDE = 16, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, MOST = 2 * SIDE, GATHERED_STEPS = 32 };
+enum { SIDE = 16, STEP_BYTES = SIDE * 4, PANEL_ROW = PANEL * 4, GATHERED_STEPS = 32 };
 enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* arch_prctl(2); asm/prctl.h */
 
 int has_tiles(long units) {
@@ -23,7 +23,10 @@ int has_tiles(long units) {
 INLINE void written(const void *place) { __asm__ volatile("" : : "r"(place) : "memory"); }
 
 /* Tiles 0 to 3 hold sums, 4 and 5 rows of x, 6 and 7 weights; with no `lower` rows 5 holds weights too. */
-static void configure(long upper, long lower) {
+static void configure(long count, struct tiling *tiling) {
+    if (count == tiling->rows) return;
+    const long upper = count < SIDE ? count : SIDE, lower = count - upper;
+    tiling->rows = count;
     struct { uint8_t palette, start_row, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } shape = {.palette = 1};
     const long rest = lower ? lower : upper;
     const long rows[8] = {upper, upper, rest, rest, upper, lower ? lower : SIDE, SIDE, SIDE};
@@ -65,7 +68,7 @@ static long stride_of(const unit_t *const *rows, long count) {
 /* Sums of up to 32 rows; those that stand unevenly are gathered, some steps of each at a time. */
 static void multiply_rows(const unit_t *const *rows, long count, const char *w, long steps, floats *totals) {
     const long stride = stride_of(rows, count), square = count > SIDE;
-    char gathered[MOST * GATHERED_STEPS * STEP_BYTES];
+    char gathered[MOST_IN_TILES * GATHERED_STEPS * STEP_BYTES];
     for (long half = 0; half < (square ? 2 : 1); half++) {
         clear();
         for (long done = 0, now; done < steps; done += now) {
@@ -86,19 +89,22 @@ static void multiply_rows(const unit_t *const *rows, long count, const char *w, 
     }
 }
 
-void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
+void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals,
+                             struct tiling *tiling) {
     const char *w = matrix->panels + panel * panel_bytes(matrix);
-    for (long first = 0, count, configured = 0; first < rows->count; first += count) {
-        count = rows->count - first < MOST ? rows->count - first : MOST;
-        if (count != configured) configure(count < SIDE ? count : SIDE, count > SIDE ? count - SIDE : 0);
-        configured = count;
+    for (long first = 0, count; first < rows->count; first += count) {
+        count = rows->count - first < MOST_IN_TILES ? rows->count - first : MOST_IN_TILES;
+        configure(count, tiling);
         multiply_rows(rows->units + first, count, w, matrix->units / SIDE, totals + first * PANEL_VECTORS);
     }
-    _tile_release();
 }
 
-void begin_tiles(long rows) { configure(rows < SIDE ? rows : SIDE, 0); }
-void end_tiles(void) { _tile_release(); }
+void begin_tiles(long rows, struct tiling *tiling) { configure(rows < SIDE ? rows : SIDE, tiling); }
+
+void end_tiling(struct tiling *tiling) {
+    if (tiling->rows) _tile_release();
+    tiling->rows = 0;
+}
 
 void score_page_in_tiles(const char *queries, long rows, long units, const char *keys, float *scores) {
     for (long first = 0; first < rows; first += SIDE, queries += SIDE * units * 4, scores += SIDE * PAGE) {
@@ -133,11 +139,12 @@ void gather_page_in_tiles(const float *probabilities, long rows, const char *val
 
 /* This processor has none. */
 int has_tiles(long units) { return units < 0; }
-void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals) {
-    (void)matrix, (void)panel, (void)rows, (void)totals;
+void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals,
+                             struct tiling *tiling) {
+    (void)matrix, (void)panel, (void)rows, (void)totals, (void)tiling;
 }
-void begin_tiles(long rows) { (void)rows; }
-void end_tiles(void) {}
+void begin_tiles(long rows, struct tiling *tiling) { (void)rows, (void)tiling; }
+void end_tiling(struct tiling *tiling) { (void)tiling; }
 void score_page_in_tiles(const char *queries, long rows, long units, const char *keys, float *scores) {
     (void)queries, (void)rows, (void)units, (void)keys, (void)scores;
 }

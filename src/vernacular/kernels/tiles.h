@@ -7,12 +7,14 @@
 /* Whether sums over so many units go through tiles, whatever the rows. */
 int has_tiles(long units);
 
-/* As `multiply_panel`. */
-void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals);
+enum { MOST_IN_TILES = 32 }; /* rows that all tiles together take */
 
-/* Around products with pages: `rows` are those of the products between. */
-void begin_tiles(long rows);
-void end_tiles(void);
+/* As `multiply_panel`. */
+void multiply_panel_in_tiles(const struct matrix *matrix, long panel, const struct rows *rows, floats *totals,
+                             struct tiling *tiling);
+
+/* Before products with pages: `rows` are theirs. */
+void begin_tiles(long rows, struct tiling *tiling);
 
 /* scores [rows, 32] = queries [rows, units] · a page of keys. What is computed are whole tiles: queries and scores have
    room for a multiple of 16 rows. */

@@ -90,6 +90,15 @@ INLINE words round_to_bfloat(floats x) {
 }
 typedef uint16_t halves __attribute__((vector_size(2 * LANES), may_alias, aligned(2)));
 INLINE void store_bfloats(words rounded, void *to) { *(halves *)to = __builtin_convertvector(rounded, halves); }
+/* Rounded. Where the processor does it by itself, numbers below 2⁻¹²⁶ become 0, as in its products. */
+INLINE halves bfloats_of(floats x) {
+#if defined(__AVX512BF16__)
+    return (halves)_mm512_cvtneps_pbh((__m512)x);
+#else
+    return __builtin_convertvector(round_to_bfloat(x), halves);
+#endif
+}
+INLINE void store_as_bfloats(floats x, void *to) { *(halves *)to = bfloats_of(x); }
 INLINE uint16_t bfloat_of(float x) {
     uint32_t bits = as_bits(x);
     if (x != x) return (uint16_t)(bits >> 16 | 0x40);
@@ -124,9 +133,16 @@ INLINE floats exponential(floats x) {
 
 /* x / (1 + e⁻ˣ). */
 INLINE floats silu(floats x) {
+#if defined(__AVX512F__)
+    /* The order of the arguments keeps a NaN. Beyond these bounds the result is x or 0 to the last bit. */
+    const floats y = (floats)_mm512_max_ps((__m512)all_floats(-100), _mm512_min_ps((__m512)all_floats(88), (__m512)-x));
+    const floats n = (floats)_mm512_roundscale_ps((__m512)(y * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
+    return x / ((floats)_mm512_scalef_ps((__m512)exponential_of_rest(y, n), (__m512)n) + 1.0f);
+#else
     const ints positive = x > 0;
     const floats small = exponential(select_floats(positive, -x, x)); /* e^-|x| */
     return x * select_floats(positive, all_floats(1), small) / (small + 1.0f);
+#endif
 }
 
 /* sum + w0·x0 + w1·x1 for the two bfloat16 of each lane. */
