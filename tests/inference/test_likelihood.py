@@ -140,7 +140,8 @@ def test_more_continuations_than_one_row_holds(lm: LocalModel) -> None:
     assert_same(lm.loglikelihood(pairs), [naive(lm.decoder, pair) for pair in encode_pairs(lm.tokenizer, pairs)])
 
 
-def test_chunks_of_the_vocabulary_scores_do_not_show(lm: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_the_vocabulary_scores_do_not_show(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = load(weights_folder, kernels="torch")
     whole = lm.loglikelihood(PAIRS)
     monkeypatch.setattr("vernacular.inference.likelihood.LOGITS_PER_CHUNK", 3 * 420)
     assert_same(lm.loglikelihood(PAIRS), whole, 1e-5)

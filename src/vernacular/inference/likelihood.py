@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vernacular.inference.encoding import TokenPair
-from vernacular.inference.groups import Group, Target, batches_of, groups_of, pages_of
+from vernacular.inference.groups import Group, batches_of, groups_of, pages_of
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
 from vernacular.inference.pages import PAGE_TOKENS
-from vernacular.kernels.scores import score_rows
+from vernacular.kernels.linear import PackedLinear
+from vernacular.kernels.scores import score_product
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Likelihood, Report
 
@@ -99,10 +100,13 @@ def _score(
     places = [start + place for start, part in zip(starts, parts, strict=False) for place in part.asked]
     targets = [some for part in parts for some in part.asked.values()]
     hidden_MD = hidden_1ND[0, torch.tensor(places, device=device)]
-    chunk = max(1, LOGITS_PER_CHUNK // decoder.configuration.vocab_size)
-    for start in range(0, len(targets), chunk):
-        logits_MV = decoder.logits(hidden_MD[start : start + chunk], rounded=memory.is_native)
-        _enter(logits_MV, targets[start : start + chunk], log_probabilities, is_greedy, memory.is_native)
+    # K targets, and the reader, a row of hidden_MD, that each is asked of.
+    reader_K = torch.tensor([reader for reader, some in enumerate(targets) for _ in some])
+    pair_K = torch.tensor([target.pair for some in targets for target in some])
+    token_K = torch.tensor([target.token for some in targets for target in some])
+    log_probability_K, is_best_K = _ask(decoder, hidden_MD, reader_K, token_K)
+    log_probabilities.index_add_(0, pair_K, log_probability_K.double())
+    is_greedy[pair_K[~is_best_K]] = False
     return kept
 
 
@@ -121,24 +125,20 @@ def _place(
     return Placement.of(sequences, device), kept
 
 
-def _enter(
-    logits_MV: Tensor,
-    targets: Sequence[Sequence[Target]],
-    log_probabilities: Tensor,
-    is_greedy: Tensor,
-    is_native: bool,
-) -> None:
-    """Add the targets' log-probabilities to their pairs', and mark the pairs with a target that is not the best."""
-    device = logits_MV.device
-    reader_K = torch.tensor([reader for reader, some in enumerate(targets) for _ in some])
-    pair_K = torch.tensor([target.pair for some in targets for target in some])
-    token_K = torch.tensor([target.token for some in targets for target in some])
-    if is_native:
-        normalisers_M, best_M = score_rows(logits_MV)
-        score_K = logits_MV[reader_K, token_K].float() - normalisers_M[reader_K]
-    else:
-        best_M = logits_MV.argmax(dim=-1).cpu()
-        score_K = logits_MV.log_softmax(dim=-1)[reader_K.to(device), token_K.to(device)]
-    best_K = best_M[reader_K] == token_K
-    log_probabilities.index_add_(0, pair_K, score_K.double().cpu())
-    is_greedy[pair_K[~best_K]] = False
+def _ask(decoder: Decoder, hidden_MD: Tensor, reader_K: Tensor, token_K: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each token after its reader, which stand in order, and whether it is the best; on the CPU."""
+    if isinstance(decoder.head, PackedLinear):
+        ends_M = torch.bincount(reader_K, minlength=len(hidden_MD)).cumsum(0)
+        starts = torch.cat((ends_M.new_zeros(1), ends_M))
+        scaling = decoder.configuration.logits_scaling
+        found = score_product(decoder.head, hidden_MD, starts, token_K, scaling=scaling)
+        return found.scores_K - found.normalisers_R[reader_K], found.best_R[reader_K] == token_K
+    log_probabilities, are_best = [], []
+    rows = max(1, LOGITS_PER_CHUNK // decoder.configuration.vocab_size)
+    for start in range(0, len(hidden_MD), rows):
+        scores_MV = decoder.logits(hidden_MD[start : start + rows]).log_softmax(dim=-1)
+        here = (reader_K >= start) & (reader_K < start + rows)
+        own_K, asked_K = (reader_K[here] - start).to(scores_MV.device), token_K[here].to(scores_MV.device)
+        log_probabilities.append(scores_MV[own_K, asked_K].cpu())
+        are_best.append((scores_MV.argmax(dim=-1)[own_K] == asked_K).cpu())
+    return torch.cat(log_probabilities), torch.cat(are_best)

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vernacular.foundation.errors import InternalError
 from vernacular.inference.answer import Answer, TokenScores
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
 from vernacular.inference.recorded_decoding import Record, RecordedDecoding
 from vernacular.inference.sampling import choose, penalise
 from vernacular.inference.scheduler import Chunk
-from vernacular.kernels.scores import score_rows
+from vernacular.kernels.linear import PackedLinear
+from vernacular.kernels.scores import score_product, score_rows
 from vernacular.models.decoder import Decoder
 
 SMALL_STEP = 32_000_000
@@ -59,13 +61,18 @@ class Runner:
         num_tokens = sum(chunk.num_tokens for chunk in step)
         small = self._device.type == "cpu" and self._num_parameters * num_tokens < SMALL_STEP
         with _one_thread() if small else nullcontext():
-            logits_BV = self._logits(step)
-            return [] if logits_BV is None else self._draw(logits_BV, answers)
+            if self._recorded is not None and all(chunk.num_tokens == 1 and chunk.draws for chunk in step):
+                return self._draw(self._recorded.scores(step), answers)
+            hidden_BD = self._hidden(step)
+            if hidden_BD is None:
+                return []
+            head = self._decoder.head
+            if isinstance(head, PackedLinear) and all(_takes_the_best(answer) for answer in answers):
+                return _best(head, hidden_BD)
+            return self._draw(self._decoder.logits(hidden_BD), answers)
 
-    def _logits(self, step: Sequence[Chunk]) -> Tensor | None:
-        """Scores of the next token after each chunk that draws, float32 [B, V]; None where none does."""
-        if self._recorded is not None and all(chunk.num_tokens == 1 and chunk.draws for chunk in step):
-            return self._recorded.scores(step)
+    def _hidden(self, step: Sequence[Chunk]) -> Tensor | None:
+        """What the token after each chunk that draws is told from, [B, D]; None where none does."""
         ids = [token for chunk in step for token in chunk.request.tokens[chunk.start : chunk.start + chunk.num_tokens]]
         placement = Placement.of(
             [
@@ -87,7 +94,7 @@ class Runner:
         if not last:
             return None
         every = len(last) == len(ids)
-        return self._decoder.logits(hidden_1ND[0] if every else hidden_1ND[0, torch.tensor(last, device=self._device)])
+        return hidden_1ND[0] if every else hidden_1ND[0, torch.tensor(last, device=self._device)]
 
     def _draw(self, logits_BV: Tensor, answers: Sequence[Answer]) -> list[Drawn]:
         scores_BV = self._penalised(logits_BV, answers)
@@ -117,6 +124,23 @@ class Runner:
         return scores_BV
 
 
+def _takes_the_best(answer: Answer) -> bool:
+    """Whether the scores need not be known, only which is the best."""
+    sampling = answer.sampling
+    is_plain = sampling.repetition_penalty == 1 and sampling.log_probabilities is None
+    return sampling.is_greedy and is_plain and answer.constraint is None
+
+
+def _best(head: PackedLinear, hidden_BD: Tensor) -> list[Drawn]:
+    """The best token of each row; scores over the vocabulary are not written."""
+    tokens = score_product(head, hidden_BD).best_R.tolist()
+    if min(tokens) < 0:
+        raise InternalError(
+            "the scores of the next token are not all numbers", fix="check the weights: their logits are not finite"
+        )
+    return [Drawn(token, None) for token in tokens]
+
+
 def token_scores(
     logits_BV: Tensor, tokens_B: Tensor, numbers: Sequence[int | None], *, is_native: bool = False
 ) -> list[TokenScores | None]:
@@ -133,7 +157,9 @@ def token_scores(
     if not rows:
         return found
     asked_RV = logits_BV[rows]
-    log_probabilities_RV = asked_RV - score_rows(asked_RV)[0][:, None] if is_native else asked_RV.log_softmax(dim=-1)
+    log_probabilities_RV = (
+        asked_RV - score_rows(asked_RV).normalisers_R[:, None] if is_native else asked_RV.log_softmax(dim=-1)
+    )
     own = log_probabilities_RV.gather(1, tokens_B[rows][:, None])[:, 0].tolist()
     most = min(max(numbers[row] or 0 for row in rows), logits_BV.shape[1])
     best_RK, ids_RK = (part.tolist() for part in log_probabilities_RV.topk(most, dim=-1))

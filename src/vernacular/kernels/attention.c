@@ -41,16 +41,6 @@ struct block {
 
 INLINE long vectors_of(const struct attention *a) { return padded(a->width) / LANES; }
 
-INLINE float largest_of(floats x) {
-#if defined(__AVX512F__)
-    return _mm512_reduce_max_ps((__m512)x);
-#else
-    float largest = x[0];
-    for (int i = 1; i < LANES; i++) largest = x[i] > largest ? x[i] : largest;
-    return largest;
-#endif
-}
-
 static const int32_t counted[] __attribute__((aligned(64))) = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 /* Scores of one query against a page become probabilities, up to the factor that the running maximum decides. */

@@ -12,7 +12,7 @@ from vernacular.foundation.native import FLAGS, Arguments, NativeLibrary
 
 SOURCES = (
     *("panel.c", "tiles.c", "pack.c", "linear.c", "experts.c", "attention.c", "pages.c", "rows.c"),
-    "block.c",
+    *("block.c", "scores.c"),
     *("training_product.c", "training_attention.c", "training_attention_gradient.c"),
     "cross_entropy.c",
 )
@@ -56,6 +56,9 @@ _SIGNATURES: dict[str, Arguments] = {
         *(_INT, _INT, _POINTER, _POINTER, _POINTER, _REAL, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
     ),
     "score_rows": (_INT, _POINTER, _POINTER, _POINTER, _WORD, _WORD, _INT),
+    "score_product": (
+        *(_POINTER, _REAL, _POINTER, _WORD, _WORD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT),
+    ),
     "write_pages": (
         *(_INT, _POINTER, _WORD, _POINTER, _WORD, _POINTER, _POINTER, _WORD, _POINTER, _POINTER),
         *(_WORD, _WORD, _WORD, _INT),

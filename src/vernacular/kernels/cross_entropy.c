@@ -1,4 +1,4 @@
-/* What rows of logits say: their normalisers and best scores; and rows of their gradients, in place,
+/* What rows of logits say in training: their losses and normalisers; and rows of their gradients, in place,
    `weight · (softmax · (1 + 2 z · logsumexp) - onehot)`. */
 #include "numbers.h"
 
@@ -59,21 +59,6 @@ int cross_entropy(int bfloat, int gradient, char *logits, const int64_t *targets
             cross_entropy_row(1, gradient, row, targets[r], weights[r], z, losses + r, normalisers + r, best + r, width);
         else
             cross_entropy_row(0, gradient, row, targets[r], weights[r], z, losses + r, normalisers + r, best + r, width);
-    }
-    return 0;
-}
-
-/* Of each row: logsumexp, and the place of its largest logit, the first of equal ones; -1 where none is a number. */
-int score_rows(int bfloat, const char *logits, float *normalisers, int64_t *best, long rows, long width, int threads) {
-    const long bytes = width * (bfloat ? 2 : 4);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (long r = 0; r < rows; r++) {
-        const char *row = logits + r * bytes;
-        float largest;
-        normalisers[r] = bfloat ? normaliser_of(1, row, &largest, width) : normaliser_of(0, row, &largest, width);
-        best[r] = 0;
-        while (best[r] < width && logit_at(bfloat, row, best[r]) != largest) best[r]++;
-        if (best[r] == width) best[r] = -1;
     }
     return 0;
 }

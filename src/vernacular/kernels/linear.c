@@ -24,22 +24,35 @@ INLINE void finish_panel(const enum finish finish, const struct matrix *y_like, 
     }
 }
 
+void fix_rows(const struct matrix *matrix, const char *x, long x_stride, long rows, unit_t *fixed) {
+    if (!fixed) return;
+#pragma omp for schedule(static)
+    for (long r = 0; r < rows; r++)
+        to_fixed_point(matrix, x + r * x_stride * 2, r, (char *)fixed, (float *)(fixed + rows * matrix->units));
+}
+
+void take_rows(struct rows *some, const struct matrix *matrix, const char *x, long x_stride, long num_rows,
+               const unit_t *fixed, long first, long end) {
+    const long units = matrix->units, at_once = rows_at_once(matrix), size = matrix->format == FLOAT32 ? 4 : 2;
+    const float *scales = (const float *)(fixed + num_rows * units);
+    some->count = end - first < at_once ? end - first : at_once;
+    for (long i = 0, row = first; i < some->count; i++, row++) {
+        some->units[i] = fixed ? fixed + row * units : (const unit_t *)(x + row * x_stride * size);
+        some->scales[i] = fixed ? scales + row * (units / matrix->group) : 0;
+    }
+}
+
 int linear(const struct matrix *matrix, int finish, float factor, const char *x, long x_stride, long rows, char *y,
            long columns, long y_stride, unit_t *fixed, int threads) {
     const struct matrix y_like = {.format = matrix->format, .columns = columns};
-    const long size = matrix->format == FLOAT32 ? 4 : 2, units = matrix->units;
+    const long size = matrix->format == FLOAT32 ? 4 : 2;
     const long num_panels = (columns + PANEL - 1) / PANEL, num_blocks = (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
-    const long groups = fixed ? units / matrix->group : 0, at_once = rows_at_once(matrix);
-    float *fixed_scales = (float *)(fixed + rows * units);
+    const long at_once = rows_at_once(matrix);
 
 #pragma omp parallel num_threads(threads)
     {
         struct tiling tiling = {0};
-        if (fixed) {
-#pragma omp for schedule(static)
-            for (long r = 0; r < rows; r++)
-                to_fixed_point(matrix, x + r * x_stride * size, r, (char *)fixed, fixed_scales);
-        }
+        fix_rows(matrix, x, x_stride, rows, fixed);
 #pragma omp for schedule(static) nowait
         for (long task = 0; task < num_panels * num_blocks; task++) {
             const long panel = task % num_panels, block = task / num_panels * BLOCK_ROWS;
@@ -47,12 +60,7 @@ int linear(const struct matrix *matrix, int finish, float factor, const char *x,
             for (long first = block; first < end; first += at_once) {
                 struct rows part;
                 floats totals[TILE * PANEL_VECTORS], others[TILE * PANEL_VECTORS];
-                part.count = end - first < at_once ? end - first : at_once;
-                for (long r = 0; r < part.count; r++) {
-                    part.units[r] = fixed ? fixed + (first + r) * units
-                                          : (const unit_t *)(x + (first + r) * x_stride * size);
-                    part.scales[r] = fixed ? fixed_scales + (first + r) * groups : 0;
-                }
+                take_rows(&part, matrix, x, x_stride, rows, fixed, first, end);
                 multiply_panel(matrix, finish == GATE ? 2 * panel : panel, &part, totals, &tiling);
                 if (finish == GATE) multiply_panel(matrix, 2 * panel + 1, &part, others, &tiling);
                 char *to = y + first * y_stride * size;

@@ -176,14 +176,14 @@ class Product(nn.Module):
         self.format, self.in_features, self.out_features = matrix.format, matrix.width, out_features
         self.dtype = ACTIVATIONS[matrix.format]
         self.argument = matrix.argument()
-        self._address, self._finish, self._fixed_words = ctypes.addressof(self.argument), finish, matrix.fixed_words
+        self.address, self._finish, self._fixed_words = ctypes.addressof(self.argument), finish, matrix.fixed_words
         # A row of bfloat16 ends with a whole unit.
         self._padding = matrix.width % 2 if matrix.format == "bfloat16" else 0
         self.register_buffer("panels", matrix.panels, persistent=False)
         self.register_buffer("scales", matrix.scales, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`x · weightᵀ`; x: [..., K], its last dimension without gaps."""
+    def taken(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x [..., K] as the kernels take it: rows whose numbers lie side by side, and room for them as integers."""
         if x.dtype is not self.dtype or x.shape[-1] != self.in_features:
             raise InternalError(
                 f"a {self.format} layer of {self.in_features} inputs was given {x.dtype} {list(x.shape)}",
@@ -194,16 +194,20 @@ class Product(nn.Module):
         rows_RK = x.reshape(-1, x.shape[-1])
         if rows_RK.stride(1) != 1:
             rows_RK = rows_RK.contiguous()
-        num_rows = rows_RK.shape[0]
+        words = rows_RK.shape[0] * self._fixed_words
+        return rows_RK, x.new_empty(words, dtype=torch.int32) if words else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x · weightᵀ`; x: [..., K], its last dimension without gaps."""
+        rows_RK, fixed = self.taken(x)
         y = x.new_empty((*x.shape[:-1], self.out_features))
-        fixed = x.new_empty(num_rows * self._fixed_words, dtype=torch.int32) if self._fixed_words else None
         build.library().linear(
-            self._address,
+            self.address,
             self._finish,
             1.0,
             rows_RK.data_ptr(),
             rows_RK.stride(0),
-            num_rows,
+            rows_RK.shape[0],
             y.data_ptr(),
             self.out_features,
             self.out_features,

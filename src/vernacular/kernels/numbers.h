@@ -39,6 +39,17 @@ INLINE float sum_of(floats x) {
     return lanes[0];
 }
 
+/* The largest of a vector's lanes. */
+INLINE float largest_of(floats x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)x);
+#else
+    float largest = x[0];
+    for (int i = 1; i < LANES; i++) largest = x[i] > largest ? x[i] : largest;
+    return largest;
+#endif
+}
+
 /* eˣ for x ≤ 0, a NaN for a NaN. */
 INLINE floats weight_of(floats x) {
 #if defined(__AVX512F__)

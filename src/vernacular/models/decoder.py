@@ -124,12 +124,8 @@ class Decoder(nn.Module):
         multiplier = self.configuration.embedding_multiplier
         return x_BTD if multiplier == 1 else x_BTD * multiplier
 
-    def logits(self, hidden: Tensor, *, rounded: bool = False) -> Tensor:
-        """Scores of the next token, float32 [..., V], from hidden states [..., D].
-
-        With `rounded` they stay in the precision of the weights, if they are the same numbers there.
-        """
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of the next token, float32 [..., V], from hidden states [..., D]."""
         scores: Tensor = self.head(hidden)
-        if self.configuration.logits_scaling != 1:
-            return scores.float() / self.configuration.logits_scaling
-        return scores if rounded else scores.float()
+        scaling = self.configuration.logits_scaling
+        return scores.float() if scaling == 1 else scores.float() / scaling
