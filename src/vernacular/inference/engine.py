@@ -18,7 +18,7 @@ from vernacular.inference.answer import Answer
 from vernacular.inference.engine_settings import EngineSettings as EngineSettings
 from vernacular.inference.paged_memory import PagedMemory
 from vernacular.inference.pages import PAGE_TOKENS, Pages, pages_for
-from vernacular.inference.recorded_decoding import CudaGraphs, Record
+from vernacular.inference.recorded_decoding import CudaGraphs, Recorder
 from vernacular.inference.runner import Runner
 from vernacular.inference.scheduler import Request, Scheduler
 from vernacular.models.decoder import Decoder
@@ -51,7 +51,7 @@ class Engine:
         decoder: in evaluation mode, on its device.
         settings: how much to take on at once.
         kernels: "native", our own, on a CPU; "torch", PyTorch's, anywhere.
-        record: how steps of decoding are recorded, with PyTorch's kernels; default: as the settings say.
+        recorder: how steps of decoding are recorded, with PyTorch's kernels; default: as the settings say.
 
     Raises:
         UserError: the cache is too small, or decoding cannot be recorded as the settings ask.
@@ -63,7 +63,7 @@ class Engine:
         settings: EngineSettings | None = None,
         *,
         kernels: str = "torch",
-        record: Record | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         settings = settings or EngineSettings()
         self.kernels = kernels
@@ -88,7 +88,7 @@ class Engine:
             window=configuration.window,
         )
         memory = PagedMemory(configuration, self._pages.total, weight.dtype, weight.device, kernels)
-        self._runner = Runner(decoder, memory, record or _record(settings.recorded, weight.device))
+        self._runner = Runner(decoder, memory, recorder or _recorder(settings.recorded, weight.device))
         self._requests: dict[int, Request] = {}
         self._answers: dict[int, Answer] = {}
         self._prompt_tokens = self._generated_tokens = 0
@@ -171,7 +171,7 @@ class Engine:
         self._pages.forget()
 
 
-def _record(recorded: bool | None, device: torch.device) -> Record | None:
+def _recorder(recorded: bool | None, device: torch.device) -> Recorder | None:
     """What the setting asks for, on this device."""
     if recorded and device.type != "cuda":
         raise UserError(

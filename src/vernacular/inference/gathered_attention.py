@@ -81,54 +81,15 @@ class GatheredAttention:
             for batch in self._batches(list(same), most_keys)
         ]
 
-    @classmethod
-    def of_rows(
-        cls, positions_B: Tensor, oldest_B: Tensor, table_BW: Tensor, heads: Heads, dtype: torch.dtype
-    ) -> GatheredAttention:
-        """Of one query for each of B rows, by tensors alone: whatever they hold, the shapes stay the same.
-
-        Args:
-            positions_B: each row's position, which is that of its newest key.
-            oldest_B: position of the first key in the row's pages.
-            table_BW: int64, its pages, the oldest first; those beyond its position are hidden.
-            heads: what the layers have in common.
-            dtype: of the queries.
-        """
-        device = positions_B.device
-        attention = cls([], heads, 1, dtype, device)
-        mask = attention._seen(positions_B[:, None], oldest_B[:, None], table_BW.shape[1])
-        attention._products = [_Product(torch.arange(len(table_BW), device=device), table_BW, mask)]
-        return attention
-
     def __call__(self, q_NHC: Tensor, k_pool: Tensor, v_pool: Tensor) -> Tensor:
         """What each token gathers, [N, H, C]; pools: [pages, PAGE_TOKENS, K, C]."""
         out_NHC = torch.empty_like(q_NHC)
         for tokens_N, pages_SW, mask in self._products:
             num_sequences = len(pages_SW)
             q_SHTC = q_NHC[tokens_N].unflatten(0, (num_sequences, -1)).transpose(1, 2)
-            k_SKLC, v_SKLC = (pool[pages_SW].flatten(1, 2).transpose(1, 2) for pool in (k_pool, v_pool))
-            gathered_SHTC = self._attend(q_SHTC, k_SKLC, v_SKLC, mask)
+            gathered_SHTC = attend_pages(q_SHTC, k_pool, v_pool, pages_SW, mask, self._heads)
             out_NHC[tokens_N] = gathered_SHTC.transpose(1, 2).flatten(0, 1)
         return out_NHC
-
-    def _attend(self, q_SHTC: Tensor, k_SKLC: Tensor, v_SKLC: Tensor, mask: Tensor | None) -> Tensor:
-        num_heads, num_queries = q_SHTC.shape[1:3]
-        num_key_heads, scale = k_SKLC.shape[1], self._heads.scale
-        if mask is None:
-            k_SKTC, v_SKTC = k_SKLC[:, :, :num_queries], v_SKLC[:, :, :num_queries]
-            return functional.scaled_dot_product_attention(
-                q_SHTC, k_SKTC, v_SKTC, is_causal=True, scale=scale, enable_gqa=num_heads != num_key_heads
-            )
-        if num_queries == 1 and mask.shape[1] == 1:
-            # The query heads of a key head stand for its tokens, so no key is copied.
-            q_SKGC = q_SHTC.reshape(len(q_SHTC), num_key_heads, -1, q_SHTC.shape[-1])
-            gathered_SKGC = functional.scaled_dot_product_attention(
-                q_SKGC, k_SKLC, v_SKLC, attn_mask=mask.expand(-1, -1, q_SKGC.shape[2], -1), scale=scale
-            )
-            return gathered_SKGC.reshape(q_SHTC.shape)
-        # Copied here: with a mask and grouped queries at once PyTorch takes its slowest way.
-        k_SHLC, v_SHLC = (x.repeat_interleave(num_heads // num_key_heads, dim=1) for x in (k_SKLC, v_SKLC))
-        return functional.scaled_dot_product_attention(q_SHTC, k_SHLC, v_SHLC, attn_mask=mask, scale=scale)
 
     # ------------------------------------------------------------------------------------------ once per pass
 
@@ -184,21 +145,60 @@ class GatheredAttention:
     def _mask(self, pieces: Sequence[Queries], first_pages: Sequence[int], width: int) -> Tensor:
         starts_S1 = torch.tensor([[piece.start] for piece in pieces], device=self._device)
         firsts_S1 = torch.tensor([[first * PAGE_TOKENS] for first in first_pages], device=self._device)
-        return self._seen(starts_S1 + torch.arange(pieces[0].count_T, device=self._device), firsts_S1, width)
-
-    def _seen(self, positions_ST: Tensor, firsts_S1: Tensor, width: int) -> Tensor:
-        """The mask of queries at these positions over `width` pages from `firsts_S1` on: bool, or a float bias."""
-        keys_S1L = (firsts_S1 + torch.arange(width * PAGE_TOKENS, device=self._device))[:, None, :]
-        distance_S1TL = (keys_S1L - positions_ST[:, :, None])[:, None]
-        seen_S1TL = distance_S1TL <= 0
-        if self._heads.window is not None:
-            seen_S1TL &= distance_S1TL > -self._heads.window
-        if self._heads.slopes_H is None:
-            return seen_S1TL
-        slopes_H11 = self._heads.slopes_H.to(self._device)[:, None, None]
-        return (slopes_H11 * distance_S1TL).masked_fill(~seen_S1TL, -torch.inf).to(self._dtype)
+        positions_ST = starts_S1 + torch.arange(pieces[0].count_T, device=self._device)
+        return mask_of(positions_ST, firsts_S1, width, self._heads, self._dtype)
 
 
 def first_page(position: int, window: int | None) -> int:
     """The first page that a token at this position looks at, counted in its sequence."""
     return 0 if window is None else max(0, position - window + 1) // PAGE_TOKENS
+
+
+def mask_of(positions_ST: Tensor, firsts_S1: Tensor, width: int, heads: Heads, dtype: torch.dtype) -> Tensor:
+    """What queries at these positions see of `width` pages whose first key is at `firsts_S1`.
+
+    Bool [S, 1, T, L], or, with ALiBi, a bias [S, H, T, L] in `dtype`. It is worked out from tensors alone, so that the
+    device is not asked for anything.
+    """
+    keys_S1L = (firsts_S1 + torch.arange(width * PAGE_TOKENS, device=firsts_S1.device))[:, None, :]
+    distance_S1TL = (keys_S1L - positions_ST[:, :, None])[:, None]
+    seen_S1TL = distance_S1TL <= 0
+    if heads.window is not None:
+        seen_S1TL &= distance_S1TL > -heads.window
+    if heads.slopes_H is None:
+        return seen_S1TL
+    slopes_H11 = heads.slopes_H.to(firsts_S1.device)[:, None, None]
+    return (slopes_H11 * distance_S1TL).masked_fill(~seen_S1TL, -torch.inf).to(dtype)
+
+
+def attend_pages(
+    q_SHTC: Tensor, k_pool: Tensor, v_pool: Tensor, pages_SW: Tensor, mask: Tensor | None, heads: Heads
+) -> Tensor:
+    """What the queries gather from their sequence's pages, [S, H, T, C].
+
+    Args:
+        q_SHTC: as many queries of each sequence.
+        k_pool: keys, [pages, PAGE_TOKENS, K, C].
+        v_pool: values, likewise.
+        pages_SW: int64, each sequence's pages.
+        mask: as `mask_of` returns it; None: causal, from the first key on.
+        heads: what the layers have in common.
+    """
+    k_SKLC, v_SKLC = (pool[pages_SW].flatten(1, 2).transpose(1, 2) for pool in (k_pool, v_pool))
+    num_heads, num_queries = q_SHTC.shape[1:3]
+    num_key_heads = k_SKLC.shape[1]
+    if mask is None:
+        k_SKTC, v_SKTC = k_SKLC[:, :, :num_queries], v_SKLC[:, :, :num_queries]
+        return functional.scaled_dot_product_attention(
+            q_SHTC, k_SKTC, v_SKTC, is_causal=True, scale=heads.scale, enable_gqa=num_heads != num_key_heads
+        )
+    if num_queries == 1 and mask.shape[1] == 1:
+        # The query heads of a key head stand for its tokens, so no key is copied.
+        q_SKGC = q_SHTC.reshape(len(q_SHTC), num_key_heads, -1, q_SHTC.shape[-1])
+        gathered_SKGC = functional.scaled_dot_product_attention(
+            q_SKGC, k_SKLC, v_SKLC, attn_mask=mask.expand(-1, -1, q_SKGC.shape[2], -1), scale=heads.scale
+        )
+        return gathered_SKGC.reshape(q_SHTC.shape)
+    # Copied here: with a mask and grouped queries at once PyTorch takes its slowest way.
+    k_SHLC, v_SHLC = (x.repeat_interleave(num_heads // num_key_heads, dim=1) for x in (k_SKLC, v_SKLC))
+    return functional.scaled_dot_product_attention(q_SHTC, k_SHLC, v_SHLC, attn_mask=mask, scale=heads.scale)

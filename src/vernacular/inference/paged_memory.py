@@ -138,11 +138,11 @@ class PagedAttend:
     Args:
         memory: where keys and values are.
         placement: where the tokens stand.
-        gathered: the attention of PyTorch's kernels, where it is not to be worked out from the placement.
     """
 
-    def __init__(self, memory: PagedMemory, placement: Placement, gathered: GatheredAttention | None = None) -> None:
-        self._memory, self._placement, self._gathered = memory, placement, gathered
+    def __init__(self, memory: PagedMemory, placement: Placement) -> None:
+        self._memory, self._placement = memory, placement
+        self._gathered: GatheredAttention | None = None
         self._tokens: tuple[PassArgument, object] | None = None
 
     @property

@@ -16,7 +16,7 @@ from torch import Tensor
 from vernacular.foundation.errors import InternalError
 from vernacular.inference.answer import Answer, TokenScores
 from vernacular.inference.paged_memory import PagedAttend, PagedMemory, Placed, Placement
-from vernacular.inference.recorded_decoding import Record, RecordedDecoding
+from vernacular.inference.recorded_decoding import RecordedDecoding, Recorder
 from vernacular.inference.sampling import choose, penalise
 from vernacular.inference.scheduler import Chunk
 from vernacular.kernels.linear import PackedLinear
@@ -40,12 +40,12 @@ class Runner:
     Args:
         decoder: in evaluation mode, on its device.
         memory: where keys and values are.
-        record: how steps of one token for each row are recorded; None: every step is computed call by call.
+        recorder: how steps of one token for each row are recorded; None: every step is computed call by call.
     """
 
-    def __init__(self, decoder: Decoder, memory: PagedMemory, record: Record | None = None) -> None:
+    def __init__(self, decoder: Decoder, memory: PagedMemory, recorder: Recorder | None = None) -> None:
         self._decoder = decoder
-        self._recorded = None if record is None else RecordedDecoding(decoder, memory, record)
+        self._recorded = None if recorder is None else RecordedDecoding(decoder, memory, recorder)
         self._memory = memory
         self._device = decoder.embedding.weight.device
         self._num_parameters = decoder.configuration.num_active_parameters()

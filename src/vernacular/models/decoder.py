@@ -110,10 +110,7 @@ class Decoder(nn.Module):
             positions_BT = torch.arange(ids_BT.shape[1], device=ids_BT.device).expand_as(ids_BT)
         attend = attend or DenseAttend(positions_BT, mask_B1TS, cache)
         x_BTD = self.embed(ids_BT)
-        angles = None
-        if self.rotary is not None:
-            cosine_B1TC, sine_B1TC = self.rotary.angles(positions_BT)
-            angles = (cosine_B1TC.to(x_BTD.dtype), sine_B1TC.to(x_BTD.dtype))
+        angles = self.angles(positions_BT, x_BTD.dtype)
         for block in self.blocks:
             x_BTD = block(x_BTD, angles, attend, self.heads)
         return self.final_norm(x_BTD)
@@ -123,6 +120,13 @@ class Decoder(nn.Module):
         x_BTD = self.embedding(ids_BT)
         multiplier = self.configuration.embedding_multiplier
         return x_BTD if multiplier == 1 else x_BTD * multiplier
+
+    def angles(self, positions_BT: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """What each block rotates queries and keys by, [B, 1, T, C] each; None where positions are not rotary."""
+        if self.rotary is None:
+            return None
+        cosine_B1TC, sine_B1TC = self.rotary.angles(positions_BT)
+        return cosine_B1TC.to(dtype), sine_B1TC.to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of the next token, float32 [..., V], from hidden states [..., D]."""

@@ -11,14 +11,14 @@ shared among follows from which ranks see different tokens through it:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo, ShardPlacementResult
+from torch.distributed.fsdp._fully_shard._fsdp_common import FSDPMeshInfo, HSDPMeshInfo
 from torch.distributed.tensor import Shard
 
 from vernacular.foundation.errors import UserError
@@ -27,7 +27,10 @@ from vernacular.models.feed_forward import ExpertFeedForward, Experts
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import Mesh
 
-Place = Callable[[nn.Parameter], ShardPlacementResult]
+if TYPE_CHECKING:
+    from torch.distributed.fsdp._fully_shard._fsdp_common import ShardPlacementResult
+
+Place = Callable[[nn.Parameter], "ShardPlacementResult"]
 
 # Cut matrices, what sees own tokens, experts: the ways to cut up the ranks and the dimension that shares them out.
 _SHARED_OVER = (("weights", "shard"), ("tokens", "token"), ("experts", "expert_shard"))
@@ -88,6 +91,9 @@ def let_go(decoder: nn.Module) -> None:
 
 def _placement(block: nn.Module, mesh: Mesh, *, sequence_parallel: bool) -> Place:
     """Which ranks share each of a block's weights, and along which of its dimensions it is cut."""
+    # Not in PyTorch 2.11, on which one process trains all the same.
+    from torch.distributed.fsdp._fully_shard._fsdp_common import ShardPlacementResult
+
     # Dimensions of other names may be the same groups of ranks: what is shared among those travels together.
     infos: dict[tuple[ProcessGroup, ...], FSDPMeshInfo] = {}
     for name, dimension in _SHARED_OVER:
