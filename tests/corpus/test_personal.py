@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planted_personal import Planted, Planter
+from vernacular.corpus.configuration import PersonalKind
 from vernacular.corpus.personal import find_personal, mask
 
 ROUNDS = range(12)
@@ -75,6 +77,23 @@ def test_only_the_kinds_asked_for_are_masked() -> None:
 )
 def test_several_in_one_text(text: str, kinds: list[str]) -> None:
     assert [span.kind for span in find_personal(text, "pl" if text.isascii() else "hi")] == kinds
+
+
+PIECES = (
+    "jan|@| (at) |wp.pl|okaxis|601 234 567|८९१२३ ४५६७८|+48|tel. |ul. |Długa\n|Hauptstraße |7|220 South Michigan Avenue|"
+    "PL61 1090|109010140000071219812874|ABCPE1234F|8.8.8.|घर नं |, Delhi - 110 031| |\u00a0|–|é|ulice Dlouhá 3|4111 1111"
+)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES.split("|")), max_size=12).map("".join), st.sampled_from(["pl", "hi", "en", "de"])
+)
+@settings(max_examples=500, deadline=None)
+def test_what_is_found_in_a_text_is_masked_in_a_batch(text: str, language: str) -> None:
+    spans = Counter(span.kind for span in find_personal(text, language))
+    others = ["nichts", "12"]
+    kinds = get_args(PersonalKind)
+    assert mask(pa.array([text, *others], pa.large_string()), [language] * 3, kinds)[1] == [spans, Counter(), Counter()]
 
 
 @given(st.text(alphabet="0123456789٣५௭ +-./()@[]aAżकdot,:", max_size=60), st.sampled_from(["pl", "hi", "en", "und"]))

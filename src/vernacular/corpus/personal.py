@@ -27,7 +27,6 @@ from stdnum.pl import nip, pesel
 
 from vernacular.corpus.normalisation import ANY_SPACE
 
-_SUSPICIOUS = r"@|\pN[\pN \-./()\x{A0}]{2,}\pN|\pN+ ?[/,]|\. ?\pN|(?i)[(\[{] ?(at|małpa) ?[)\]}]|\pL \pN"
 # What every text with a mailbox or a number holds, as RE2 takes it, which looks for it in a whole batch at once.
 # Of postal addresses the data says it.
 _SIGNS = {
@@ -109,16 +108,14 @@ def mask(texts: pa.Array, languages: list[str], kinds: Iterable[str]) -> tuple[p
     """
     wanted = set(kinds)
     counts = [Counter[str]() for _ in languages]
-    found = {
-        name: pc.match_substring_regex(texts, sign).to_numpy(zero_copy_only=False) for name, sign in _signs().items()
-    }
-    old = pc.match_substring_regex(texts, _SUSPICIOUS).to_numpy(zero_copy_only=False)
-    suspicious = np.flatnonzero(np.any(list(found.values()), axis=0) & old)
+    names = list(_signs())
+    found = [pc.match_substring_regex(texts, sign).to_numpy(zero_copy_only=False) for sign in _signs().values()]
+    suspicious = np.flatnonzero(np.any(found, axis=0))
     if not wanted or not len(suspicious):
         return texts, counts
     values = texts.to_pylist()
     for index in suspicious.tolist():
-        signs = frozenset(name for name, has in found.items() if has[index])
+        signs = frozenset(name for name, has in zip(names, found, strict=True) if has[index])
         spans = [span for span in _find(values[index], languages[index], signs) if span.kind in wanted]
         for span in reversed(spans):
             values[index] = values[index][: span.start] + _data()["masks"][span.kind] + values[index][span.end :]
