@@ -9,12 +9,15 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Iterator
+from itertools import islice
 
 import ftfy
 import ftfy.badness
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from ftfy.fixes import unescape_html
 
 from vernacular.corpus.configuration import Normalisation
 
@@ -28,6 +31,8 @@ _REPAIR = ftfy.TextFixerConfig(
     normalization=None,
     explain=False,
 )
+
+_REPAIR_TAGGED = _REPAIR._replace(unescape_html=False)
 
 # Single-byte encodings in which UTF-8 is misread, as ftfy knows them.
 _MISREAD_AS = (
@@ -98,26 +103,33 @@ def num_mojibake(texts: pa.Array) -> np.ndarray:
 
 
 def _repaired(texts: pa.Array) -> pa.Array:
-    """The texts as `ftfy.fix_text` mends them, line by line; the lines that it would leave are not given to it."""
+    """The texts as `ftfy.fix_text` mends them, line by line; what it would leave is not given to it."""
     indices = _matching(texts, f"{_suspicion()}|{_ENTITY}|\\x{{1B}}", f"{_badness()}|{_MENDED}")
     if not len(indices):
         return texts
     values = texts.to_pylist()
-    lines = {int(index): re.findall(r".*\n|.+", values[index]) for index in indices}
-    places = [(index, number) for index, mine in lines.items() for number in range(len(mine))]
-    every = pa.array([line for mine in lines.values() for line in mine], pa.large_string())
-    # From a tag on ftfy leaves a text's entities alone.
-    tags = {
-        index: next((number for number, line in enumerate(mine) if "<" in line), len(mine))
-        for index, mine in lines.items()
-    }
-    for place in _matching(every, f"{_badness()}|{_MENDED}"):
-        index, number = places[place]
-        settings = _REPAIR if number < tags[index] else _REPAIR._replace(unescape_html=False)
-        lines[index][number] = ftfy.fix_text(lines[index][number], settings)
-    for index, mine in lines.items():
-        values[index] = "".join(mine)
+    for index, text in zip(indices, _mended([values[index] for index in indices]), strict=True):
+        values[index] = text
     return pa.array(values, pa.large_string())
+
+
+def _mended(texts: list[str]) -> list[str]:
+    by_text = [re.findall(r".*\n|.+", text) for text in texts]
+    lines = [line for mine in by_text for line in mine]
+    # From a tag on ftfy leaves a text's entities alone.
+    settings = [_REPAIR if whole else _REPAIR_TAGGED for mine in by_text for whole in _before_tag(mine)]
+    plain = [unescape_html(line) if own is _REPAIR else line for line, own in zip(lines, settings, strict=True)]
+    for index in _matching(pa.array(plain, pa.large_string()), f"{_badness()}|{_MENDED}"):
+        plain[index] = ftfy.fix_text(lines[index], settings[index])
+    rest = iter(plain)
+    return ["".join(islice(rest, len(mine))) for mine in by_text]
+
+
+def _before_tag(lines: list[str]) -> Iterator[bool]:
+    tagged = False
+    for line in lines:
+        tagged = tagged or "<" in line
+        yield not tagged
 
 
 def _matching(texts: pa.Array, *patterns: str) -> np.ndarray:
@@ -129,9 +141,10 @@ def _matching(texts: pa.Array, *patterns: str) -> np.ndarray:
 def _composed(texts: pa.Array) -> pa.Array:
     """The texts in NFC, by the standard library: Arrow's `utf8_normalize` (25.0) returns NFD when asked for NFC."""
     values = texts.to_pylist()
-    if all(unicodedata.is_normalized("NFC", value) for value in values):
-        return texts
-    return pa.array([unicodedata.normalize("NFC", value) for value in values], pa.large_string())
+    others = [index for index, value in enumerate(values) if not unicodedata.is_normalized("NFC", value)]
+    for index in others:
+        values[index] = unicodedata.normalize("NFC", values[index])
+    return pa.array(values, pa.large_string()) if others else texts
 
 
 @functools.cache
