@@ -29,6 +29,7 @@ import torch
 
 from random_weights import SIZES, write_weights
 from vernacular.foundation.machine import describe_machine
+from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.weights import read_config
 from worker import Worker
 
@@ -99,9 +100,8 @@ def bandwidth() -> float:
     return 4 * READ_ELEMENTS / best
 
 
-def weight_bytes(weights: Path, bytes_per_weight: float) -> float:
+def weight_bytes(shape: DecoderConfiguration, bytes_per_weight: float) -> float:
     """Bytes of weights that one token is multiplied with."""
-    shape = read_config(weights)
     embedding = 0 if shape.tie_embeddings else shape.vocab_size * shape.hidden_size
     return (shape.num_active_parameters() - embedding) * bytes_per_weight
 
@@ -164,7 +164,7 @@ def measure(llama_cpp: str | None) -> Iterator[dict[str, Any]]:
                     line = {"what": f"{size}, batch {number}", "program": program, **vars(one)}
                     if number == 1:
                         share = {"bfloat16": 2.0, "BF16": 2.0, "int8": 1.0, "Q8_0": 1.0625, "int4": 0.53}
-                        moved = weight_bytes(weights, share[program.split()[1]]) * one.decode_per_second
+                        moved = weight_bytes(read_config(weights), share[program.split()[1]]) * one.decode_per_second
                         line["bandwidth_share"] = moved / bytes_per_second
                     for peer, other in figures.items():
                         if program.startswith("ours") and not peer.startswith("ours"):

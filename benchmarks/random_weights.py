@@ -122,6 +122,11 @@ SIZES = {
 _SYLLABLES = ["ka", "gę", "रा", "த்", "ло", "بي", "ni", "सू", "ość", "ம", "tra", "এ", "wi", "ध", "zh"]
 
 
+def shape_of(size: str, *, max_positions: int = 1024, initializer_range: float = 0.1) -> DecoderConfiguration:
+    """The decoder of this size."""
+    return DecoderConfiguration(**SIZES[size], max_positions=max_positions, initializer_range=initializer_range)
+
+
 def draw(decoder: Decoder, device: torch.device | str, deviation: float = 0.02) -> None:
     """Normal weights, drawn where they lie: a full size takes minutes to draw on a CPU."""
     generator = torch.Generator(device)
@@ -133,26 +138,15 @@ def draw(decoder: Decoder, device: torch.device | str, deviation: float = 0.02) 
 
 
 def write_weights(
-    folder: Path,
-    size: str,
-    max_positions: int = 1024,
-    dtype: str = "float32",
-    initializer_range: float = 0.1,
-    device: str = "cpu",
+    folder: Path, size: str, max_positions: int = 1024, dtype: str = "float32", initializer_range: float = 0.1
 ) -> Path:
     """Write a decoder of this size and a tokenizer below `folder`; return the weights folder.
 
     By default the weights are drawn wide enough for greedy choices to be clear. The end token always scores 0, which is
-    never the best score, so that every answer has its full length. On a GPU they are drawn there, narrow ones.
+    never the best score, so that every answer has its full length.
     """
-    settings = {"max_positions": max_positions, "initializer_range": initializer_range}
-    with torch.device(device):
-        decoder = Decoder(DecoderConfiguration(**SIZES[size], **settings))
-    if device == "cpu":
-        decoder.initialise(seed=0)
-    else:
-        draw(decoder, device)
-        decoder.to("cpu", getattr(torch, dtype))
+    decoder = Decoder(shape_of(size, max_positions=max_positions, initializer_range=initializer_range))
+    decoder.initialise(seed=0)
     with torch.no_grad():
         decoder.head.weight[TOKEN_IDS["eos_token_id"]] = 0
     weights = folder / "weights"

@@ -1,7 +1,8 @@
 """Some steps of our trainer on a decoder of random weights: `gpu_training_worker.py JOB`, then a line of JSON each way.
 
 JOB is JSON: `config`, a published config.json; `settings`, a training stage's. Told `{"warm_up": n, "steps": n}`, it
-answers with seconds, tokens, losses, memory by part, and how the routers spread the tokens.
+answers with seconds, tokens, losses, memory by part, and how the routers spread the tokens; or with `out_of_memory`,
+and then there is nothing more to ask this process.
 """
 
 from __future__ import annotations
@@ -78,7 +79,13 @@ def main() -> None:
     job: dict[str, Any] = json.loads(sys.argv[1])
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(measure(job, **json.loads(line))), file=answers, flush=True)
+        try:
+            found = measure(job, **json.loads(line))
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            found = {"out_of_memory": str(error).splitlines()[0]}
+        print(json.dumps(found), file=answers, flush=True)
 
 
 def measure(job: dict[str, Any], warm_up: int, steps: int) -> dict[str, Any]:
