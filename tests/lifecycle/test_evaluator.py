@@ -10,7 +10,8 @@ import yaml
 from tests.tiny import make_tokenizer
 from tests.tiny_training import settings
 
-from vernacular.evaluation.records import REQUEST_SCHEMA, read_rows
+import tiny_recipe
+from vernacular.evaluation.records import REQUEST_SCHEMA, read_rows, read_run
 from vernacular.evaluation.scores import rescore
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.evaluator import Evaluator, InTraining, draw_scores, evaluators
@@ -85,3 +86,31 @@ def test_half_of_what_it_takes_is_refused(tmp_path: Path) -> None:
     assert evaluators(None, place, tmp_path, instruct=False) == []
     with pytest.raises(UserError, match="both `evaluate` and `evaluation_tasks`"):
         evaluators(InTraining(every=5), place, tmp_path, instruct=False)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_recipe_scores_on_its_way_as_the_stage_evaluate_does(processes: int, tmp_path: Path, run_cli) -> None:
+    texts = tiny_recipe.write_texts(tmp_path / "texts")
+    chats = tiny_recipe.write_conversations(tmp_path / "chats.jsonl")
+    tasks = write_tasks(tmp_path / "tasks")
+    watched = {"evaluation_tasks": str(tasks), "evaluate": {"every": 4, "template": "auto"}}
+    batch = {"batch_tokens": 64 * processes, "steps": 6}
+    changes = {name: {**watched, **batch} for name in ("base", "instruct")}
+    for name in changes:
+        changes[f"{name}-scores"] = {"do": "evaluate", "weights": name, "tasks": str(tasks)}
+    recipe = tiny_recipe.write_recipe(tmp_path / "tiny.yaml", texts, chats, **changes)
+    run_cli("run", recipe, "--processes", str(processes), cwd=tmp_path)
+    artifacts = tmp_path / "runs/tiny"
+    for name in ("base", "instruct"):
+        assert [path.name for path in sorted((artifacts / name / "evaluations").iterdir())] == [
+            "step-00000004",
+            "step-00000006",
+        ]
+        last, stage = artifacts / name / "evaluations/step-00000006", artifacts / f"{name}-scores"
+        for file in ("scores.json", "scores.md", "records/run.json", "records/tide.parquet"):
+            assert (last / file).read_bytes() == (stage / file).read_bytes(), file
+        assert read_run(last / "records")["template"]["applied"] == (name == "instruct")
+    compared = run_cli("compare", artifacts / "base/evaluations/step-00000006", artifacts / "instruct-scores").stdout
+    assert "Two models" in compared

@@ -73,9 +73,10 @@ class Crew:
             report(len(requests) - reported)
 
     def dismiss(self) -> None:
-        """There is nothing more to answer."""
+        """There is nothing more to answer. On return all have heard it, also those that were still reading weights."""
         (self._folder / _REQUESTS).unlink(missing_ok=True)
         self._processes.tell(_HOME)
+        self._processes.meet(_HOME)
 
 
 def follow(model: LanguageModel, folder: Path, processes: Processes) -> None:
@@ -86,6 +87,7 @@ def follow(model: LanguageModel, folder: Path, processes: Processes) -> None:
         assert work.number == int(said)
         _do(work, model, file, processes, None)
     file.close()
+    processes.meet(_HOME)
 
 
 def _own_file(folder: Path, rank: int) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
-from vernacular.foundation.artifact import learned_to_answer
+from vernacular.foundation.artifact import CHECKPOINTS, learned_to_answer
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.stage import Reads, Stage, Workplace, tasks_below
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 class Evaluate(Stage, EvaluateConfiguration):
-    """Score tasks through the harness, and bits per byte on held-out text."""
+    """Score tasks through the harness, and bits per byte on held-out text. Killed, it goes on from its answers."""
+
+    continues: ClassVar[bool] = True
 
     do: Literal["evaluate"]
     weights: Annotated[str, Reads("weights")] = Field(description="a pretrain or sft stage, or a weights folder")
@@ -37,7 +39,8 @@ class Evaluate(Stage, EvaluateConfiguration):
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""
-        from vernacular.evaluation.command import suite_summary
+        from vernacular.evaluation.answer_file import ANSWERS
+        from vernacular.evaluation.command import say_what_is_left_out, suite_summary
         from vernacular.evaluation.evaluation import evaluate
         from vernacular.inference.backends.judging import open_judge
         from vernacular.inference.model import load
@@ -46,6 +49,8 @@ class Evaluate(Stage, EvaluateConfiguration):
         weights = workplace.inputs["weights"]
         instruct = learned_to_answer(weights)
         selection = self._selection(workplace)
+        if selection is not None:
+            say_what_is_left_out(selection)
         lm = load(weights, dtype=self.dtype)
         summary = evaluate(
             self,
@@ -54,6 +59,7 @@ class Evaluate(Stage, EvaluateConfiguration):
             workplace.inputs.get("heldout"),
             workplace.folder,
             instruct=instruct,
+            answers=workplace.folder / CHECKPOINTS / ANSWERS,
             data=workplace.inputs.get("data"),
             contamination=workplace.inputs.get("contamination"),
             selection=selection,
@@ -81,4 +87,5 @@ class Evaluate(Stage, EvaluateConfiguration):
             only_available=self.only_available,
             code=self.allow_code_execution,
             judge=self.judge is not None,
+            encoder=self.bert_score is not None,
         )
