@@ -14,6 +14,8 @@ from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.metrics.bert_score import Encoder, bert_scores
 from vernacular.evaluation.scores import read_scores, rescore
+from vernacular.evaluation.suites.selection import select
+from vernacular.evaluation.suites.suite import read_suite, suite_shares
 from vernacular.foundation.errors import UserError
 
 WORDS = [
@@ -147,3 +149,23 @@ def test_no_encoder_no_layer_no_score(folder, tasks, fake_model, tmp_path) -> No
     evaluate(EvaluateConfiguration(), fake_model(), tasks, None, tmp_path / "out")
     with pytest.raises(UserError, match="unknown metric 'bert_score'"):
         rescore(tmp_path / "out", {"bert_score": {}})
+
+
+def test_indic_qa_has_the_cards_metric_or_is_left_out_by_name(folder, fake_model, tmp_path) -> None:
+    question = {"id": "1", "question": "कौन पीता है?", "answers": [{"text": "मनुष्य", "answer_start": 0}]}
+    document = {"data": [{"paragraphs": [{"context": "मनुष्य पानी पीता है", "qas": [question]}]}]}
+    (tmp_path / "xquad").mkdir()
+    (tmp_path / "xquad/xquad.hi.json").write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+    suite = read_suite("krutrim-2-indic")
+    without = select(suite, tmp_path, only=["indic_qa_*"], only_available=True)
+    with pytest.raises(UserError, match="indic_qa_hi: BERTScore is that of an encoder and a layer"):
+        evaluate(EvaluateConfiguration(), fake_model(), None, None, tmp_path / "out", data=tmp_path, selection=without)
+    with pytest.raises(UserError, match="needs an encoder") as refused:
+        select(suite, tmp_path, only_available=True, encoder=False)
+    assert "indic_qa_hi" in str(refused.value)
+    settings = EvaluateConfiguration(bert_score=folder, bert_score_layer=2)
+    model = fake_model(answer=lambda prompt: "मनुष्य")
+    evaluate(settings, model, None, None, tmp_path / "out", data=tmp_path, selection=without)
+    assert suite_shares(suite, read_scores(tmp_path / "out")["scores"]) == {"indic_qa": pytest.approx(1.0, abs=1e-6)}
+    also = rescore(tmp_path / "out", {"bert_score_precision": {}})
+    assert {score.metric for score in also} == {"squad_f1", "squad_exact", "bert_score", "bert_score_precision"}

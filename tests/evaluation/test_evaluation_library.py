@@ -338,3 +338,13 @@ def test_no_task_is_in_two_benchmarks_of_a_suite(name) -> None:
     suite = read_suite(name)
     for task in library():
         assert sum(member.has(task) for member in suite.members) <= 1, task
+
+
+@pytest.mark.parametrize("name", suites())
+def test_the_tasks_of_a_benchmark_have_its_metric(name) -> None:
+    for member in read_suite(name).members:
+        for entry in filter(lambda entry: member.has(entry.name), library().values()):
+            listed = [*entry.task.config.get("metric_list", ()), *entry.task.metrics]
+            names = {one if isinstance(one, str) else one["metric"] for one in listed}
+            # A task that lists none has upstream's.
+            assert not names or member.metric in names or member.metric.startswith("pass@"), entry.name

@@ -16,7 +16,7 @@ from vernacular.evaluation.judge.asking import Judge
 from vernacular.evaluation.library.texts import text_tasks
 from vernacular.evaluation.scores import SCORES
 from vernacular.evaluation.suites.report import headline_table, suite_report
-from vernacular.evaluation.suites.selection import Selection, Wanted, select, select_by_name
+from vernacular.evaluation.suites.selection import NOT_ASKED, Selection, Wanted, by_reason, select, select_by_name
 from vernacular.evaluation.suites.suite import choose_tasks, read_suite
 from vernacular.evaluation.tasks import find_tasks
 from vernacular.foundation.artifact import learned_to_answer
@@ -99,9 +99,12 @@ def _lead(
             only_available=places.only_available,
             code=configuration.allow_code_execution,
             judge=judge is not None,
+            encoder=configuration.bert_score is not None,
         )
     elif places.tasks is None and configuration.only:
         selection = select_by_name(configuration.only, places.data)
+    if selection is not None:
+        say_what_is_left_out(selection)
     if places.texts:
         selection = _with_texts(selection, places)
     _claim(configuration, places, resume=resume)
@@ -136,6 +139,13 @@ def _lead(
     for path in answer_files(places.folder):
         path.unlink()
     return {**summary, "scores_file": str(places.folder / SCORES)}
+
+
+def say_what_is_left_out(selection: Selection) -> None:
+    """Name every task that was meant and is not run, with the reason."""
+    for reason, names in by_reason(selection.left_out).items():
+        if reason != NOT_ASKED:
+            print(f"Left out because {reason} ({len(names):,}): {', '.join(names)}", file=sys.stderr)
 
 
 def suite_summary(name: str, folder: Path) -> dict[str, Any]:

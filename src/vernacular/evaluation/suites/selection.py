@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vernacular.evaluation.library.benchmark import LibraryTask, library
 from vernacular.evaluation.library.placing import both_ways, is_there
+from vernacular.evaluation.metrics.answers import BERT_SCORES
 from vernacular.evaluation.suites.suite import Suite
 from vernacular.foundation.errors import UserError, unknown_name
 
@@ -16,6 +17,10 @@ NO_TASK = "the library has no task for it yet"
 NO_DATA = "its data is not there"
 NO_CODE = "its programs are run only with --allow-code-execution"
 NO_JUDGE = "it needs a judge (--judge)"
+NO_ENCODER = "its BERTScore needs an encoder (--bert-score, --bert-score-layer)"
+
+
+NOT_ASKED = "it was not asked for"
 
 
 class Wanted(NamedTuple):
@@ -32,6 +37,14 @@ class Selection(NamedTuple):
     left_out: Mapping[str, str]
 
 
+def by_reason(left_out: Mapping[str, str]) -> dict[str, list[str]]:
+    """The names of what is left out, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        found.setdefault(reason, []).append(name)
+    return found
+
+
 def select(
     suite: Suite,
     folder: Path | None,
@@ -40,6 +53,7 @@ def select(
     only_available: bool = False,
     code: bool = True,
     judge: bool = True,
+    encoder: bool = True,
 ) -> Selection:
     """The suite's tasks.
 
@@ -50,6 +64,7 @@ def select(
         only_available: whether tasks whose data is not in the folder are left out rather than refused.
         code: whether programs that the model writes may be run; if not, `only_available` leaves their tasks out.
         judge: whether there is a judge; if not, likewise.
+        encoder: whether there is an encoder for BERTScore; if not, likewise.
 
     Raises:
         UserError: a benchmark has no task, or a task no data; all are named, and both ways to give the first.
@@ -69,6 +84,8 @@ def select(
                 left_out[name] = NO_CODE
             elif only_available and library()[name].task.judge is not None and not judge:
                 left_out[name] = NO_JUDGE
+            elif only_available and _needs_encoder(library()[name]) and not encoder:
+                left_out[name] = NO_ENCODER
             else:
                 wanted[name] = Wanted(library()[name], member.shots)
     if only:
@@ -78,6 +95,10 @@ def select(
     if not wanted:
         raise _incomplete(suite, left_out, folder)
     return Selection(tuple(wanted.values()), left_out)
+
+
+def _needs_encoder(entry: LibraryTask) -> bool:
+    return any(metric in BERT_SCORES for metric in entry.task.metrics)
 
 
 def select_by_name(patterns: Sequence[str], folder: Path | None) -> Selection:
@@ -107,15 +128,12 @@ def _only(suite: Suite, wanted: Mapping[str, Wanted], left_out: Mapping[str, str
         if not any(name in wanted for name in matching):
             raise _incomplete(suite, {name: left_out[name] for name in matching}, None)
     chosen = {name: one for name, one in wanted.items() if any(fnmatchcase(name, pattern) for pattern in only)}
-    rest = {name: "it was not asked for" for name in wanted if name not in chosen}
+    rest = {name: NOT_ASKED for name in wanted if name not in chosen}
     return Selection(tuple(chosen.values()), {**left_out, **rest})
 
 
 def _incomplete(suite: Suite, left_out: Mapping[str, str], folder: Path | None) -> UserError:
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in left_out.items():
-        by_reason.setdefault(reason, []).append(name)
-    what = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason.items())
+    what = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason(left_out).items())
     first = next((name for name, reason in left_out.items() if reason == NO_DATA), None)
     how = f"{first}: {both_ways(library()[first].data)}. " if first else ""
     return UserError(
