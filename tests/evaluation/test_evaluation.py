@@ -112,10 +112,23 @@ def test_the_harness_disagreeing_is_an_error(tasks, fake_model, tmp_path, monkey
         evaluate(EvaluateConfiguration(), fake_model(), tasks, None, tmp_path / "out")
 
 
-def test_unread_answers_are_counted_and_warned_of(tasks, fake_model, tmp_path) -> None:
+def test_unread_answers_are_counted_and_warned_of(tasks, fake_model, tmp_path, run_cli) -> None:
     summary = evaluate(EvaluateConfiguration(only=("*_answer",)), fake_model(), tasks, None, tmp_path / "out")
     assert scores_of(tmp_path / "out")["capitals_answer", "exact_match"]["parse_failures"] == 6
-    assert "6 of 6 answers could not be read" in summary["warnings"][0]
+    assert "6 of 6 answers could not be read (100.0%)" in summary["warnings"][0]
+    assert "6 of 6 answers could not be read (100.0%)" in run_cli("rescore", tmp_path / "out").stdout
+
+
+def test_prompts_that_lost_their_beginning_are_counted_and_warned_of(tasks, fake_model, tmp_path, run_cli) -> None:
+    class Short(fake_model):
+        def loglikelihood(self, pairs, *, report=None):
+            found = super().loglikelihood(pairs, report=report)
+            return [one._replace(num_cut=int("Wales" in pair[0])) for one, pair in zip(found, pairs, strict=True)]
+
+    summary = evaluate(EvaluateConfiguration(only=("*_choice",)), Short(), tasks, None, tmp_path / "out")
+    (warning,) = summary["warnings"]
+    assert "capitals_choice: 4 of 24 prompts lost their beginning" in warning
+    assert warning in run_cli("rescore", tmp_path / "out").stdout
 
 
 @pytest.mark.parametrize(

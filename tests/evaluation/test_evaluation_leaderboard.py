@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from vernacular.corpus.configuration import Decontamination
+from vernacular.corpus.decontamination.contamination import STANDINGS, TaskContamination, write_contamination
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.evaluation import evaluate
+from vernacular.evaluation.items import read_benchmarks
 from vernacular.evaluation.leaderboard import leaderboard
+from vernacular.evaluation.suites.selection import select
 from vernacular.evaluation.suites.suite import read_suite
 from vernacular.foundation.errors import UserError
 
@@ -90,3 +94,41 @@ def test_the_verb_writes_the_page(two: list[Path], tmp_path: Path, run_cli) -> N
         "did you mean 'krutrim-1'"
         in run_cli("leaderboard", *two, "-o", tmp_path / "page.html", "--suite", "krutrim1", code=2).stderr
     )
+
+
+def test_only_the_better_of_runs_over_the_same_items_is_bold(two: list[Path], tmp_path: Path, fake_model) -> None:
+    assert re.findall(r"<td><b>(.*?)</b>", leaderboard(two)).count("1.000") == 4
+    assert "<td><b>" not in leaderboard(two[:1])
+    tasks = tmp_path / "one"
+    evaluate(EvaluateConfiguration(limit=3), fake_model(), tasks, None, tmp_path / "few")
+    assert "<td><b>" not in leaderboard([two[0], tmp_path / "few"])
+
+
+def test_what_stands_in_for_a_set_counts_for_no_headline(tmp_path: Path, fake_model) -> None:
+    (tmp_path / "polish_wccrs_medicine").mkdir()
+    lines = "\n".join(f"{label} Zabieg numer {number} ." for number, label in enumerate("0123" * 5))
+    for split in ("train", "test"):
+        (tmp_path / f"polish_wccrs_medicine/{split}.txt").write_text(lines, encoding="utf-8")
+    suite = read_suite("open-pl-llm-leaderboard")
+    selection = select(suite, tmp_path, only_available=True)
+    model = fake_model(answer=lambda prompt: " C, bo")
+    evaluate(EvaluateConfiguration(), model, None, None, tmp_path / "out", data=tmp_path, selection=selection)
+    text = Words(leaderboard([tmp_path / "out"], suite)).text
+    assert "25.00*" in text
+    assert "out, polemo2_in_g*, which no headline counts: other data stood in" in text
+    assert "22 missing" in text
+
+
+def test_contaminated_items_stand_apart(tasks: Path, fake_model, tmp_path: Path) -> None:
+    (benchmark,) = read_benchmarks(Decontamination(tasks=("t",), only=("capitals_choice",)), [tasks])
+    standings: dict[str, list[tuple[int, str]]] = {standing: [] for standing in STANDINGS}
+    for item in benchmark.items:
+        standings["contaminated" if item.number < 2 else "removed"].append((item.number, item.hash))
+    known = {benchmark.name: TaskContamination(benchmark.data_hash, standings)}
+    write_contamination(tmp_path / "contamination.json", known)
+    settings = EvaluateConfiguration(only=("capitals_choice",))
+    where = tmp_path / "contamination.json"
+    evaluate(settings, fake_model(), tasks, None, tmp_path / "out", contamination=where)
+    text = Words(leaderboard([tmp_path / "out"])).text
+    assert "capitals_choice (contaminated items)" in text
+    assert "capitals_choice (clean items)" in text

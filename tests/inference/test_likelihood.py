@@ -58,6 +58,10 @@ def assert_same(found: list[Likelihood], expected: list[Likelihood], tolerance: 
 def test_shared_contexts_equal_separate_forward_passes(lm: LocalModel) -> None:
     expected = [naive(lm.decoder, pair) for pair in encode_pairs(lm.tokenizer, PAIRS)]
     assert_same(lm.loglikelihood(PAIRS), expected)
+    most = lm.max_positions + 1
+    cut = [max(0, len(context) + len(text) - most) for context, text in encode_pairs(lm.tokenizer, PAIRS)]
+    assert [value.num_cut for value in lm.loglikelihood(PAIRS)] == cut
+    assert sum(map(bool, cut)) == 3
 
 
 def test_a_score_hardly_depends_on_the_batch_with_the_kernels_of_torch(weights_folder: Path) -> None:

@@ -15,11 +15,19 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from vernacular.corpus.configuration import Decontamination
+from vernacular.corpus.decontamination.contamination import STANDINGS, TaskContamination, write_contamination
+from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.evaluation import evaluate
+from vernacular.evaluation.items import read_benchmarks
 from vernacular.evaluation.scores import read_scores
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import read_json, write_json
+from vernacular.inference.model import load
+from vernacular.models.language_model import Generation
 from vernacular.publishing.card import publish
 from vernacular.publishing.configuration import PublishConfiguration
+from vernacular.publishing.verify import verify
 
 
 def card_of(release: Path) -> str:
@@ -76,7 +84,7 @@ def test_every_number_of_the_evaluation_is_in_the_ledger(released: Path) -> None
         if line.startswith("## ") and line != "## Evaluation":
             break
         if line.startswith("|") and "interval" not in line and "---" not in line:
-            numbers = re.findall(r"\d[\d.,]*", re.sub(r"`[^`]*`", "", line))
+            numbers = re.findall(r"\d[\d.,]*%?", re.sub(r"`[^`]*`", "", line))
             assert sorted(numbers) == sorted(printed[number])
             checked += len(numbers)
     assert checked > 80
@@ -102,6 +110,43 @@ def test_the_tables_hold_what_the_stages_recorded(released: Path) -> None:
     assert "read 23 documents (1.73 kB), kept 20 and removed 3; 0 could not be read" in data
     assert "it removed 95.1% of the noise" in data
     assert "| Layers | 2 |" in "\n".join(section(card_of(released), "Model architecture"))
+
+
+def test_unread_answers_and_contaminated_items_stand_beside_the_scores(
+    made: Path, ancestry: list[tuple[str, Path]], words: dict[str, Any], tmp_path: Path, monkeypatch
+) -> None:
+    lm = load(made / "instruct")
+    answers = itertools.cycle(["", "tak", "nie"])
+    monkeypatch.setattr(lm, "complete", lambda texts, _, report: [Generation(next(answers), (), "end") for _ in texts])
+    (benchmark,) = read_benchmarks(Decontamination(tasks=("t",), only=("endings_answer_pl",)), [made / "tasks"])
+    standings = {standing: [] for standing in STANDINGS}
+    for item in benchmark.items:
+        standings["contaminated" if item.number % 3 == 0 else "removed"].append((item.number, item.hash))
+    known = {benchmark.name: TaskContamination(benchmark.data_hash, standings)}
+    write_contamination(tmp_path / "contamination.json", known)
+    settings = EvaluateConfiguration(only=("*_pl",))
+    evaluate(
+        settings,
+        lm,
+        made / "tasks",
+        None,
+        tmp_path / "scores",
+        instruct=True,
+        contamination=tmp_path / "contamination.json",
+    )
+    publish(PublishConfiguration(**words), made / "instruct", tmp_path / "scores", ancestry, tmp_path / "release")
+    shown = section(card_of(tmp_path / "release"), "Evaluation")
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in shown if "|" in line
+    }
+    assert rows["`endings_answer_pl`"][-2:] == ["12", "4 (33.3%)"]
+    assert rows["`endings_answer_pl` (contaminated items)"][-2:] == ["4", "4 (100.0%)"]
+    assert rows["`endings_answer_pl` (clean items)"][-2:] == ["8", "0 (0.0%)"]
+    assert rows["`endings_choice_pl`"][-1] == "–"
+    warned = [line for line in shown if line.startswith("**Warning:**")]
+    assert len(warned) == 1
+    assert "4 of 12 answers to `endings_answer_pl` could not be read (33.3%)" in warned[0]
+    assert verify(tmp_path / "release").passed
 
 
 def test_foreign_text_cannot_break_out(released: Path) -> None:

@@ -26,13 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the scores; 2 if scores.json says otherwise."""
-    from vernacular.evaluation.scores import differences, read_scores, rescore, table
+    from vernacular.evaluation.records import RECORDS, read_run
+    from vernacular.evaluation.scores import differences, read_scores, rescore, table, warnings
     from vernacular.evaluation.suites.report import headline_table, suite_report
     from vernacular.evaluation.suites.suite import read_suite
     from vernacular.foundation.errors import UserError
 
     suite = read_suite(arguments.suite) if arguments.suite else None
-    print(table(rescore(arguments.run, {name: {} for name in arguments.metric})))
+    scores = rescore(arguments.run, {name: {} for name in arguments.metric})
+    tasks = read_run(arguments.run / RECORDS)["tasks"]
+    print(table(scores))
+    print("".join(f"\nWarning: {warning}" for warning in warnings(scores, tasks)))
     if suite is not None:
         print(headline_table(suite_report(suite, arguments.run)))
     wrong = differences(read_scores(arguments.run)["scores"], rescore(arguments.run))

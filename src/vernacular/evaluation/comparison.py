@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from vernacular.evaluation.metrics.metric import Metric
+from vernacular.evaluation.causes import MODEL, Cause, are_one_model, causes, unexplained
 from vernacular.evaluation.metrics.registry import find_metric
 from vernacular.evaluation.records import RECORDS, REQUEST_SCHEMA, Row, by_item, read_rows, read_run
+from vernacular.evaluation.statistics import paired_bootstrap
+from vernacular.evaluation.tables import markdown_table
 from vernacular.foundation.errors import UserError
 
 _RESAMPLES = 2000
@@ -68,21 +69,36 @@ class ItemPair(NamedTuple):
     right: str
 
 
+class Side(NamedTuple):
+    """One of the two evaluations: its folder, and in words which model it is of and how that was asked."""
+
+    folder: str
+    said: str
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What `compare` found.
 
     Attributes:
+        sides: the first evaluation and the second.
         differences: by task, filter and metric.
-        items: those answered differently.
-        causes: (what, in the first, in the second) of everything that was not the same in the two runs.
+        items: those that only one of the two has right.
+        causes: everything that was not the same in the two runs.
+        requests: how many both were asked, of the items that both have.
+        changed: how many of them got another text, or another log-probability.
         unmatched: by task, items that only one of the two has.
+        only: tasks that only the first has, and only the second.
     """
 
+    sides: tuple[Side, Side]
     differences: tuple[Difference, ...]
     items: tuple[ItemPair, ...]
-    causes: tuple[tuple[str, str, str], ...]
+    causes: tuple[Cause, ...]
+    requests: int
+    changed: int
     unmatched: Mapping[str, int]
+    only: tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
@@ -107,6 +123,7 @@ def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
     differences: list[Difference] = []
     items: list[ItemPair] = []
     unmatched: dict[str, int] = {}
+    requests = changed = 0
     for task in shared:
         rows = [read_rows(folder / RECORDS / f"{task}.parquet", REQUEST_SCHEMA) for folder in (first, second)]
         facts = (runs[0]["tasks"][task], runs[1]["tasks"][task])
@@ -118,7 +135,31 @@ def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
                 _difference(task, name, metric, own, facts[0]["metrics"][metric], facts[0]["kind"], seed)
             )
         items += list(_differing(task, facts[0], pairs))
-    return Comparison(tuple(differences), tuple(items), tuple(causes(runs[0], runs[1])), unmatched)
+        same = [_is_same(*rows) for own in pairs.values() for pair in own for rows in zip_longest(*pair)]
+        requests, changed = requests + len(same), changed + same.count(False)
+    found = causes(runs[0], runs[1])
+    if changed and not found:
+        found = [unexplained(runs[0], changed)]
+    return Comparison(
+        sides=(_side(first, runs[0]), _side(second, runs[1])),
+        differences=tuple(differences),
+        items=tuple(items),
+        causes=tuple(found),
+        requests=requests,
+        changed=changed,
+        unmatched=unmatched,
+        only=(_alone_in(runs[0], runs[1]), _alone_in(runs[1], runs[0])),
+    )
+
+
+def _side(folder: Path, run: Mapping[str, Any]) -> Side:
+    model, template = run["model"], run["template"]
+    applied = f"template {'applied' if template['applied'] else 'not applied'} ({template['reason']})"
+    return Side(str(folder), f"weights {model['weights'][:12]}, {model['dtype']}, {applied}")
+
+
+def _alone_in(run: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(run["tasks"].keys() - other["tasks"].keys()))
 
 
 # ------------------------------------------------------------------------------------------------------- items
@@ -152,6 +193,13 @@ def _alone(first: Sequence[Row], second: Sequence[Row]) -> int:
     return len(_items(first).keys() ^ _items(second).keys())
 
 
+def _is_same(first: Row | None, second: Row | None) -> bool:
+    """Whether a request got the same answer."""
+    if first is None or second is None:
+        return False
+    return all(first[name] == second[name] for name in ("response", "log_probability"))
+
+
 def _measures(facts: tuple[Any, Any], pairs: Mapping[str, list[Pair]]) -> Iterator[tuple[str, str, list[Pair]]]:
     for name, own in pairs.items():
         for metric in facts[0]["metrics"]:
@@ -165,7 +213,7 @@ def _difference(
     metric = find_metric(kind, metric_name)
     values = [[metric.of_item(pair[side], options) for pair in pairs] for side in (0, 1)]
     first, second = (float(metric.aggregate(side)) for side in values)
-    low, high = _interval(metric, values, seed)
+    low, high = paired_bootstrap(values[0], values[1], metric.aggregate, resamples=_RESAMPLES, seed=seed)
     only = (None, None)
     if metric.is_share:
         only = tuple(sum(a > b if side == 0 else b > a for a, b in zip(*values, strict=True)) for side in (0, 1))
@@ -192,21 +240,6 @@ def mcnemar(only_first: int, only_second: int) -> float:
         return 1.0
     tail = sum(math.comb(total, k) for k in range(min(only_first, only_second) + 1))
     return min(1.0, 2 * tail / 2**total)
-
-
-def _interval(metric: Metric, values: Sequence[Sequence[Any]], seed: int) -> tuple[float | None, float | None]:
-    """95% interval of the difference: items are drawn again with replacement, the same ones for both."""
-    n = len(values[0])
-    if n < 2:
-        return None, None
-    random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(_RESAMPLES):
-        places = random.integers(0, n, size=n)
-        first, second = (metric.aggregate([side[place] for place in places]) for side in values)
-        drawn.append(second - first)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def _differing(task: str, facts: Mapping[str, Any], pairs: Mapping[str, list[Pair]]) -> Iterator[ItemPair]:
@@ -237,85 +270,84 @@ def _answer(rows: Sequence[Row]) -> str:
     return str(chosen[0]) if chosen else f"log-probability {rows[0]['log_probability']:.4f}"
 
 
-# ------------------------------------------------------------------------------------------------------ causes
-
-
-def causes(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Everything in which two runs were not the same, what weighs most first: the model, then how it was asked.
-
-    Two runs of one model can only differ for a reason that stands here; none means that they must be equal.
-    """
-    found: list[tuple[str, str, str]] = []
-    for name in ("weights", "tokenizer", "template", "backend", "dtype"):
-        found += _unless_equal(name, first["model"].get(name), second["model"].get(name))
-    for name in sorted((first["model"].keys() | second["model"].keys()) - {*_MODEL}):
-        found += _unless_equal(f"model {name}", first["model"].get(name), second["model"].get(name))
-    found += _unless_equal("template applied", first["template"]["applied"], second["template"]["applied"])
-    for name in sorted(first["settings"].keys() | second["settings"].keys()):
-        found += _unless_equal(f"setting {name}", first["settings"].get(name), second["settings"].get(name))
-    for task in sorted(first["tasks"].keys() | second["tasks"].keys()):
-        ours, theirs = first["tasks"].get(task), second["tasks"].get(task)
-        if ours is None or theirs is None:
-            found.append((f"{task}", "scored" if ours else "not scored", "scored" if theirs else "not scored"))
-            continue
-        for name, label in _TASK_FACTS.items():
-            found += _unless_equal(f"{task}: {label}", ours.get(name), theirs.get(name))
-        for file in sorted(ours["files"].keys() | theirs["files"].keys()):
-            found += _unless_equal(f"{task}: file {file}", ours["files"].get(file), theirs["files"].get(file))
-    for name in sorted(first["versions"].keys() | second["versions"].keys()):
-        found += _unless_equal(f"version of {name}", first["versions"].get(name), second["versions"].get(name))
-    for name in sorted(first["machine"].keys() | second["machine"].keys()):
-        found += _unless_equal(f"machine {name}", first["machine"].get(name), second["machine"].get(name))
-    return found
-
-
-_MODEL = ("weights", "tokenizer", "template", "backend", "dtype")
-_TASK_FACTS = {
-    "version": "version",
-    "num_fewshot": "shots",
-    "kind": "kind",
-    "metrics": "metrics",
-    "items": "items",
-    "prompts_sha256": "prompts",
-}
-
-
-def _unless_equal(name: str, first: Any, second: Any) -> list[tuple[str, str, str]]:
-    return [] if first == second else [(name, _shown(first), _shown(second))]
-
-
-def _shown(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
-
-
 # ------------------------------------------------------------------------------------------------------ report
 
 
 def report(found: Comparison, *, most_items: int) -> str:
-    """The comparison as Markdown."""
-    lines = [
-        "| task | metric | n | first | second | difference | 95% interval | only first | only second | McNemar p |"
-    ]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
-    for one in found.differences:
-        interval = "" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}"
-        name = one.metric + (f" ({one.filter})" if one.filter != "none" else "")
-        counts = ["", "", ""]
-        if one.mcnemar is not None:
-            counts = [str(one.only_first), str(one.only_second), f"{one.mcnemar:.3g}"]
-        numbers = [f"{one.first:.3f}", f"{one.second:.3f}", f"{one.difference:+.3f}", interval, *counts]
-        lines.append(f"| {' | '.join([one.task, name, str(one.n), *numbers])} |")
-    for task, alone in found.unmatched.items():
-        lines.append(f"\n{task}: {alone} items that only one of the two has were left out")
-    lines.append("\nWhat was not the same:" if found.causes else "\nNothing but the time of the runs differed.")
-    lines += [f"- {what}: {ours} → {theirs}" for what, ours, theirs in found.causes]
-    for one_item in found.items[:most_items]:
-        lines.append(f"\n{one_item.task}, item {one_item.item}: {one_item.right} is right ({one_item.metric})")
-        lines += [f"    prompt: {_line(one_item.prompt)}", f"    target: {_line(one_item.target)}"]
-        lines += [f"    first:  {_line(one_item.first)}", f"    second: {_line(one_item.second)}"]
+    """The comparison as Markdown: what was compared, why it may differ, how far it does, and on which items."""
+    parts = [_sides(found), _causes(found), _differences(found)]
+    if found.unmatched:
+        counts = ", ".join(f"{count:,} of {task}" for task, count in found.unmatched.items())
+        parts.append(f"Left out, because only one of the two has them: {counts}.")
+    parts += [_item(one) for one in found.items[:most_items]]
     if len(found.items) > most_items:
-        lines.append(f"\n{len(found.items) - most_items:,} more items differ; --items N shows more, --json all")
+        left = len(found.items) - most_items
+        parts.append(f"{left:,} more items are right in one only; --items N shows more, --json all")
+    return "\n\n".join(parts)
+
+
+def _sides(found: Comparison) -> str:
+    lines = [
+        f"{name:<6}  {side.folder}: {side.said}" for name, side in zip(("first", "second"), found.sides, strict=True)
+    ]
+    lines += [
+        f"Only in the {name}: {', '.join(alone[:5])}{', …' if len(alone) > 5 else ''}"
+        for name, alone in zip(("first", "second"), found.only, strict=True)
+        if alone
+    ]
+    return "\n".join(lines)
+
+
+def _causes(found: Comparison) -> str:
+    """What was not the same, in words that say how much that explains."""
+    same = f"{found.requests - found.changed:,} of {found.requests:,} answers are the same"
+    others = [cause for cause in found.causes if cause.what not in MODEL]
+    if not found.causes:
+        return f"One model, two runs. Nothing but their time differed; {same}."
+    if are_one_model(found.causes):
+        title = f"One model, two runs; {same}. "
+        if not found.changed:
+            title += "What was not the same changed none of them:"
+        else:
+            title += "The cause of every difference:" if len(others) == 1 else "The causes are among these:"
+    else:
+        title = f"Two models; {same}. " + ("Besides, these were not the same:" if others else "All else was the same.")
+    return "\n".join([title, *map(_cause, others)])
+
+
+def _cause(cause: Cause) -> str:
+    tasks = cause.tasks
+    about = f" ({', '.join(tasks[:3])}{f' and {len(tasks) - 3} more tasks' if len(tasks) > 3 else ''})" if tasks else ""
+    return f"- {cause.what}: {cause.first} → {cause.second}{about}"
+
+
+def _differences(found: Comparison) -> str:
+    numbers = ["n", "first", "second", "difference", "95% interval", "only first", "only second", "McNemar p"]
+    table = markdown_table(["task", "metric", *numbers], list(map(_row, found.differences)), words=2)
+    sure = [
+        one
+        for one in found.differences
+        if one.low is not None and one.high is not None and not one.low <= 0 <= one.high
+    ]
+    counted = f"{len(sure)} of {len(found.differences)} intervals leave out 0"
+    by_chance = f"by chance about {len(found.differences) / 20:.1f} would, were the two equally good"
+    return f"{table}\n\nThe difference is second less first. {counted}; {by_chance}."
+
+
+def _row(one: Difference) -> list[str]:
+    interval = "" if one.low is None or one.high is None else f"{one.low:+.3f} to {one.high:+.3f}"
+    name = one.metric + (f" ({one.filter})" if one.filter != "none" else "")
+    counts = ["", "", ""]
+    if one.mcnemar is not None:
+        counts = [str(one.only_first), str(one.only_second), f"{one.mcnemar:.3g}"]
+    numbers = [f"{one.first:.3f}", f"{one.second:.3f}", f"{one.difference:+.3f}", interval, *counts]
+    return [one.task, name, f"{one.n:,}", *numbers]
+
+
+def _item(one: ItemPair) -> str:
+    lines = [f"{one.task}, item {one.item}: the {one.right} is right ({one.metric})"]
+    lines += [f"    prompt: {_line(one.prompt)}", f"    target: {_line(one.target)}"]
+    lines += [f"    first:  {_line(one.first)}", f"    second: {_line(one.second)}"]
     return "\n".join(lines)
 
 
@@ -327,4 +359,9 @@ def _line(text: str) -> str:
 
 def as_object(found: Comparison) -> dict[str, Any]:
     """The comparison as JSON values."""
-    return {**asdict(found), "items": [item._asdict() for item in found.items]}
+    return {
+        **asdict(found),
+        "items": [item._asdict() for item in found.items],
+        "causes": [cause._asdict() for cause in found.causes],
+        "sides": [side._asdict() for side in found.sides],
+    }

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from vernacular.corpus.decontamination.benchmark import hash_of_data
 from vernacular.corpus.decontamination.contamination import TaskContamination, read_contamination
 from vernacular.evaluation import bits_per_byte
+from vernacular.evaluation.answer_cache import code_hash
 from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
 from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.code.execution import Trying, check_allowed, run_programs
@@ -112,6 +113,7 @@ def evaluate(
         "template": {"applied": template, "reason": reason},
         "settings": _settings(configuration),
         "versions": package_versions(),
+        "program": code_hash(),
         "machine": {**describe_machine(), **_accelerators()},
         "tasks": facts,
         "bert_score": similarities.identity(),
@@ -149,7 +151,7 @@ def decide_template(setting: str, lm: LanguageModel, instruct: bool | None) -> t
 
 @contextmanager
 def _remembering(lm: LanguageModel, answers: Path | AnswerFile | None, crew: Crew | None) -> Iterator[RememberingModel]:
-    """The model, its answers kept in a file: the caller's, or one that goes with the run."""
+    """The model, its answers kept in a file: the caller's, which stays if it has any, or one that goes with the run."""
     if isinstance(answers, AnswerFile):
         yield RememberingModel(lm, answers, crew)
         return
@@ -159,6 +161,8 @@ def _remembering(lm: LanguageModel, answers: Path | AnswerFile | None, crew: Cre
             yield RememberingModel(lm, file, crew)
         finally:
             file.close()
+            if not len(file):
+                file.path.unlink()
 
 
 def _check_same_items(tasks: Sequence[LoadedTask], known: Mapping[str, TaskContamination], where: Path) -> None:
@@ -233,6 +237,7 @@ def _run_tasks(running: _Running, loader: _Loader, contamination: Path | None) -
         for loaded in tasks:
             model.seconds.clear()
             model.tokens.clear()
+            model.cut.clear()
             task, run = running.task(loaded, model, trials)
             seconds += run.seconds
             write_rows(running.folder / RECORDS / f"{task.name}.parquet", run.rows, REQUEST_SCHEMA)
@@ -319,6 +324,7 @@ def _facts(task: LoadedTask, run: TaskRun) -> dict[str, Any]:
         "metrics": dict(task.metrics),
         "items": len({row["item"] for row in run.rows}),
         "requests": len(_requests(run.rows)),
+        "cut": run.cut,
         "prompts_sha256": sha256_json(_requests(run.rows)),
         "files": dict(task.files),
         "data": dict(task.data),
@@ -343,7 +349,7 @@ def _finish(folder: Path, run_record: Mapping[str, Any], harness_values: Harness
                 f"{score.task}: {score.metric} is {score.value} from the record, {theirs} from the harness",
                 where=folder / score.record,
             )
-    warned = warnings(scores)
+    warned = warnings(scores, run_record["tasks"])
     write_json(folder / SCORES, {**run_record, "scores": as_json(scores), "warnings": warned})
     report = "\n".join([table(scores), *[f"\nWarning: {warning}" for warning in warned]])
     write_text(folder / "scores.md", report + "\n")

@@ -45,6 +45,7 @@ class HarnessModel(LM):
     Attributes:
         seconds: what each request took, by its texts, and whether its answer was there from before.
         tokens: number of tokens of each continuation, by its texts; None where the back-end does not say.
+        cut: requests whose context lost tokens at its left, by their texts.
     """
 
     def __init__(self, model: RememberingModel, seed: int = 0) -> None:
@@ -54,6 +55,7 @@ class HarnessModel(LM):
         self.doing = "evaluating"
         self.seconds: dict[tuple[str, ...], tuple[float, bool]] = {}
         self.tokens: dict[tuple[str, ...], int | None] = {}
+        self.cut: set[tuple[str, ...]] = set()
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """(log-probability, is greedy) of each request's continuation after its context."""
@@ -62,6 +64,7 @@ class HarnessModel(LM):
             likelihoods = self.model.loglikelihood(pairs, report=report)
         self._note({pair: self.model.key("loglikelihood", list(pair)) for pair in pairs})
         self.tokens |= {pair: likelihood.num_tokens for pair, likelihood in zip(pairs, likelihoods, strict=True)}
+        self.cut |= {pair for pair, likelihood in zip(pairs, likelihoods, strict=True) if likelihood.num_cut}
         for likelihood, request in zip(likelihoods, requests, strict=True):
             _check_number(likelihood.log_probability, request)
         return [(likelihood.log_probability, likelihood.is_greedy) for likelihood in likelihoods]
@@ -122,7 +125,8 @@ class HarnessModel(LM):
             try:
                 yield bar.update
             except UserError as error:
-                raise UserError(error.message, where=f"task {self.doing}, {error.where}", fix=error.fix) from error
+                fix = f"{error.fix}; for a task that cannot be put to this model: name the others with --only"
+                raise UserError(error.message, where=f"task {self.doing}, {error.where}", fix=fix) from error
             except TASK_ERRORS as error:
                 raise InternalError(f"the model fails: {error}", where=f"task {self.doing}") from error
 
@@ -159,11 +163,19 @@ def sampling_of(settings: Mapping[str, Any], *, seed: int, task: str) -> Samplin
 
 
 class TaskRun(NamedTuple):
-    """What a task gave: its requests' rows, what each took, and the harness's own values by (metric, filter)."""
+    """What a task gave.
+
+    Attributes:
+        rows: its requests.
+        seconds: what each took.
+        values: the harness's own, by metric and filter.
+        cut: how many requests' contexts were longer than the model's positions, and lost tokens at their left.
+    """
 
     rows: list[Row]
     seconds: list[Row]
     values: Mapping[tuple[str, str], float]
+    cut: int = 0
 
 
 def run_task(
@@ -206,7 +218,8 @@ def run_task(
     found = results["results"][loaded.name]
     theirs = [metric for metric in loaded.metrics if f"{metric},{filters[0]}" in found]
     values = {(metric, name): float(found[f"{metric},{name}"]) for metric in theirs for name in filters}
-    return TaskRun(rows, _seconds(model, rows), values)
+    cut = sum(_request(row) in model.cut for row in rows if row["filter"] == rows[0]["filter"])
+    return TaskRun(rows, _seconds(model, rows), values, cut)
 
 
 def _seconds(model: HarnessModel, rows: Sequence[Row]) -> list[Row]:

@@ -5,7 +5,7 @@ Everything that comes from a record is text of somebody's, and is escaped. The p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -14,9 +14,9 @@ from typing import Any
 
 from vernacular.evaluation.plot import Bar, bars_svg
 from vernacular.evaluation.published.scores import PublishedScore, published_scores
-from vernacular.evaluation.scores import PARSE_FAILURES_TO_WARN_OF, read_scores
-from vernacular.evaluation.suites.report import record_baselines, shots_beside
-from vernacular.evaluation.suites.suite import Headline, Suite, headlines, published_shares, suite_shares
+from vernacular.evaluation.scores import is_hardly_read, read_scores
+from vernacular.evaluation.suites.report import suite_report
+from vernacular.evaluation.suites.suite import Headline, Member, Suite, headlines, published_shares
 from vernacular.foundation.errors import UserError
 
 
@@ -29,8 +29,10 @@ class Entry:
     evaluation: Mapping[str, Any]
 
 
+NOT_WHOLE = "which no headline counts"
+
 Place = tuple[str, str, str]
-"""Task, metric, filter."""
+"""Task (with the language of held-out text, or the items that it is over where not all), metric, filter."""
 
 
 def leaderboard(folders: Sequence[Path], suite: Suite | None = None) -> str:
@@ -107,15 +109,13 @@ def _models(entries: Sequence[Entry]) -> str:
 
 
 def _by_place(entry: Entry) -> dict[Place, Mapping[str, Any]]:
-    return {
-        (
-            score["task"] + (f" {score['language']}" if score["task"] == "heldout" else ""),
-            score["metric"],
-            score["filter"],
-        ): score
-        for score in entry.evaluation["scores"]
-        if score["subset"] == "all"
-    }
+    return {(_task(score), score["metric"], score["filter"]): score for score in entry.evaluation["scores"]}
+
+
+def _task(score: Mapping[str, Any]) -> str:
+    if score["task"] == "heldout":
+        return f"heldout {score['language']}"
+    return str(score["task"]) + (f" ({score['subset']} items)" if score["subset"] != "all" else "")
 
 
 def _scores(entries: Sequence[Entry]) -> str:
@@ -125,7 +125,7 @@ def _scores(entries: Sequence[Entry]) -> str:
     for place in places:
         found = [own.get(place) for own in scores]
         known = [score for score in found if score is not None]
-        best = (max if known[0]["higher_is_better"] else min)(score["value"] for score in known)
+        best = _best(known)
         chance = next((score["chance"] for score in known if score["chance"] is not None), None)
         shots = sorted({score["num_fewshot"] for score in known if score["num_fewshot"] is not None})
         task, metric, name = place
@@ -143,7 +143,14 @@ def _scores(entries: Sequence[Entry]) -> str:
     return _table(header, rows, "Scores")
 
 
-def _score_cell(score: Mapping[str, Any] | None, best: float) -> str:
+def _best(scores: Sequence[Mapping[str, Any]]) -> float | None:
+    """The best value; None where there is no other, or where they are not over as many items."""
+    if len(scores) == 1 or len({score["n"] for score in scores}) > 1:
+        return None
+    return float((max if scores[0]["higher_is_better"] else min)(score["value"] for score in scores))
+
+
+def _score_cell(score: Mapping[str, Any] | None, best: float | None) -> str:
     """Value, standard error, n; the share of unread answers where answers are read. The best are bold."""
     if score is None:
         return "–"
@@ -153,7 +160,7 @@ def _score_cell(score: Mapping[str, Any] | None, best: float) -> str:
     text += f" <small>n={score['n']:,}</small>"
     if score["parse_failures"] is not None:
         share = score["parse_failures"] / score["n"]
-        mark = " class=warn" if share > PARSE_FAILURES_TO_WARN_OF else ""
+        mark = " class=warn" if is_hardly_read(score) else ""
         text += f" <small{mark}>unread {share:.1%}</small>"
     return text
 
@@ -177,7 +184,9 @@ def _plot(entries: Sequence[Entry]) -> str:
     if not groups:
         return ""
     svg = bars_svg(groups, [entry.name for entry in entries])
-    return f"<section><h2>Shares of right answers, 95% intervals</h2><div class=wide>{svg}</div></section>"
+    return (
+        f"<section><h2>Shares of right answers, 95% intervals; dashed: chance</h2><div class=wide>{svg}</div></section>"
+    )
 
 
 def _warnings(entries: Sequence[Entry]) -> str:
@@ -192,31 +201,43 @@ def _warnings(entries: Sequence[Entry]) -> str:
 
 def _suite(entries: Sequence[Entry], suite: Suite) -> str:
     """The suite's benchmarks and headlines: ours, and what its card prints, in the card's unit."""
-    ours = [suite_shares(suite, entry.evaluation["scores"]) for entry in entries]
+    reports = [suite_report(suite, entry.folder) for entry in entries]
     models = _models_on_card(suite)
     theirs = [published_shares(suite, model) for model in models]
     rows = []
     for member in suite.members:
-        cells = [_share(shares.get(member.benchmark), member.scale) for shares in ours]
+        cells = [_our_share(report, member) for report in reports]
         cells += [_as_printed(shares.get(member.benchmark), member.scale) for shares in theirs]
         shots = "" if member.shots is None else str(member.shots)
         rows.append([escape(member.benchmark), escape(member.metric), shots, *cells])
-    baselines = [record_baselines(suite, entry.folder, entry.evaluation["tasks"]) for entry in entries]
-    found = [headlines(suite, shares, known) for shares, known in zip(ours, baselines, strict=True)]
+    found = [[Headline(**one) for one in report["headlines"]] for report in reports]
     found += [headlines(suite, shares) for shares in theirs]
     for number, rule in enumerate(suite.headlines):
         rows.append([f"<b>{escape(rule.name)}</b>", escape(rule.rule), "", *[_headline(one[number]) for one in found]])
     header = ["benchmark", "metric", "shots", *[escape(entry.name) for entry in entries]]
     header += [f"{escape(model)} <small>published</small>" for model in models]
-    notes = "".join(
-        f"<li>{escape(entry.name)}, {escape(benchmark)}: {counts[0]} examples, the suite has {counts[1]}</li>"
-        for entry in entries
-        for benchmark, counts in shots_beside(suite, entry.evaluation["scores"]).items()
-    )
     computed = "<p>Headlines beside published numbers are computed from those numbers by the same rule.</p>"
-    warned = f"<ul class=warn>{notes}</ul>" if notes else ""
-    note = (computed if suite.headlines else "") + f"<p>{escape(suite.about)}</p>" + warned
-    return _table(header, rows, f"Suite {suite.name}") + note
+    note = (computed if suite.headlines else "") + f"<p>{escape(suite.about)}</p>"
+    notes = [note for entry, report in zip(entries, reports, strict=True) for note in _suite_notes(entry.name, report)]
+    return _table(header, rows, f"Suite {suite.name}") + note + (f"<ul>{''.join(notes)}</ul>" if notes else "")
+
+
+def _our_share(report: Mapping[str, Any], member: Member) -> str:
+    """A share of ours; one that no headline counts has an asterisk."""
+    mark = f'<small title="{NOT_WHOLE}">*</small>' if member.benchmark in report["incomplete"] else ""
+    return _share(report["shares"].get(member.benchmark), member.scale) + mark
+
+
+def _suite_notes(name: str, report: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader of a run's numbers must know, as items of a list."""
+    for benchmark, (ours, theirs) in report["shots"].items():
+        text = f"{name}, {benchmark}: {ours} examples, the suite has {theirs}"
+        yield f"<li class=warn>{escape(text)}</li>"
+    for benchmark, why in report["incomplete"].items():
+        if benchmark in report["shares"]:
+            yield f"<li>{escape(f'{name}, {benchmark}*, {NOT_WHOLE}: {why}')}</li>"
+    for text in report["notes"]:
+        yield f"<li>{escape(f'{name}: {text}')}</li>"
 
 
 def _models_on_card(suite: Suite) -> list[str]:

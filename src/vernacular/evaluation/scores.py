@@ -27,6 +27,7 @@ from vernacular.evaluation.records import (
     read_run,
 )
 from vernacular.evaluation.statistics import Estimate, bootstrap, share
+from vernacular.evaluation.tables import markdown_table
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import read_json
 
@@ -128,7 +129,9 @@ def _is_in_record(facts: Mapping[str, Any], metric: str) -> bool:
     """Whether what a metric is made of was made when the answers were given."""
     if metric.startswith("pass@"):
         return facts.get("code") is not None
-    return metric in facts["metrics"] or metric not in (*JUDGE_METRICS, *BERT_SCORES)
+    if metric in BERT_SCORES:
+        return any(known in facts["metrics"] for known in BERT_SCORES)
+    return metric in facts["metrics"] or metric not in JUDGE_METRICS
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
@@ -266,15 +269,31 @@ def _bits_per_unit(pairs: Sequence[tuple[float, int]]) -> float:
     return float(-total / math.log(2) / count)
 
 
-def warnings(scores: Iterable[Score]) -> list[str]:
-    """What a reader of these scores must know."""
-    return list(
+def is_hardly_read(score: Mapping[str, Any]) -> bool:
+    """Whether so many of the answers could not be read that the number says little; of a score as JSON."""
+    unread = score["parse_failures"]
+    return unread is not None and unread > PARSE_FAILURES_TO_WARN_OF * score["n"]
+
+
+def warnings(scores: Iterable[Score], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a reader of these scores must know.
+
+    Args:
+        scores: the scores.
+        tasks: what the record says of each task.
+    """
+    cut = [
+        f"{task}: {facts['cut']:,} of {facts['requests']:,} prompts lost their beginning, being longer than what the "
+        "model can read: examples or questions are missing from them"
+        for task, facts in tasks.items()
+        if facts.get("cut")
+    ]
+    return cut + list(
         dict.fromkeys(
-            f"{score.task}{_by(score)}: {score.parse_failures} of {score.n} answers could not be read"
+            f"{score.task}{_by(score)}: {score.parse_failures:,} of {score.n:,} answers could not be read "
+            f"({(score.parse_failures or 0) / score.n:.1%})"
             for score in scores
-            if score.subset == "all"
-            and score.parse_failures is not None
-            and score.parse_failures > PARSE_FAILURES_TO_WARN_OF * score.n
+            if score.subset == "all" and is_hardly_read(asdict(score))
         )
     )
 
@@ -286,23 +305,33 @@ def _by(score: Score) -> str:
 
 def table(scores: Iterable[Score]) -> str:
     """The scores as a Markdown table."""
-    lines = [
-        "| task | language | metric | value | ± standard error | 95% interval | chance | n | unread answers |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+    header = [
+        "task",
+        "language",
+        "metric",
+        "value",
+        "± standard error",
+        "95% interval",
+        "chance",
+        "n",
+        "unread answers",
     ]
+    rows = []
     for score in scores:
         interval = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
-        cells = [
-            score.task + (f" ({score.subset} items)" if score.subset != "all" else ""),
-            score.language or "",
-            score.metric + _by(score),
-            f"{score.value:.3f}",
-            "" if score.stderr is None else f"{score.stderr:.3f}",
-            interval,
-            "" if score.chance is None else f"{score.chance:.3f}",
-            f"{score.n:,}",
-            "" if score.parse_failures is None else f"{score.parse_failures:,} ({score.parse_failures / score.n:.1%})",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-        lines += [f"| | {score.language} | {name} | {bits:.3f} | | | | | |" for name, bits in score.yardsticks.items()]
-    return "\n".join(lines)
+        unread = score.parse_failures
+        rows.append(
+            [
+                score.task + (f" ({score.subset} items)" if score.subset != "all" else ""),
+                score.language or "",
+                score.metric + _by(score),
+                f"{score.value:.3f}",
+                "" if score.stderr is None else f"{score.stderr:.3f}",
+                interval,
+                "" if score.chance is None else f"{score.chance:.3f}",
+                f"{score.n:,}",
+                "" if unread is None else f"{unread:,} ({unread / score.n:.1%})",
+            ]
+        )
+        rows += [["", score.language or "", name, f"{bits:.3f}", *[""] * 5] for name, bits in score.yardsticks.items()]
+    return markdown_table(header, rows, words=3)

@@ -50,6 +50,23 @@ def bootstrap(items: Sequence[Any], aggregate: Callable[[Any], float], *, resamp
     return Estimate(value, float(values.std(ddof=1)), float(low), float(high))
 
 
+def paired_bootstrap(
+    first: Sequence[Any], second: Sequence[Any], aggregate: Callable[[Any], float], *, resamples: int, seed: int
+) -> tuple[float | None, float | None]:
+    """95% interval of second less first: the same items are drawn again for both. One item alone gives none."""
+    n = len(first)
+    if n < 2:
+        return None, None
+    random = np.random.default_rng(seed)
+    pools = _pool(first), _pool(second)
+    drawn = []
+    for _ in range(resamples):
+        places = random.integers(0, n, size=n)
+        drawn.append(aggregate(pools[1][places]) - aggregate(pools[0][places]))
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
+
+
 def _pool(items: Sequence[Any]) -> NDArray[Any]:
     """Items as an array whose rows are one item each: numbers, rows of numbers, or (for texts) objects."""
     first = items[0]

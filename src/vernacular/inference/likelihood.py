@@ -43,7 +43,8 @@ def likelihoods(
     is the same bits whatever the others.
     """
     most_pages = max(1, PAGE_ROOM * tokens_per_batch // PAGE_TOKENS)
-    groups = groups_of([_fit(pair, decoder.configuration.max_positions) for pair in pairs], most_pages)
+    fitted = [_fit(pair, decoder.configuration.max_positions) for pair in pairs]
+    groups = groups_of(fitted, most_pages)
     batches = list(batches_of(groups, tokens_per_batch, most_pages))
     num_pages = max((pages_of(batch) for batch in batches), default=1)
     weight = decoder.embedding.weight
@@ -56,7 +57,8 @@ def likelihoods(
         if report is not None:
             report(sum(group.num_pairs for group in batch))
     sizes = [len(pair.continuation) for pair in pairs]
-    return [Likelihood(*each) for each in zip(log_probabilities.tolist(), is_greedy.tolist(), sizes, strict=True)]
+    cut = [len(pair.context) - len(fit.context) for pair, fit in zip(pairs, fitted, strict=True)]
+    return [Likelihood(*each) for each in zip(log_probabilities.tolist(), is_greedy.tolist(), sizes, cut, strict=True)]
 
 
 def _fit(pair: TokenPair, max_positions: int) -> TokenPair:

@@ -72,12 +72,14 @@ class Sampling(Configuration):
 class Likelihood(NamedTuple):
     """Log-probability in nats of a continuation, and whether greedy decoding would have produced it.
 
-    `num_tokens` is how many tokens it was read as; None where the back-end does not say.
+    `num_tokens` is how many tokens it was read as; None where the back-end does not say. For `num_cut` tokens at the
+    left of its context there was no room.
     """
 
     log_probability: float
     is_greedy: bool
     num_tokens: int | None = None
+    num_cut: int = 0
 
 
 class TextLikelihood(NamedTuple):

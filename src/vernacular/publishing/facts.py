@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vernacular.evaluation.scores import is_hardly_read
 from vernacular.foundation.files import read_json
 from vernacular.models.family import from_published
 from vernacular.publishing.layout import (
@@ -39,6 +40,8 @@ def read_facts(release: Path) -> dict[str, Any]:
         "embedding_parameters": Sourced(decoder.embedding_parameters(), f"{CONFIG} (parameters, counted)"),
         "scores": scores,
         "task_scores": [score for score in scores.scores if score.task != "heldout"],
+        "hardly_read": hardly_read(scores),
+        "cut": [(task, scores.tasks[task]) for task in scores.tasks if plain(scores.tasks[task]).get("cut")],
         "heldout": heldout_by_language(scores),
         "stages": stages,
         "training": training,
@@ -48,6 +51,15 @@ def read_facts(release: Path) -> dict[str, Any]:
         "plots": plain(card.plots),
         "uses_chat": plain(card.uses_chat),
     }
+
+
+def hardly_read(scores: Sourced) -> list[Sourced]:
+    """A score of each task and filter with so many unread answers that a reader must be warned."""
+    found: dict[tuple[str, str], Sourced] = {}
+    for score in scores.scores:
+        if plain(score.subset) == "all" and is_hardly_read(plain(score)):
+            found.setdefault((plain(score.task), plain(score.filter)), score)
+    return list(found.values())
 
 
 def heldout_by_language(scores: Sourced) -> list[dict[str, Sourced]]:

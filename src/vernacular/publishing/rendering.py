@@ -13,7 +13,7 @@ import jinja2
 
 from vernacular.foundation.files import sha256_bytes
 from vernacular.publishing.facts import read_facts
-from vernacular.publishing.ledger import Entry, Ledger, Sourced, plain
+from vernacular.publishing.ledger import Entry, Ledger, Sourced, plain, source_of
 
 TEMPLATE = "card.md.jinja"
 
@@ -100,6 +100,7 @@ def _environment(ledger: Ledger, facts: Mapping[str, Any]) -> jinja2.Environment
         "size": number(size),
         "duration": number(duration),
         "share": number(lambda value: f"{100 * value:.1f}%"),
+        "share_of": lambda part, whole: Ready(_share_of(ledger, part, whole)),
         "code": lambda value: Ready(f"`{str(plain(value)).replace('`', '')}`"),
         "prose": lambda value: Ready(str(plain(value)).strip()),
         "bibtex": lambda value: Ready(re.sub(r"[\\\\{}`]", "", str(plain(value)))),
@@ -109,6 +110,12 @@ def _environment(ledger: Ledger, facts: Mapping[str, Any]) -> jinja2.Environment
         "plain": plain,
     }
     return environment
+
+
+def _share_of(ledger: Ledger, part: Sourced, whole: Sourced) -> str:
+    """A part of a whole, both from the records."""
+    share = Sourced(plain(part) / plain(whole), f"{source_of(part)} / {source_of(whole)}")
+    return ledger.note(share, f"{100 * plain(share):.1f}%")
 
 
 def _finalize(value: Any) -> Any:

@@ -55,8 +55,9 @@ class TokenScorer(ABC):
 
         A context that is too long loses tokens at its left. A continuation that is too long by itself is refused.
         """
+        encoded = self.reader.encode_pairs(pairs)
         fitted = []
-        for number, pair in enumerate(self.reader.encode_pairs(pairs), start=1):
+        for number, pair in enumerate(encoded, start=1):
             room = self.most_scored - len(pair.continuation)
             if room < 1:
                 raise UserError(
@@ -68,7 +69,8 @@ class TokenScorer(ABC):
         found: list[Likelihood] = [Likelihood(0.0, True)] * len(pairs)
         for number, scores in self.token_scores(fitted):
             total = math.fsum(score.log_probability for score in scores)
-            found[number] = Likelihood(total, all(score.is_best for score in scores), len(scores))
+            cut = len(encoded[number].context) - len(fitted[number].context)
+            found[number] = Likelihood(total, all(score.is_best for score in scores), len(scores), cut)
             if report is not None:
                 report(1)
         return found
