@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vernacular.evaluation.records import SECONDS, SECONDS_SCHEMA, read_rows
 from vernacular.evaluation.scores import read_scores
 from vernacular.evaluation.suites.selection import by_reason
 from vernacular.evaluation.suites.suite import suites
@@ -30,11 +31,12 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 class Ran(NamedTuple):
-    """What a suite took: seconds by the clock, and of all processors; and what its record holds."""
+    """What a suite took: seconds by the clock, of all processors, and of the model; and what its record holds."""
 
     suite: str
     seconds: float
     processor_seconds: float
+    model_seconds: float
     evaluation: dict[str, Any]
 
     @property
@@ -53,10 +55,16 @@ def run(suite: str, words: Sequence[str], folder: Path) -> Ran | str:
     command = [sys.executable, "-m", "vernacular.cli.main", "evaluate", *words, "--suite", suite, "-o", str(folder)]
     done = subprocess.run(command, env={**os.environ, **OFFLINE}, stderr=subprocess.PIPE, encoding="utf-8", check=False)
     if done.returncode == UserError.exit_code:
-        return done.stderr.strip().splitlines()[-1]
+        return " ".join(done.stderr[done.stderr.rindex("error: ") :].split())
     if done.returncode:
         sys.exit(f"{suite} failed:\n{done.stderr}")
-    return Ran(suite, time.perf_counter() - started, _processor_seconds() - before, read_scores(folder))
+    took = (time.perf_counter() - started, _processor_seconds() - before, _model_seconds(folder))
+    return Ran(suite, *took, read_scores(folder))
+
+
+def _model_seconds(folder: Path) -> float:
+    """What the requests took, as the evaluation's log has it."""
+    return sum(row["seconds"] or 0.0 for row in read_rows(folder / SECONDS, SECONDS_SCHEMA))
 
 
 def _processor_seconds() -> float:
@@ -75,22 +83,20 @@ def main() -> None:
     given = parser.parse_args()
     words = [given.weights, "--data", given.data, "--limit", given.limit, "--only-available", "--template", "never"]
     words += ["--no-cache", *([] if given.no_programs else ["--allow-code-execution"])]
-    print(
-        f"{describe_machine()}\n\n| suite | tasks | left out | items | requests | seconds | processor seconds |",
-        flush=True,
-    )
-    print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    columns = ["suite", "tasks", "left out", "items", "requests", "seconds", "of processors", "of the model"]
+    print(describe_machine(), "", f"| {' | '.join(columns)} |", "|---" + "|---:" * 7 + "|", sep="\n", flush=True)
     notes: list[str] = []
     total = 0.0
     with tempfile.TemporaryDirectory(prefix="suites-") as place:
         for suite in given.suites:
             ran = run(suite, words, Path(place) / suite)
             if isinstance(ran, str):
-                print(f"| `{suite}` | 0 | all | | | | |", flush=True)
+                print(f"| `{suite}` | 0 | all | | | | | |", flush=True)
                 notes.append(f"{suite}: {ran}")
                 continue
             counts = (ran.tasks, len(ran.evaluation["left_out"]), ran.total("items"), ran.total("requests"))
-            cells = [f"{count:,}" for count in counts] + [f"{ran.seconds:.1f}", f"{ran.processor_seconds:.1f}"]
+            cells = [f"{count:,}" for count in counts]
+            cells += [f"{took:.1f}" for took in (ran.seconds, ran.processor_seconds, ran.model_seconds)]
             print(f"| `{suite}` | {' | '.join(cells)} |", flush=True)
             notes += [
                 f"{suite}: left out because {reason} ({len(names)}): {', '.join(names)}"
