@@ -70,7 +70,7 @@ def unexplained(first: Run, answers: int) -> Cause:
     kernels = first["model"].get("kernels")
     if kernels == _NATIVE:
         why = "nothing: native kernels give the same bits in any batch, so this is a fault of ours; please report it"
-        return Cause("unknown", why, f"{answers:,} answers are not the same all the same")
+        return Cause("unknown", why, f"{answers:,} answers are not the same")
     kind = f"{first['model'].get('backend')}, kernels {kernels}" if kernels else str(first["model"].get("backend"))
     why = f"with {kind} the last digits depend on what shares a batch, which no record holds"
     return Cause("batch", why, f"{answers:,} answers are not the same")
