@@ -24,6 +24,7 @@ import pytest
 
 if TYPE_CHECKING:
     from crew import Crew
+    from object_store import ObjectStore
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -96,3 +97,28 @@ def hire() -> Iterator[Callable[[int], Crew]]:
     yield crew_of
     for crew in crews.values():
         crew.stop()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[ObjectStore]:
+    """S3 over HTTP, in a thread of this process."""
+    pytest.importorskip("s3fs", reason="needs s3fs: pip install 'vernacular[s3]'")
+    pytest.importorskip("moto", reason="needs moto, which the dev extra installs")
+    from object_store import ObjectStore
+
+    store = ObjectStore()
+    yield store
+    store.stop()
+
+
+@pytest.fixture
+def object_store(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+    """It, with an empty bucket, and found by this process and those that it starts."""
+    import s3fs
+
+    s3.clear()
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield s3
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -151,6 +151,12 @@ def weights_held(changes: dict[str, Any], tokens: Path, folder: Path) -> dict[st
     return seen
 
 
+def train_beside(environment: dict[str, str], model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:
+    """As `train`, with variables by which a store is found."""
+    with patch.dict(os.environ, environment):
+        train(model, changes, tokens, folder)
+
+
 def train_until(step: int, model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:
     """As `train`, up to and with a step."""
 

@@ -6,13 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from safetensors.torch import load_file
 
 import tiny_recipe
+
+if TYPE_CHECKING:
+    from object_store import ObjectStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed]
 
@@ -63,25 +68,97 @@ def test_a_killed_process_is_started_again_and_the_weights_are_the_same(
 ) -> None:
     name = f"killed-{launcher}-{victim}"
     folder = copied(place, name)
-    words = ["run", "tiny.yaml", "--out", name]
-    if launcher == "vernacular":
-        command = ["-m", "vernacular.cli.main", *words, "--processes", "2", "--restarts", "1"]
-    else:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-        command = [*torchrun, "-m", "vernacular.cli.main", *words]
-    done = run_and_kill(command, victim, folder / "base" / "checkpoints" / "step-00000004", place)
+    command = command_of(launcher, name, restarts=1)
+    checkpoint = folder / "base" / "checkpoints" / "step-00000004"
+    done = run_and_kill(command, [victim], checkpoint.exists, place)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "base       continue: was interrupted" in done.stdout
     if launcher == "vernacular":
         assert f"process {victim} of 2 was killed (SIGKILL); all are started again (1 of 1)" in done.stderr
+    assert_same_weights(folder, undisturbed)
+
+
+@pytest.mark.parametrize("launcher", ["vernacular", "torchrun"])
+def test_all_processes_killed_while_a_checkpoint_is_written_go_on_when_started_again(
+    launcher: str, undisturbed: Path, place: Path
+) -> None:
+    name = f"killed-{launcher}-all"
+    folder = copied(place, name)
+    begun = folder / "base" / "checkpoints" / ".step-00000008.part"
+    killed = run_and_kill(command_of(launcher, name), [0, 1], begun.exists, place)
+    assert killed.returncode != 0
+    assert not (folder / "base" / "model.safetensors").exists()
+    done = run_and_kill(command_of(launcher, name), [], lambda: True, place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "base       continue: was interrupted" in done.stdout
+    assert_same_weights(folder, undisturbed)
+
+
+@pytest.mark.parametrize("victims", [(1,), (0, 1)])
+def test_a_kill_during_an_upload_leaves_the_last_whole_checkpoint_to_go_on_from(
+    victims: tuple[int, ...], object_store: ObjectStore, undisturbed: Path, place: Path
+) -> None:
+    """Tokens and checkpoints over S3; the second rank's part of the second checkpoint is on its way."""
+    name = f"uploading-{len(victims)}"
+    folder = copied(place, name)
+    settings = [
+        f"stages.base.tokens={object_store.upload(place / 'runs' / 'tiny' / 'tokens', 'tokens')}",
+        "stages.base.checkpoint_folder=s3://bucket/runs",
+        f"stages.base.token_cache.folder={place / name / 'cache'}",
+    ]
+    restarts = 1 if len(victims) == 1 else 0
+    command = [*command_of("vernacular", name, restarts), *settings]
+    with object_store.holding("PUT", "step-00000008/__1_0.distcp") as arrived:
+        done = run_and_kill(command, victims, arrived.is_set, place)
+    if len(victims) > 1:
+        assert done.returncode != 0
+        marks = [key for key in object_store.objects() if key.endswith("position.json")]
+        assert marks == ["runs/tiny/base/step-00000004/position.json"]
+        assert any("step-00000008/" in key for key in object_store.objects()), "the first rank's part is there"
+        done = run_and_kill(command, [], lambda: True, place)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "base       continue: was interrupted" in done.stdout
+    assert_same_weights(folder, undisturbed)
+    assert not [key for key in object_store.objects() if key.startswith("runs/")], "what is done needs no checkpoints"
+
+
+def test_a_wrong_secret_is_said_once_and_kept(object_store: ObjectStore, place: Path, run_cli: Any) -> None:
+    copied(place, "refused")
+    said = run_cli(
+        *("--traceback", "run", "tiny.yaml", "--out", "refused", "--processes", "2", "--restarts", "1"),
+        "stages.base.checkpoint_folder=s3://bucket/runs",
+        cwd=place,
+        code=3,
+        env={"AWS_SECRET_ACCESS_KEY": "correct-horse-battery"},
+    ).stderr
+    assert said.count("access denied: ") == 1
+    assert "s3://bucket/runs/tiny/base" in said
+    assert "AWS_ACCESS_KEY_ID" in said
+    written = [path.read_bytes() for path in (place / "refused").rglob("*") if path.is_file()]
+    for secret in ("correct-horse-battery", object_store.key.secret_access_key):
+        assert secret not in said
+        assert not any(secret.encode() in content for content in written)
+
+
+def command_of(launcher: str, name: str, restarts: int = 0) -> list[str]:
+    """What Python is given to do the recipe with two processes, into the folder `name`."""
+    words = ["run", "tiny.yaml", "--out", name]
+    if launcher == "vernacular":
+        return ["-m", "vernacular.cli.main", *words, "--processes", "2", f"--restarts={restarts}"]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", f"--max-restarts={restarts}"]
+    return [*torchrun, "-m", "vernacular.cli.main", *words]
+
+
+def assert_same_weights(one: Path, two: Path) -> None:
     for stage in ("base", "instruct"):
-        assert (folder / stage / "model.safetensors").read_bytes() == (
-            undisturbed / stage / "model.safetensors"
-        ).read_bytes()
+        first, second = ((folder / stage / "model.safetensors").read_bytes() for folder in (one, two))
+        assert first == second, stage
 
 
-def run_and_kill(command: list[str], victim: int, awaited: Path, place: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command, and kill its process of this rank once, as soon as a checkpoint is there."""
+def run_and_kill(
+    command: list[str], victims: Iterable[int], is_time: Callable[[], bool], place: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command, and kill its processes of these ranks once, as soon as it is time."""
     environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
     with subprocess.Popen(
         [sys.executable, *command],
@@ -91,11 +168,12 @@ def run_and_kill(command: list[str], victim: int, awaited: Path, place: Path) ->
         stderr=subprocess.PIPE,
         encoding="utf-8",
     ) as running:
-        while not awaited.exists() and running.poll() is None:
-            os.sched_yield()
-        for process in processes_of(awaited.parents[3].name, victim):
+        while not is_time() and running.poll() is None:
+            time.sleep(0.001)
+        name = command[command.index("--out") + 1]
+        for process in [process for rank in victims for process in processes_of(name, rank)]:
             os.kill(process, signal.SIGKILL)
-        output, errors = running.communicate(timeout=240)
+        output, errors = running.communicate(timeout=600)
     return subprocess.CompletedProcess(command, running.returncode, output, errors)
 
 

@@ -81,11 +81,11 @@ def test_overrides_reach_every_setting(recipe: Path) -> None:
 def test_parameters_are_filled_in_and_asked_for(recipe: Path) -> None:
     text = recipe.read_text(encoding="utf-8")
     texts = str(recipe.parent / "texts")
-    recipe.write_text("parameters: {corpus: null, size: 420}\n" + text.replace(texts, "${corpus}/"), encoding="utf-8")
+    recipe.write_text("parameters: {corpus: null, size: null}\n" + text.replace(texts, "${corpus}/"), encoding="utf-8")
     edit(recipe, "vocab_size: 420", "vocab_size: ${size}")
-    with pytest.raises(UserError, match="needs 'corpus'") as caught:
+    with pytest.raises(UserError, match="needs corpus, size") as caught:
         load_recipe(recipe)
-    assert "corpus=…" in str(caught.value)
+    assert "corpus=… size=…" in str(caught.value), "all that are missing, at once"
     loaded = load_recipe(recipe, [f"corpus={texts}", "size=500"])
     corpus: Any = loaded.stages["corpus"]
     tokenizer: Any = loaded.stages["tokenizer"]

@@ -103,6 +103,27 @@ def test_a_run_goes_on_under_any_layout(
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize(
+    "way", [[(4, {}), (1, {}), (2, {"pipeline": 2})], [(2, {"expert": 2}), (4, {}), (1, {})]], ids=str
+)
+def test_averages_in_eight_bits_go_on_under_any_layout(
+    way: list[Spread], hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    """Codes and scales are handed over as they are; sums in another order may move a value to the next code."""
+    model = "mixture" if "expert" in way[0][1] else "dense"
+    changes = {"optimiser": {"name": "adamw-8bit"}, "micro_batch_tokens": 48}
+    trained_together.train(model, changes, tokens, tmp_path / "alone")
+    folder = tmp_path / "moved"
+    for ranks, layout in way[:-1]:
+        run(hire, ranks, trained_together.train_until, 2, model, changes | {"parallel": layout}, tokens, folder)
+    ranks, layout = way[-1]
+    run(hire, ranks, trained_together.train, model, changes | {"parallel": layout}, tokens, folder)
+    assert distance(tmp_path / "alone", folder) < 2e-3
+    alone, moved = (read_metrics(tmp_path / name) for name in ("alone", "moved"))
+    assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in alone], rel=1e-5)
+
+
+@pytest.mark.distributed
 def test_global_batches_do_not_depend_on_ranks_or_restarts(hire: Hire, tokens: Path, tmp_path: Path) -> None:
     (whole,) = run(hire, 1, trained_together.rows_read, {}, tokens, tmp_path / "1")
     assert [len(rows) for rows in whole] == [8] * 6

@@ -131,6 +131,13 @@ def test_the_run_stops_and_leaves_the_last_good_weights(place: Path, stopped: tu
     same_weights(place / "stopped", place / "short")
 
 
+def test_the_last_good_weights_stay_in_a_store_too(place: Path, stopped: tuple[Path, dict[str, Any]]) -> None:
+    where = {"checkpoint_folder": f"memory://{place}", "checkpoint_every": 1}
+    summary = run(place, "elsewhere", mixture=ONLY_NEW, stop=RULE, **SLOW, **where)
+    assert summary["forgetting"] == stopped[1]["forgetting"]
+    same_weights(place / "stopped", place / "elsewhere")
+
+
 def test_a_run_that_forgets_little_goes_to_its_end(place: Path) -> None:
     summary = run(place, "held", mixture=REPLAY, stop=RULE | {"rise": 0.5})
     assert summary["steps"] == STEPS

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import math
-import sys
 from typing import Any
 
 import pytest
@@ -12,12 +10,12 @@ import torch
 from torch import nn
 
 from tiny_training import SHAPE
-from vernacular.foundation.errors import MachineError
 from vernacular.models.configuration import ModelShape
 from vernacular.models.decoder import Decoder
 from vernacular.models.family import configure
 from vernacular.parallel.gradients import place_of
 from vernacular.training.optimisation import OptimiserConfiguration
+from vernacular.training.optimisers.eight_bit import new_averages, open_averages
 from vernacular.training.optimisers.groups import parameter_groups, roles
 from vernacular.training.optimisers.optimiser import build_optimiser, set_learning_rate
 from vernacular.training.optimisers.rounding import Rounder
@@ -152,8 +150,6 @@ def test_mup_divides_the_rates_of_the_blocks_matrices_by_the_width() -> None:
 
 @pytest.mark.parametrize(("name", "tolerance"), [("adamw-bf16", 0.002), ("adamw-8bit", 0.0045)])
 def test_averages_of_few_bits_lead_nearly_the_same_way(name: str, tolerance: float) -> None:
-    if name == "adamw-8bit":
-        pytest.importorskip("torchao")
     whole, short = make_decoder(), make_decoder()
     for decoder, settings in ((whole, {}), (short, {"name": name})):
         descend(optimiser_of(decoder, **settings), list(decoder.parameters()), steps=4)
@@ -167,42 +163,43 @@ def test_averages_of_few_bits_lead_nearly_the_same_way(name: str, tolerance: flo
 def test_averages_are_kept_in_the_bits_that_were_asked_for() -> None:
     optimiser = optimiser_of(make_decoder(), name="adamw-bf16")
     assert {state["mean"].dtype for state in optimiser.state.values()} == {torch.bfloat16}
-    pytest.importorskip("torchao")
     decoder = make_decoder()
     optimiser = optimiser_of(decoder, name="adamw-8bit")
-    descend(optimiser, list(decoder.parameters()), steps=1)
-    average = optimiser.state[decoder.embedding.weight]["exp_avg"]
-    assert type(average).__name__ == "OptimState8bit"
-    assert average.codes.dtype == torch.uint8
+    for name, parameter in decoder.named_parameters():
+        state = optimiser.state[parameter]
+        if parameter.dim() > 1 and parameter.numel() >= 4096:
+            assert state["mean_codes"].dtype == state["square_codes"].dtype == torch.uint8, name
+            assert state["mean_scale"].shape == (*parameter.shape[:-1], math.ceil(parameter.shape[-1] / 256)), name
+        else:
+            assert state["mean"].dtype == torch.float32, name
 
 
-def test_without_torchao_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    imported = builtins.__import__
-
-    def without_torchao(name: str, *arguments: Any, **options: Any) -> Any:
-        if name.startswith("torchao"):
-            raise ImportError(name)
-        return imported(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_torchao)
-    monkeypatch.delitem(sys.modules, "vernacular.training.optimisers.eight_bit", raising=False)
-    with pytest.raises(MachineError, match="torchao") as caught:
-        optimiser_of(make_decoder(), name="adamw-8bit")
-    assert "pip install 'vernacular[torchao]'" in str(caught.value)
+def kept(name: str, values: torch.Tensor) -> torch.Tensor:
+    """What an average in 8 bits keeps of these values."""
+    average = open_averages(new_averages(values, (name,)))[name]
+    average.copy_(values)
+    return average.float()
 
 
-def test_importing_torchao_says_nothing() -> None:
-    pytest.importorskip("torchao")
-    import subprocess
+@pytest.mark.parametrize(("name", "signed"), [("mean", True), ("square", False)])
+def test_an_average_in_eight_bits_keeps_what_torchaos_does(name: str, signed: bool) -> None:
+    """Where rows are whole blocks, blocks are torchao's."""
+    library = pytest.importorskip("torchao.optim.subclass_8bit")
+    values = torch.randn(24, 512, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 0, 24)[:, None]
+    values = values if signed else values.square()
+    theirs = library.OptimState8bit.zeros(values.shape, signed=signed)
+    theirs.copy_(values)
+    torch.testing.assert_close(kept(name, values), theirs.dequantize(), rtol=1e-6, atol=0.0)
 
-    done = subprocess.run(
-        [sys.executable, "-c", "import vernacular.training.optimisers.eight_bit"],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        env={"PYTHONPATH": str(next(path for path in sys.path if path.endswith("src"))), "PATH": ""},
-    )
-    assert done.stdout + done.stderr == ""
+
+@pytest.mark.parametrize("columns", [64, 256, 300, 600])
+def test_a_row_that_is_cut_at_blocks_or_left_whole_keeps_the_same(columns: int) -> None:
+    values = torch.randn(16, columns, generator=torch.Generator().manual_seed(1))
+    whole = kept("mean", values)
+    assert (whole - values).abs().max() < 0.03 * values.abs().max()
+    assert torch.equal(torch.cat([kept("mean", part) for part in values.split(5)]), whole)
+    assert torch.equal(torch.cat([kept("mean", part) for part in values.split(256, dim=1)], dim=1), whole)
+    assert not kept("square", torch.zeros(4, columns)).any()
 
 
 @pytest.mark.parametrize("rounding", ["stochastic", "kahan"])

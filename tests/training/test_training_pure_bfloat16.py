@@ -67,14 +67,6 @@ def test_gradients_add_up_in_float32(tokens: Path, tmp_path: Path, monkeypatch: 
     [
         ({"precision": "bfloat16-pure"}, "belong together"),
         ({"rounding": "kahan"}, "belong together"),
-        (
-            {
-                "precision": "bfloat16-pure",
-                "rounding": "kahan",
-                "optimiser": {"learning_rate": 1.0, "name": "adamw-8bit"},
-            },
-            "use adamw-bf16",
-        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import trained_together
 from crew import Crew
+from tiny_training import SHAPE
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.mesh import open_mesh
 from vernacular.training.metrics import read_metrics
@@ -211,7 +212,14 @@ def test_bfloat16_weights_whose_passes_are_divided_learn_as_one_process(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"optimiser": {"name": "adamw-8bit"}}, "optimiser.name"),
+        (
+            {
+                "optimiser": {"name": "adamw-8bit"},
+                "parallel": {"tensor": 2},
+                "model": SHAPE | {"intermediate_size": 192},
+            },
+            "a rank 96 of a row's 192 values",
+        ),
         ({"batch_tokens": 72}, "batch_tokens"),
         ({"parallel": {"pipeline": 2}, "micro_batch_tokens": 96, "batch_tokens": 96}, "micro_batch_tokens"),
     ],

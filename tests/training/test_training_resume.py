@@ -27,6 +27,11 @@ RATE = {"learning_rate": 1e-2, "warmup_steps": 2}
 RUNS: dict[str, dict[str, Any]] = {
     "bf16 averages": {"optimiser": RATE | {"name": "adamw-bf16"}},
     "8-bit averages": {"optimiser": RATE | {"name": "adamw-8bit"}},
+    "8-bit averages of bfloat16 weights": {
+        "optimiser": RATE | {"name": "adamw-8bit"},
+        "precision": "bfloat16-pure",
+        "rounding": "stochastic",
+    },
     "Muon, experts, z-losses": {
         "model": EXPERTS,
         "optimiser": RATE | {"name": "muon"},
@@ -92,8 +97,6 @@ def poison(batches: set[int], factor: float, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_run_killed_and_resumed_ends_in_the_same_bits(
     name: str, kill_at: int, tmp_path: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "8-bit" in name:
-        pytest.importorskip("torchao")
     configuration = settings(**RUNS[name], log_every=4)
     poison({4, 6}, 50.0 if "spikes" in name else 1.0, monkeypatch)
     run(tmp_path / "undisturbed", tokens, configuration)

@@ -103,13 +103,21 @@ _MACHINE_ERRNOS = {
 }
 
 
+def machine_error(error: OSError, doing: str, path: str | Path | None = None) -> MachineError | None:
+    """The `MachineError` for what the operating system says (disk full, permission, …); None for all else it says."""
+    if error.errno not in _MACHINE_ERRNOS:
+        return None
+    what, fix = _MACHINE_ERRNOS[error.errno]
+    return MachineError(f"{what}, while {doing}", where=path or error.filename, fix=fix)
+
+
 @contextmanager
 def machine_errors(doing: str, path: str | Path | None = None) -> Iterator[None]:
     """Turn the operating system's errors (disk full, permission, …) into `MachineError`s that name the path."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _MACHINE_ERRNOS:
+        found = machine_error(error, doing, path)
+        if found is None:
             raise
-        what, fix = _MACHINE_ERRNOS[error.errno]
-        raise MachineError(f"{what}, while {doing}", where=path or error.filename, fix=fix) from error
+        raise found from error

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from vernacular.foundation.address import is_address
 from vernacular.foundation.configuration import (
     Configuration,
     Document,
@@ -38,7 +39,6 @@ from vernacular.lifecycle.stages.tokenize import Tokenize
 from vernacular.lifecycle.stages.train_quality import TrainQuality
 from vernacular.lifecycle.stages.train_tokenizer import TrainTokenizer
 from vernacular.lifecycle.stages.trim_tokenizer import TrimTokenizer
-from vernacular.tokens.elsewhere import is_address
 
 AnyStage = Annotated[
     Curate
@@ -193,10 +193,11 @@ def _parameter(key: str, parameters: Mapping[str, Any], document: Document, at: 
     if key not in parameters:
         raise unknown_name("parameter", key, parameters, where=document.where(at))
     if parameters[key] is None:
+        missing = [name for name, value in parameters.items() if value is None]
         raise UserError(
-            f"this recipe needs '{key}'",
-            where=document.where(("parameters", key)),
-            fix=f"give it on the command line: vernacular run {document.path} {key}=…",
+            f"this recipe needs {', '.join(missing)}",
+            where=document.where(("parameters", missing[0])),
+            fix=f"give values on the command line, after {document.path}: {' '.join(f'{name}=…' for name in missing)}",
         )
     return parameters[key]
 

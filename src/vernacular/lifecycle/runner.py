@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from vernacular.foundation.address import is_address
 from vernacular.foundation.artifact import (
     CHECKPOINTS,
     RECORD,
@@ -28,7 +29,7 @@ from vernacular.lifecycle.decision import Decision, decide, digest_input, digest
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.lifecycle.stage import Stage, Workplace
 from vernacular.parallel.processes import Processes, this_process
-from vernacular.tokens.elsewhere import address_of, is_address
+from vernacular.tokens.elsewhere import address_of
 
 # Below the recipe's folder: what stands for the artifacts at other addresses.
 _ELSEWHERE = ".elsewhere"

@@ -15,11 +15,6 @@ from vernacular.tokens.shard import INDEX
 ADDRESS = "address.json"
 
 
-def is_address(value: str) -> bool:
-    """Whether a text names a place of another file system, such as `s3://bucket/tokens`, and not a path."""
-    return "://" in value
-
-
 def address_of(folder: Path) -> str | None:
     """Where the shards of a folder lie; None where they lie in it."""
     path = folder / ADDRESS

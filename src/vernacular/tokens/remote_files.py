@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from vernacular.foundation.errors import MachineError, UserError, machine_errors
+from vernacular.foundation.address import Patience, explain, may_pass, open_address, persist
+from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_errors
 from vernacular.tokens.configuration import TokenCacheConfiguration
 
 _CHUNK_BYTES = 1 << 23
-_LONGEST_WAIT = 60.0
-_DISK_ERRORS = (MachineError, UserError)
 
 Result = TypeVar("Result")
 
@@ -23,27 +20,15 @@ Result = TypeVar("Result")
 class RemoteFiles:
     """The files below an address, such as `s3://bucket/tokens`.
 
-    What fails for another reason than that the file is not there is tried again: after `first_wait` seconds, twice as
-    many, and so on, each time up to a half longer by chance, so that ranks do not come back all at once.
-
     Args:
-        address: as fsspec understands it; credentials are those that its package finds by itself.
+        address: as `open_address` takes it.
         settings: how often, and after how long, a failure is tried again.
     """
 
     def __init__(self, address: str, settings: TokenCacheConfiguration) -> None:
-        import fsspec
-
         self.address = address.rstrip("/")
-        self._settings = settings
-        try:
-            self._files, self._root = fsspec.core.url_to_fs(self.address)
-        except (ImportError, ValueError) as error:
-            raise MachineError(
-                f"no file system for this address: {error}",
-                where=self.address,
-                fix="install the package it names (s3fs for s3://, gcsfs for gs://), or correct the address",
-            ) from error
+        self._patience = Patience(settings.attempts, settings.first_wait_seconds)
+        self._files, self._root = open_address(self.address)
 
     def where(self, name: str) -> str:
         """The address of a file."""
@@ -108,31 +93,23 @@ class RemoteFiles:
 
     def _persist(self, act: Callable[[], Result], name: str, called: str) -> Result:
         """Do it, again and again. What is not there is asked for once, and this machine's own faults are raised."""
-        for attempt in range(1, self._settings.attempts + 1):
-            try:
-                return act()
-            except (FileNotFoundError, *_DISK_ERRORS):
-                raise
-            except Exception as error:  # each file system's package has its own
-                if attempt == self._settings.attempts:
-                    raise self._failure(error, name, called) from error
-                wait = min(_LONGEST_WAIT, self._settings.first_wait_seconds * 2 ** (attempt - 1))
-                time.sleep(wait * random.uniform(1.0, 1.5))
-        raise AssertionError("at least one attempt is made")
+        try:
+            return persist(act, self._patience)
+        except (FileNotFoundError, VernacularError):
+            raise
+        except Exception as error:  # each file system's package has its own
+            raise self._failure(error, name, called) from error
 
     def _failure(self, error: Exception, name: str, called: str) -> UserError | MachineError:
-        times = f"{self._settings.attempts} times" if self._settings.attempts > 1 else "once"
+        attempts = self._patience.attempts if may_pass(error) else 1
+        times = f"{attempts} times" if attempts > 1 else "once"
         if isinstance(error, _Altered):
             return UserError(
                 f"{called} was altered: {error} (read {times})",
                 where=self.where(name),
                 fix="copy the folder of token shards there again, whole",
             )
-        return MachineError(
-            f"{called} could not be read, tried {times}: {type(error).__name__}: {error}",
-            where=self.where(name),
-            fix="check the address, access rights and the network, or raise token_cache.attempts",
-        )
+        return explain(error, f"reading {called}, tried {times}", self.where(name))
 
 
 class _Altered(Exception):

@@ -8,9 +8,8 @@ layout reads what any other wrote.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -22,16 +21,17 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.optim import Optimizer
 
+from vernacular.foundation.address import may_pass, persist
 from vernacular.foundation.artifact import CHECKPOINTS
-from vernacular.foundation.errors import MachineError, UserError, machine_errors
+from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import write_json
 from vernacular.parallel.apply import Spread
 from vernacular.parallel.state import state_of, take_state
-from vernacular.training.checkpoint_storage import Storage, open_storage
+from vernacular.training.checkpoint_storage import KINDS, Storage, open_storage
 from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.position import Position
 
-_STEP, _BEST, _GOOD = "step", "best", "good"
+_STEP, _BEST, _GOOD = KINDS
 ELSEWHERE = "elsewhere.json"
 _PATIENCE = timedelta(days=1)  # of ranks whose parts are written for those whose are not
 
@@ -40,14 +40,15 @@ def storage_of(configuration: TrainingConfiguration, folder: Path) -> Storage:
     """Where the checkpoints of the stage in `folder` lie."""
     if configuration.checkpoint_folder is None:
         return open_storage(folder / CHECKPOINTS)
-    return open_storage(f"{configuration.checkpoint_folder.rstrip('/')}/{folder.parent.name}/{folder.name}")
+    place = f"{configuration.checkpoint_folder.rstrip('/')}/{folder.parent.name}/{folder.name}"
+    return open_storage(place, configuration.checkpoint_attempts)
 
 
 def forget_checkpoints(configuration: TrainingConfiguration, folder: Path) -> None:
     """Remove what checkpoints of the stage in `folder` lie elsewhere."""
     if configuration.checkpoint_folder is not None:
         storage = storage_of(configuration, folder)
-        for name in [name for kind in (_STEP, _BEST, _GOOD) for name in storage.names(kind)]:
+        for name in [name for kind in KINDS for name in storage.names(kind)]:
             storage.remove(name)
 
 
@@ -159,13 +160,15 @@ class Checkpoints:
         return _step_of(names[-1]) if names else -1
 
     def _load(self, name: str, state: dict[str, Any]) -> None:
-        with self._errors("reading a checkpoint", name):
+        def load() -> None:
             distributed_checkpoint.load(
                 state,
                 storage_reader=self.storage.reader(name),
                 process_group=self._group,
                 no_dist=self._group is None,
             )
+
+        self._together("reading a checkpoint", name, load)
 
     def _save(self, name: str, position: Position) -> None:
         self.finish()
@@ -185,16 +188,32 @@ class Checkpoints:
 
     def _write(self, name: str, state: dict[str, Any], position: dict[str, Any]) -> None:
         """Every rank its part; then the first makes it a whole one."""
-        with self._errors("writing a checkpoint", name):
+
+        def save() -> None:
             distributed_checkpoint.save(
                 state,
                 storage_writer=self.storage.writer(name),
                 process_group=self._group,
                 no_dist=self._group is None,
             )
-            if self._mesh.leads:
-                self.storage.commit(name, position)
-                self._remove_old(name)
+
+        self._together("writing a checkpoint", name, save)
+        if self._mesh.leads:
+            self.storage.commit(name, position)
+            self._remove_old(name)
+
+    def _together(self, doing: str, name: str, act: Callable[[], object]) -> None:
+        """Have all ranks do it, and again while the store's failures may pass: each is told the failures of all."""
+
+        def once() -> None:
+            try:
+                act()
+            except CheckpointException as error:
+                failures = [failure for failure, _ in error.failures.values()]
+                final = (failure for failure in failures if not may_pass(failure))
+                raise self.storage.explain(next(final, failures[0]), doing, name) from error
+
+        persist(once, self.storage.patience)
 
     def _remove_old(self, newest: str) -> None:
         for kind in (_BEST, _GOOD):
@@ -219,43 +238,9 @@ class Checkpoints:
         if self.configuration.checkpoint_folder is not None and not note.is_file():
             write_json(note, {"checkpoints": self.storage.place("")})
 
-    @contextmanager
-    def _errors(self, doing: str, name: str) -> Iterator[None]:
-        where = self.storage.place(name)
-        try:
-            with machine_errors(doing, where), _bare_errors():
-                yield
-        except OSError as error:
-            raise MachineError(
-                f"{error}, while {doing}", where=where, fix="check checkpoint_folder and the disk behind it"
-            ) from error
-        except CheckpointException as error:
-            raise MachineError(
-                f"{doing} failed: {error}", where=where, fix="remove it to go on from the one before"
-            ) from error
-
 
 def _step_of(name: str) -> int:
     return int(name.partition("-")[2])
-
-
-@contextmanager
-def _bare_errors() -> Iterator[None]:
-    """The system's errors bare: the library wraps a full disk in a `BaseException` of its own."""
-    try:
-        yield
-    except CheckpointException as error:
-        for failure, _ in error.failures.values():
-            _raise_known_error(failure)
-        raise
-
-
-def _raise_known_error(error: BaseException | None) -> None:
-    """Raise the operating system's error, or one of ours, among those that led to `error`, if there is one."""
-    while error is not None:
-        if isinstance(error, OSError | MachineError):
-            raise error
-        error = error.__cause__ or error.__context__
 
 
 # Of the library, in a single process.

@@ -150,6 +150,13 @@ class TrainingConfiguration(Configuration):
         " folder); all processes must see it",
         json_schema_extra=NEUTRAL,
     )
+    checkpoint_attempts: int = Field(
+        6,
+        gt=0,
+        description="how often a checkpoint at an address is tried before the run ends with an error, after 1, 2, 4, …"
+        " seconds",
+        json_schema_extra=NEUTRAL,
+    )
     checkpoint_async: bool = Field(
         False, description="train on while a checkpoint is written, from a copy in memory", json_schema_extra=NEUTRAL
     )
@@ -199,8 +206,6 @@ class TrainingConfiguration(Configuration):
             raise ValueError("the native kernels need whole rows; leave out kernels, or parallel.context")
         if self.load_balance == "pass" and self.parallel.pipeline > 1:
             raise ValueError("a pipeline's stages never see one pass at a time; set load_balance: batch")
-        if self.rounding is not None and self.optimiser.name == "adamw-8bit":
-            raise ValueError("adamw-8bit keeps its weights in float32; with bfloat16-pure use adamw-bf16")
         if self.stop is not None and self.heldout_every is None:
             raise ValueError("stop judges what is measured every heldout_every steps; set it")
         if self.stop is not None and self.spikes is not None and self.spikes.rule == "rollback":

@@ -56,7 +56,7 @@ class OptimiserConfiguration(Configuration):
 
     name: Literal["adamw", "adamw-8bit", "adamw-bf16", "muon"] = Field(
         "adamw",
-        description="adamw-8bit keeps its two averages in 8 bits (needs torchao), adamw-bf16 in 16;"
+        description="adamw-8bit keeps its two averages in 8 bits, adamw-bf16 in 16;"
         " muon orthogonalises the update of the blocks' matrices",
     )
     learning_rate: float = Field(gt=0, description="peak learning rate")

@@ -406,13 +406,6 @@ def _require_shares(configuration: TrainingConfiguration, mesh: Mesh, name: str)
             where=f"stage {name}, micro_batch_tokens",
             fix="choose a divisor",
         )
-    if mesh.sizes.world > 1 and configuration.optimiser.name == "adamw-8bit":
-        raise UserError(
-            "averages in 8 bits share a scale in blocks of each rank's own part: no other layout has these blocks, so"
-            " neither the result nor a checkpoint would be that of one process",
-            where=f"stage {name}, optimiser.name",
-            fix="use adamw-bf16, or train with one process",
-        )
 
 
 def _names_in(batches: Sequence[Batch]) -> list[str]:

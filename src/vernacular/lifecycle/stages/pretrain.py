@@ -83,7 +83,13 @@ class Pretrain(Stage, PretrainConfiguration):
 
 def _draw_languages(folder: Path, summary: Mapping[str, Any]) -> None:
     """What the training did to each language, where more than one was measured on the way."""
-    from vernacular.publishing.plots import plot_languages, stop_bound
+    from vernacular.publishing.plots import language_series, plot_languages, stop_bound
     from vernacular.training.metrics import read_metrics
 
-    plot_languages(read_metrics(folder), folder / LOGS / "languages.png", stop_bound(summary))
+    lines, path = read_metrics(folder), folder / LOGS / "languages.png"
+    if plot_languages(lines, path, stop_bound(summary)):
+        steps = summary["steps"]  # of the weights, which a stop rule takes from before the last measurement
+        became = [
+            f"{name} {points[0][1]:.3f} → {dict(points)[steps]:.3f}" for name, points in language_series(lines).items()
+        ]
+        print(f"bits per byte: {', '.join(became)}; to look at: {path}", flush=True)

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vernacular.foundation.errors import missing_extra
 from vernacular.models.decoder import Decoder
 from vernacular.training.optimisation import OptimiserConfiguration
 from vernacular.training.optimisers.groups import parameter_groups, roles
 from vernacular.training.optimisers.rounding import Rounder, Rounding
 from vernacular.training.optimisers.ruled import RuledOptimiser
+
+_AVERAGE_DTYPES = {"adamw-bf16": torch.bfloat16, "adamw-8bit": torch.uint8}
 
 
 def build_optimiser(
@@ -27,8 +28,6 @@ def build_optimiser(
         seed: of the noise of stochastic rounding.
     """
     groups = parameter_groups(decoder, configuration)
-    if configuration.name == "adamw-8bit":
-        return _eight_bit(groups, configuration)
     is_whole = all(parameter.dtype == torch.float32 for parameter in decoder.parameters())
     if configuration.name == "adamw" and is_whole:
         return _with_state(
@@ -44,7 +43,7 @@ def build_optimiser(
             "adjust": configuration.muon.adjust,
             "newton_schulz_steps": configuration.muon.newton_schulz_steps,
         },
-        average_dtype=torch.bfloat16 if configuration.name == "adamw-bf16" else torch.float32,
+        average_dtype=_AVERAGE_DTYPES.get(configuration.name, torch.float32),
         rounder=Rounder(rounding, seed),
         names={parameter: name for name, _, parameter in roles(decoder)},
     )
@@ -66,14 +65,6 @@ def _adamw_settings(configuration: OptimiserConfiguration) -> dict[str, Any]:
         "betas": (configuration.beta1, configuration.beta2),
         "eps": configuration.epsilon,
     }
-
-
-def _eight_bit(groups: list[dict[str, Any]], configuration: OptimiserConfiguration) -> torch.optim.Optimizer:
-    try:
-        from vernacular.training.optimisers.eight_bit import EightBitAdamW
-    except ImportError as error:
-        raise missing_extra("torchao", "torchao", "optimiser.name: adamw-8bit") from error
-    return _with_state(EightBitAdamW(groups, **_adamw_settings(configuration)), configuration.learning_rate)
 
 
 def _with_state(optimiser: torch.optim.Optimizer, rate: float) -> torch.optim.Optimizer:

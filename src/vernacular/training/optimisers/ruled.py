@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vernacular.parallel.gradients import own_part, place_of
+from vernacular.training.optimisers.eight_bit import CODES, open_averages
 from vernacular.training.optimisers.rounding import Rounder
 from vernacular.training.optimisers.rules import RULES, new_state
 
@@ -20,7 +21,7 @@ class RuledOptimiser(torch.optim.Optimizer):
     Args:
         groups: as `parameter_groups` makes them.
         settings: what the rules read: lr, betas, epsilon, momentum, adjust, newton_schulz_steps.
-        average_dtype: precision of the averages at rest.
+        average_dtype: precision of the averages at rest; uint8: in blocks of 8 bits a value.
         rounder: how bfloat16 weights are rounded.
         names: of the weights, which no layout changes.
     """
@@ -70,12 +71,14 @@ class RuledOptimiser(torch.optim.Optimizer):
         key = self.rounder.key(self._names[parameter], steps) if own.dtype != torch.float32 else None
         place = None if key is None else place_of(parameter)
         if own.is_cuda and group["rule"] == "adamw":
-            state = {name: tensor.view(-1) for name, tensor in state.items()}
-            place = None if place is None else place.view(-1)
+            if not any(name.endswith(CODES) for name in state):  # blocks are of rows
+                own, gradient = own.view(-1), gradient.view(-1)
+                place = None if place is None else place.view(-1)
+                state = {name: tensor.view(-1) for name, tensor in state.items()}
             # Tensors, so that the compiler takes what changes from step to step as no constant.
             changing = {"lr": torch.tensor(group["lr"]), "steps": torch.tensor(float(steps))}
             lasting = {name: group[name] for name in ("rule", "betas", "epsilon", "weight_decay")}
-            _compiled()(own.view(-1), gradient.view(-1), state, {**lasting, **changing}, place, key)
+            _compiled()(own, gradient, state, {**lasting, **changing}, place, key)
             return
         _apply(own, gradient, state, {**group, "parameter": parameter, "steps": float(steps)}, place, key)
 
@@ -90,7 +93,7 @@ def _apply(
 ) -> None:
     """Read, rule, write."""
     value = Rounder.read(own, state)
-    RULES[group["rule"]](value, gradient.float(), state, group)
+    RULES[group["rule"]](value, gradient.float(), open_averages(state), group)
     Rounder.write(value, own, state, place, key)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vernacular.parallel.gradients import on_whole_matrices
+from vernacular.training.optimisers.eight_bit import is_eight_bit, new_averages
 
 # The quintic whose slope at 0 is steepest (Jordan et al. 2024, as in torch.optim.Muon).
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -81,6 +82,11 @@ AVERAGES: Mapping[str, tuple[str, ...]] = {"adamw": ("mean", "square"), "muon": 
 
 
 def new_state(parameter: Tensor, rule: str, dtype: torch.dtype) -> dict[str, Any]:
-    """What a rule remembers of a tensor, before its first step."""
-    averages = {name: torch.zeros_like(parameter, dtype=dtype) for name in AVERAGES[rule]}
+    """What a rule remembers of a tensor, before its first step; its averages in `dtype`, uint8 for 8 bits in blocks."""
+    names = AVERAGES[rule]
+    if dtype == torch.uint8 and is_eight_bit(parameter):
+        averages = new_averages(parameter, names)
+    else:
+        kept = torch.float32 if dtype == torch.uint8 else dtype
+        averages = {name: torch.zeros_like(parameter, dtype=kept) for name in names}
     return {"step": torch.zeros((), dtype=torch.float32), **averages}
