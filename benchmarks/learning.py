@@ -36,6 +36,7 @@ from vernacular.models.weights import copy_tokenizer, published_token_ids, save_
 from vernacular.tokens.packing import PackedRows
 from vernacular.tokens.shards import ShardReader
 from vernacular.tokens.tokenizer import Tokenizer
+from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.mup import initialise
 from worker import Worker
 
@@ -68,7 +69,7 @@ def prepare(text: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[st
     targets = sum(float(rows.batch([row]).weights_BT.sum()) for row in range(len(rows)))
     texts = pyarrow.dataset.dataset(artifacts / "corpus" / "documents" / "heldout").to_table(["text"])["text"]
     heldout_bytes = sum(len(text.encode()) for text in texts.to_pylist())
-    settings = stage.model_dump(exclude={"do", "tokens", "weights", "model"})
+    settings = stage.model_dump(include=PretrainConfiguration.model_fields.keys() - {"model"})
     job = {"weights": str(weights), "tokens": str(tokens), "settings": settings, "threads": THREADS}
     return job, heldout_bytes / targets
 

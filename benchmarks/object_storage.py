@@ -52,7 +52,7 @@ def write_tokens(folder: Path) -> None:
             ids = random_.integers(0, VOCABULARY, DOCUMENT).tolist()
             counts = TextCounts(documents=1, tokens=DOCUMENT, bytes=4 * DOCUMENT)
             writer.add(ids, name=f"{number:032x}", language="pl", source="random", count=counts)
-    ids = dict.fromkeys(("begin_id", "end_id", "pad_id", "tokenizer_hash", "template_hash"))
+    ids = {"tokenizer_hash": None, "template_hash": None, "pad_id": 0, "begin_id": 1, "end_id": 2}
     dtype = ids_dtype(VOCABULARY).name
     index = {"format": FORMAT, "dtype": dtype, "vocab_size": VOCABULARY, **ids, "splits": {"train": writer.entry}}
     write_json(folder / INDEX, index)
