@@ -156,6 +156,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(100)
 @needs_gpu
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_gpu_gives_the_tokens_of_full_forward_passes(name: str) -> None:
@@ -166,6 +167,7 @@ def test_a_gpu_gives_the_tokens_of_full_forward_passes(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(100)
 @needs_gpu
 @pytest.mark.parametrize("name", ["llama", "window of some pages", "mpt"])
 def test_cuda_graphs_give_the_tokens_of_computed_steps(name: str) -> None:
@@ -178,6 +180,7 @@ def test_cuda_graphs_give_the_tokens_of_computed_steps(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.timeout(100)
 @needs_gpu
 @pytest.mark.parametrize(("shape", "format"), [("granite moe", "bfloat16"), ("llama", "int8"), ("llama", "int4")])
 def test_cuda_graphs_score_as_computed_steps_in_fewer_bits(shape: str, format: str) -> None:

@@ -23,6 +23,7 @@ from vernacular.training.optimisers.rounding import Rounder
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.timeout(100),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use"),
 ]
 GPU = torch.device("cuda")
