@@ -24,7 +24,7 @@ from vernacular.corpus.codepoints import (
     viramas,
 )
 from vernacular.corpus.languages import language_data
-from vernacular.foundation.errors import MachineError
+from vernacular.foundation.errors import InternalError, MachineError
 from vernacular.foundation.native import FLAGS, NativeLibrary
 
 _HERE = Path(__file__).parent
@@ -72,6 +72,7 @@ SETS = {
     "filler": 64,
 }
 _BEGINNING, _COMMON_WORD = 128, 256
+_LONGEST_PHRASE = 32  # words, as general.c has it
 # What is rude or a function word in one language may be a plain word of another; notices of any language are notices.
 _OWN = ("stop_words", "profanity")
 _EVERYWHERE = ("boilerplate", "spam", "policy")
@@ -165,6 +166,8 @@ def _with_phrases(phrases: list[tuple[str, int, int]]) -> Tables:
     known: dict[int, int] = {}
     for row, (_, _, bit) in zip(keys.tolist(), phrases, strict=True):
         pieces = [key for key in row if key]
+        if len(pieces) > _LONGEST_PHRASE:
+            raise InternalError(f"a phrase of data/languages has more than {_LONGEST_PHRASE} words")
         for key in pieces[:-1]:
             known[key] = known.get(key, 0) | _BEGINNING
         if pieces:
