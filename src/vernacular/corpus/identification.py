@@ -204,21 +204,21 @@ class _ByteModel:
             texts: large_string [D] without nulls.
             sample_bytes: how much of each is looked at.
         """
-        raw, numbers = self._sums(texts, sample_bytes)
         lengths = np.minimum(pc.binary_length(texts).to_numpy(zero_copy_only=False), sample_bytes)
+        raw, numbers = self._sums(texts, int(lengths.max(initial=0)))
         raw = (raw + self._biases) / np.sqrt(np.maximum(lengths, 1))[:, None]
         raw[numbers == 0] = 0.0
         merged = [np.logaddexp.reduce(raw[:, columns], axis=1) for columns in self._columns]
         return np.stack(merged, axis=1)
 
-    def _sums(self, texts: pa.Array, sample_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of each document the sums of the n-grams' weights (float32 [D, L]), and how many there are (int64 [D])."""
+    def _sums(self, texts: pa.Array, most: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of the n-grams in each document's first `most` bytes the sums of weights (float32 [D, L]), and how many."""
         sums = np.empty((len(texts), self._weights.shape[1]), dtype=np.float32)
         numbers = np.empty(len(texts), dtype=np.int64)
-        logarithms = np.log1p(np.arange(sample_bytes + 1, dtype=np.float32))
+        logarithms = np.log1p(np.arange(most + 1, dtype=np.float32))
         arrays = (table.ctypes.data for table in (*self._tables, logarithms))
         model = _Model(*arrays, *self._weights.shape)
-        rest = (ctypes.addressof(model), sample_bytes, sums.ctypes.data, numbers.ctypes.data)
+        rest = (ctypes.addressof(model), most, sums.ctypes.data, numbers.ctypes.data)
         call("score_languages", texts, np.zeros(len(texts), dtype=np.int64), tables(), *rest)
         return sums, numbers
 

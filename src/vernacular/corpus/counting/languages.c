@@ -33,8 +33,8 @@ static void walk(const ByteModel *model, const uint8_t **texts, const int64_t *l
 }
 
 /* Each n-gram once, ascending: `found` becomes their numbers, `times` how often each stands; returns how many there are. */
-static int64_t distinct(int32_t *found, int64_t num_found, uint64_t *seen, uint16_t *counts, int64_t num_features,
-                        uint16_t *times) {
+static int64_t distinct(int32_t *found, int64_t num_found, uint64_t *seen, uint32_t *counts, int64_t num_features,
+                        uint32_t *times) {
     for (int64_t i = 0; i < num_found; i++) {
         seen[found[i] >> 6] |= 1ull << (found[i] & 63);
         counts[found[i]]++;
@@ -52,13 +52,13 @@ static int64_t distinct(int32_t *found, int64_t num_found, uint64_t *seen, uint1
 }
 
 /* Sums of weights times logarithms of counts, [D, num_classes], in the order of the n-grams; and how many n-grams each
- * of the D texts has. Of each the first `most` bytes are looked at, fewer than 2^16. 1 if out of memory. */
+ * of the D texts has. Of each the first `most` bytes are looked at. 1 if out of memory. */
 int score_languages(const uint8_t *bytes, const int64_t *offsets, const int64_t *languages, int64_t num_documents,
                     const Tables *tables, const ByteModel *model, int64_t most, float *sums, int64_t *numbers) {
     (void)languages, (void)tables;
     int64_t classes = model->num_classes;
     int32_t *found = malloc(TOGETHER * (most + 1) * sizeof(int32_t));
-    uint16_t *times = malloc((most + 1) * sizeof(uint16_t)), *counts = calloc(model->num_features, sizeof(uint16_t));
+    uint32_t *times = malloc((most + 1) * sizeof(uint32_t)), *counts = calloc(model->num_features, sizeof(uint32_t));
     uint64_t *seen = calloc(model->num_features / 64 + 1, sizeof(uint64_t));
     int failed = !found || !times || !counts || !seen;
     if (!failed) memset(sums, 0, num_documents * classes * sizeof(float));
