@@ -1,7 +1,7 @@
 """Token shards streamed over S3: what comes in a second, and what a reader of rows gets beside the same local shards.
 
 moto's server, a process of its own on this machine, gives them over HTTP, so both ends share its cores: a lower bound
-of what a store with machines of its own allows. Random ids, shards of 8 MB, windows of two of them. A shard counts once
+of what a store with machines of its own allows. Random ids, shards of 4 MB, windows of two of them. A shard counts once
 it is checked against its checksum and on the disk. Rows are 4,096 tokens, read in a run's own order, the next shards
 fetched meanwhile; the cache is empty at first.
 
@@ -37,7 +37,7 @@ from vernacular.tokens.shard_cache import RemoteShard, ShardCache
 from vernacular.tokens.shard_writer import ShardWriter
 from vernacular.tokens.shards import FORMAT, ShardReader, ids_dtype
 
-SHARDS, TOKENS_PER_SHARD, VOCABULARY, DOCUMENT = 16, 1 << 22, 32_000, 1 << 12
+SHARDS, TOKENS_PER_SHARD, VOCABULARY, DOCUMENT = 12, 1 << 21, 32_000, 1 << 12
 ROW, ROWS_PER_STEP, WINDOW, TURNS = 4_096, 8, 2, 3
 BUCKET = "bucket"
 

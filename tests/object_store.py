@@ -97,7 +97,7 @@ class ObjectStore:
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Answer:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests.append(f"{method} {path}")
-        if self._awaited(method, path):
+        if self._awaited(method, path) and not self._arrived.is_set():
             self._arrived.set()
             self._release.wait()
         is_troubled = path.endswith(self.troubled)

@@ -114,7 +114,6 @@ def test_a_kill_during_an_upload_leaves_the_last_whole_checkpoint_to_go_on_from(
         assert done.returncode != 0
         marks = [key for key in object_store.objects() if key.endswith("position.json")]
         assert marks == ["runs/tiny/base/step-00000004/position.json"]
-        assert any("step-00000008/" in key for key in object_store.objects()), "the first rank's part is there"
         done = run_and_kill(command, [], lambda: True, place)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "base       continue: was interrupted" in done.stdout
