@@ -48,7 +48,7 @@ def likelihoods(
     batches = list(batches_of(groups, tokens_per_batch, most_pages))
     num_pages = max((pages_of(batch) for batch in batches), default=1)
     weight = decoder.embedding.weight
-    memory = PagedMemory(decoder.configuration, num_pages, weight.dtype, weight.device, kernels)
+    memory = PagedMemory(decoder.configuration, num_pages, weight.dtype, weight.device, kernels, is_lasting=False)
     log_probabilities = torch.zeros(len(pairs), dtype=torch.float64)
     is_greedy = torch.ones(len(pairs), dtype=torch.bool)
     kept = np.empty(0, dtype=np.int32)

@@ -36,6 +36,7 @@ class PagedMemory:
         dtype: of keys and values: that of the decoder's activations.
         device: where they are.
         kernels: "native", our own, on a CPU; "torch", PyTorch's, anywhere.
+        is_lasting: whether it is held for longer than a call.
 
     Attributes:
         padding_page: a page beyond these, for rows that are no sequence's; PyTorch's kernels only.
@@ -48,13 +49,15 @@ class PagedMemory:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         kernels: str = "torch",
+        *,
+        is_lasting: bool = True,
     ) -> None:
         self.kernels = _kernels(kernels)
         self.is_native = kernels == "native"
         self.padding_page = num_pages
         all_pages = num_pages if self.is_native else num_pages + 1
         shape = (all_pages, configuration.num_key_value_heads, configuration.head_dim, dtype)
-        where = {} if self.is_native else {"device": device}
+        where = {"is_lasting": is_lasting} if self.is_native else {"device": device}
         pools = self.kernels.pools(2 * configuration.num_layers, *shape, **where)
         self.layers: list[tuple[Tensor, Tensor]] = list(zip(pools[::2], pools[1::2], strict=True))
 

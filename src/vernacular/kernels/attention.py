@@ -22,10 +22,13 @@ MAX_WIDTH = 256
 _LANES = 16
 
 
-def pools(number: int, num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype) -> list[Tensor]:
+def pools(
+    number: int, num_pages: int, num_key_heads: int, width: int, dtype: torch.dtype, *, is_lasting: bool = True
+) -> list[Tensor]:
     """Memory for the keys, or the values, of several layers: [pages, K, numbers of a page] each, in the kernels' order.
 
-    A page of each lies beside that of the others, so that few tokens touch few pages of the machine's.
+    A page of each lies beside that of the others, so that few tokens touch few pages of the machine's. What does not last
+    is taken from the memory that the process keeps: what the system gives, it clears first.
     """
     if width > MAX_WIDTH or dtype not in (torch.float32, torch.bfloat16):
         raise UserError(
@@ -34,6 +37,8 @@ def pools(number: int, num_pages: int, num_key_heads: int, width: int, dtype: to
             fix="choose PyTorch's own kernels with `--kernels torch`",
         )
     shape = (num_pages, number, num_key_heads, PAGE_SIZE * (-(-width // _LANES) * _LANES))
+    if not is_lasting:
+        return list(torch.empty(shape, dtype=dtype).unbind(1))
     return list(memory.take(math.prod(shape) * dtype.itemsize).view(dtype).view(shape).unbind(1))
 
 

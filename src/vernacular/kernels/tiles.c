@@ -48,12 +48,14 @@ INLINE void add_narrow(const char *x, long x_stride, const char *w, long steps) 
     }
 }
 
-/* 17 to 32 rows by 32 columns. */
+/* 17 to 32 rows by 32 columns. Weights go past the L1 cache, where the rows stay for the other 32 columns. */
 INLINE void add_square(const char *x, long x_stride, const char *w, long steps) {
     for (; steps > 0; steps--, x += STEP_BYTES, w += SIDE * PANEL_ROW) {
-        _tile_loadd(4, x, x_stride); _tile_loadd(5, x + SIDE * x_stride, x_stride);
-        _tile_loadd(6, w, PANEL_ROW); _tile_loadd(7, w + STEP_BYTES, PANEL_ROW);
-        _tile_dpbf16ps(0, 4, 6); _tile_dpbf16ps(1, 4, 7); _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(4, x, x_stride);
+        _tile_stream_loadd(6, w, PANEL_ROW); _tile_dpbf16ps(0, 4, 6);
+        _tile_stream_loadd(7, w + STEP_BYTES, PANEL_ROW); _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, x + SIDE * x_stride, x_stride);
+        _tile_dpbf16ps(2, 5, 6); _tile_dpbf16ps(3, 5, 7);
     }
 }
 
