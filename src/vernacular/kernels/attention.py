@@ -27,8 +27,8 @@ def pools(
 ) -> list[Tensor]:
     """Memory for the keys, or the values, of several layers: [pages, K, numbers of a page] each, in the kernels' order.
 
-    A page of each lies beside that of the others, so that few tokens touch few pages of the machine's. What does not last
-    is taken from the memory that the process keeps: what the system gives, it clears first.
+    A page of each lies beside that of the others, so that few tokens touch few pages of the machine's. What does not
+    last is taken from the memory that the process keeps: what the system gives, it clears first.
     """
     if width > MAX_WIDTH or dtype not in (torch.float32, torch.bfloat16):
         raise UserError(
