@@ -123,7 +123,7 @@ library = build.LIBRARY.load(build.LIBRARY.compiled(flags))
 build.library = lambda: library
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]]))
 """
-    rooms = [str(Path(__file__).with_name(f"test_kernels_{noun}.py")) for noun in ("linear", "attention")]
+    rooms = [str(Path(__file__).with_name(f"test_kernels_{noun}.py")) for noun in ("linear", "attention", "scores")]
     settings = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     finished = subprocess.run(
         [sys.executable, "-c", script, *rooms], env=settings, capture_output=True, text=True, check=False

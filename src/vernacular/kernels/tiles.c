@@ -37,9 +37,10 @@ static void configure(long count, struct tiling *tiling) {
 
 INLINE void clear(void) { _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3); }
 
-/* Up to 16 rows by all 64 columns. */
+/* Up to 16 rows by all 64 columns. Few rows wait for memory alone: meanwhile the next step's weights come from there. */
 INLINE void add_narrow(const char *x, long x_stride, const char *w, long steps) {
     for (; steps > 0; steps--, x += STEP_BYTES, w += SIDE * PANEL_ROW) {
+        UNROLL for (int line = 0; line < SIDE * PANEL_ROW; line += 64) __builtin_prefetch(w + SIDE * PANEL_ROW + line);
         _tile_loadd(4, x, x_stride);
         _tile_loadd(5, w, PANEL_ROW); _tile_dpbf16ps(0, 4, 5);
         _tile_loadd(6, w + STEP_BYTES, PANEL_ROW); _tile_dpbf16ps(1, 4, 6);
