@@ -113,6 +113,10 @@ def test_samples_differ_and_pass_at_any_k_is_computed_from_the_record(functions,
     assert again["pass@2"] == pytest.approx(1 - 1 / 6)
     with pytest.raises(UserError, match="pass@5 needs at least 5 samples per item, there are 4"):
         rescore(tmp_path / "out", {"pass@5": {}})
+    asked = len(model.prompts)
+    with pytest.raises(UserError, match="one: pass@3 is of 3 programs or more for each item, and 2 would be written"):
+        evaluate(ALLOWED.model_copy(update={"samples": 2}), model, tasks, None, tmp_path / "few")
+    assert len(model.prompts) == asked
 
 
 def test_a_killed_run_tries_no_program_twice(functions, fake_model, tmp_path, monkeypatch) -> None:

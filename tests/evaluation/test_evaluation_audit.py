@@ -392,3 +392,17 @@ def test_the_verb_prints_and_exits_with_1_when_it_finds_something(card: Write, r
     assert found["passed"] is False
     assert [one["line"] for one in found["findings"] if one["kind"] == "bold"] == [5]
     assert "no such file" in run_cli("audit-card", "gone.md", code=2).stderr
+
+
+def test_columns_beside_the_scores_are_no_models_and_an_index_by_language_is_no_disagreement(card: Write) -> None:
+    index = "".join(
+        f"  - dataset: {{name: rzeki, config: {language}}}\n    metrics:\n"
+        f"    - {{type: acc, value: {acc}}}\n    - {{type: acc_norm, value: {norm}}}\n"
+        for language, acc, norm in (("pl", 0.5, 0.6), ("hi", 0.7, 0.8))
+    )
+    head = (
+        "| task | language | metric | shots | value | ± standard error | 95% interval | chance | n | unread answers |"
+    )
+    rows = "| rzeki | Polish | acc | 0 | 0.500 | 0.000 | 0.4 to 0.6 | 0.250 | 200 | 0 (0.0%) |\n" * 2
+    text = f"---\nmodel-index:\n- name: Mewa\n  results:\n{index}---\n# Mewa\n\n{head}\n{'|---' * 10}|\n{rows}"
+    assert audit([card(text)]).findings == ()

@@ -17,7 +17,7 @@ from vernacular.evaluation import bits_per_byte
 from vernacular.evaluation.answer_cache import code_hash
 from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
 from vernacular.evaluation.answers import RememberingModel
-from vernacular.evaluation.code.execution import Trying, check_allowed, run_programs
+from vernacular.evaluation.code.execution import Trying, check_allowed, check_samples, run_programs
 from vernacular.evaluation.code.trial import Trials
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.evaluation.crew import Crew
@@ -230,6 +230,7 @@ def _run_tasks(running: _Running, loader: _Loader, contamination: Path | None) -
         if contamination is not None:
             _check_same_items(tasks, running.known, contamination)
         check_allowed(tasks, running.configuration.allow_code_execution)
+        check_samples(tasks, running.configuration.samples)
         running.similarities.check(tasks)
         check_judge(tasks, judge=running.judge is not None, template=running.template)
         languages = {task.code.language for task in tasks if task.code is not None}

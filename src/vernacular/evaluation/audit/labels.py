@@ -52,7 +52,13 @@ def _index(evidence: Evidence) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
             metrics = result.get("metrics") if isinstance(result, dict) else None
             for metric in metrics if isinstance(metrics, list) else []:
                 if isinstance(metric, dict) and isinstance(dataset, dict):
-                    yield str(model.get("name", "")), str(dataset.get("name", "")), metric
+                    yield str(model.get("name", "")), _benchmark(dataset), metric
+
+
+def _benchmark(dataset: Mapping[str, Any]) -> str:
+    """A data set's name; of one that is not known, with its configuration, which may be another language."""
+    name, configuration = str(dataset.get("name", "")), dataset.get("config")
+    return f"{name} {configuration}" if configuration and find_benchmark(name) is None else name
 
 
 def index_line(evidence: Evidence) -> int:
@@ -67,11 +73,14 @@ def index_readings(evidence: Evidence) -> list[Reading]:
     for model, benchmark, metric in _index(evidence):
         value = metric.get("value")
         if isinstance(value, int | float) and not isinstance(value, bool):
-            label = Label(benchmark)
+            label, kind = Label(benchmark), str(metric.get("type"))
+            measure = kind if find_metric(kind) and not _is_impossible(label.benchmark, kind) else None
             number = Number(Decimal(str(value)), False, "")
             if number.value.is_finite():
                 found.append(
-                    Reading(model, label.benchmark, None, label.shots, None, number, benchmark, model, "", line, False)
+                    Reading(
+                        model, label.benchmark, measure, label.shots, None, number, benchmark, model, "", line, False
+                    )
                 )
     return found
 

@@ -121,7 +121,9 @@ def score_tables(card: Card) -> list[ScoreTable]:
 def _read_table(table: Table) -> ScoreTable | None:
     header = table.header.cells
     metric = next((place for place, cell in enumerate(header) if place and is_word("metric_header", cell)), None)
-    columns = [place for place in range(1, len(header)) if place != metric]
+    columns = [
+        place for place in range(1, len(header)) if place != metric and not is_word("beside_scores", header[place])
+    ]
     cells = [row.cells[place] for row in table.rows for place in columns if row.cells[place]]
     numbers = sum(read_number(cell) is not None for cell in cells)
     rows_are = _orientation(table, columns)

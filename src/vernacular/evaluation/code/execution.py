@@ -76,6 +76,24 @@ def check_allowed(tasks: Sequence[LoadedTask], allowed: bool) -> None:
         )
 
 
+def check_samples(tasks: Sequence[LoadedTask], samples: int | None) -> None:
+    """Refuse, before anything is asked, a pass@k of more programs than are written.
+
+    Args:
+        tasks: the tasks.
+        samples: answers to each item; None as the task says.
+    """
+    for task in tasks:
+        written = 0 if task.code is None else samples or task.code.samples
+        most = max((int(name.removeprefix("pass@")) for name in task.metrics if name.startswith("pass@")), default=0)
+        if task.code is not None and most > written:
+            raise UserError(
+                f"{task.name}: pass@{most} is of {most} programs or more for each item, and {written} would be written",
+                where="samples",
+                fix=f"give --samples {most} or more",
+            )
+
+
 class Trying(NamedTuple):
     """What running programs needs.
 
