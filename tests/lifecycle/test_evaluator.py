@@ -98,7 +98,7 @@ def test_a_recipe_scores_on_its_way_as_the_stage_evaluate_does(processes: int, t
     watched = {"evaluation_tasks": str(tasks), "evaluate": {"every": 4, "template": "auto"}}
     batch = {"batch_tokens": 64 * processes, "steps": 6}
     changes = {name: {**watched, **batch} for name in ("base", "instruct")}
-    for name in changes:
+    for name in ("base", "instruct"):
         changes[f"{name}-scores"] = {"do": "evaluate", "weights": name, "tasks": str(tasks)}
     recipe = tiny_recipe.write_recipe(tmp_path / "tiny.yaml", texts, chats, **changes)
     run_cli("run", recipe, "--processes", str(processes), cwd=tmp_path)
