@@ -124,7 +124,7 @@ def test_a_kill_during_an_upload_leaves_the_last_whole_checkpoint_to_go_on_from(
 def test_a_wrong_secret_is_said_once_and_kept(object_store: ObjectStore, place: Path, run_cli: Any) -> None:
     copied(place, "refused")
     said = run_cli(
-        *("--traceback", "run", "tiny.yaml", "--out", "refused", "--processes", "2", "--restarts", "1"),
+        *("--traceback", "run", "tiny.yaml", "--out", "refused", "--processes", "2"),
         "stages.base.checkpoint_folder=s3://bucket/runs",
         cwd=place,
         code=3,
