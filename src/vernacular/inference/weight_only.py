@@ -65,7 +65,7 @@ class EightBitLinear(nn.Module):
         self.register_buffer("scales_N", quantised.scales.to(weight_NK.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., K] to [..., N]. Compiled, the integers are widened within the product."""
+        """[..., K] to [..., N]."""
         return functional.linear(x, self.integers_NK.to(x.dtype)) * self.scales_N
 
 
