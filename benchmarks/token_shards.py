@@ -30,7 +30,7 @@ from vernacular.tokens.configuration import TokenizerConfiguration
 from vernacular.tokens.training import train_tokenizer
 from worker import WORKERS
 
-MEGABYTES = 4
+MEGABYTES = 40
 
 
 def write_documents(curated: Path) -> float:

@@ -16,6 +16,8 @@ from vernacular.corpus.configuration import Engine, NearDuplicates, Source
 from vernacular.corpus.deduplication import find_distinct, near_duplicates
 from vernacular.corpus.distinct import chosen
 from vernacular.corpus.document import document_ids
+from vernacular.corpus.gathering import joined
+from vernacular.corpus.memory import keep_memory
 from vernacular.corpus.reading import read_runs
 from vernacular.corpus.runs import Runs, write_run
 from vernacular.corpus.shingles import minhash_bands
@@ -24,7 +26,7 @@ from vernacular.corpus.writing import ShardWriter
 from vernacular.foundation.ledger import Ledger
 
 # datatrove asks for no similarity beyond a shared band; a band of 8 of 14 is met by half of the pairs at 0.72.
-SETTINGS = NearDuplicates(shingle=5, hashes=112, bands=14, threshold=0.72)
+SETTINGS = NearDuplicates(shingle=5, hashes=112, bands=14, groupings=2, threshold=0.72)
 ENGINE = Engine(workers=1)
 KEPT = pa.schema([pa.field("id", pa.string()), pa.field("name", pa.string()), pa.field("text", pa.string())])
 
@@ -50,7 +52,7 @@ def run(documents: Path, folder: Path, seed: int) -> functools.partial[list[str]
 
 def _assessed(rows: pa.Table, seed: int) -> pa.Table:
     """What assessment leaves of documents that nothing is asked of: id, length, bands."""
-    texts = rows["text"].combine_chunks()
+    texts = joined(rows["text"])
     bands = minhash_bands(texts, SETTINGS, seed)
     unknown = pa.nulls(len(rows), pa.string())
     column = pa.FixedSizeBinaryArray.from_buffers(
@@ -74,4 +76,5 @@ def _ids(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    keep_memory()
     serve(run)

@@ -150,6 +150,27 @@ def test_more_bands_than_hashes_are_refused() -> None:
         validate(NearDuplicates, {"hashes": 16, "bands": 17})
 
 
+def test_a_further_grouping_finds_most_of_the_pairs_that_the_first_one_misses(tmp_path: Path) -> None:
+    generator, texts = random.Random(0), []
+    for _ in range(200):
+        words = [f"w{generator.randrange(10**6)}" for _ in range(200)]
+        changed = [*words[:-22], *(f"x{number}" for number in range(22))]
+        texts += [" ".join(words), " ".join(changed)]
+    found = []
+    for groupings in (1, 2, 3):
+        settings = NearDuplicates(threshold=0.7, hashes=64, bands=8, groupings=groupings)
+        found.append(set(removed(texts, tmp_path / str(groupings), settings=settings)))
+    assert found[0] <= found[1] <= found[2]
+    # Of similarity 0.8: eight bands of eight miss one of four, and of those a second eight three of four.
+    missed = [200 - len(each) for each in found]
+    assert missed[0] > 25 and missed[1] < 20 and missed[2] < 10
+
+
+def test_more_groupings_than_bands_are_refused() -> None:
+    with pytest.raises(UserError, match="must not exceed bands"):
+        validate(NearDuplicates, {"bands": 4, "groupings": 5})
+
+
 def test_of_equal_texts_the_best_stays(tmp_path: Path) -> None:
     table = run_of([text_of("pl", 1)] * 4, SETTINGS)
     table = table.set_column(table.schema.get_field_index("order"), "order", pa.array([2, 0, 1, 0], pa.int32()))

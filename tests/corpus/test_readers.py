@@ -158,6 +158,20 @@ def test_json_lines_are_read_as_the_standard_library_reads_them(tmp_path: Path, 
             assert row["stated"] == value.get("lang")
 
 
+def test_escapes_are_read_at_every_place_of_a_long_line(tmp_path: Path) -> None:
+    """Many bytes are looked at together, so every character stands once at every place among them."""
+    characters = f'{HINDI}é\x7f\x80\u07ff\u0800\ud7ff\ue000\uffff😀\n\\"A'
+    wanted = [("a" * shift + characters) * 3 for shift in range(70)]
+    spelt = [json.dumps({"text": text}) for text in wanted]
+    spelt = [line if number % 2 else line.replace("\\ud7", "\\uD7") for number, line in enumerate(spelt)]
+    assert texts(write(tmp_path / "a.jsonl", "\n".join(spelt))) == wanted
+    broken = [
+        f'{{"text": "{"क" * shift}{piece}{"x" * 99}"}}' for shift in range(70) for piece in ("\\u12G4", "\\ud83d")
+    ]
+    escaped = [line.replace("क", "\\u0915") for line in broken]
+    assert texts(write(tmp_path / "b.jsonl", "\n".join(escaped))) == [None] * len(broken)
+
+
 def test_long_files_keep_their_lines_and_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "_CHUNK_BYTES", 1000)
     monkeypatch.setattr(reading, "_ROWS_PER_BATCH", 7)

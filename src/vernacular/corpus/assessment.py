@@ -25,6 +25,7 @@ from vernacular.corpus.decontamination.search import ITEMS, decontaminate, searc
 from vernacular.corpus.document import COMMON_SCRIPT, UNDETERMINED_LANGUAGE, document_ids
 from vernacular.corpus.engine import num_workers, spread
 from vernacular.corpus.filters import verdicts
+from vernacular.corpus.gathering import joined
 from vernacular.corpus.identification import Identified, identify
 from vernacular.corpus.languages import canonical_language, scripts_of
 from vernacular.corpus.normalisation import normalise
@@ -32,7 +33,7 @@ from vernacular.corpus.quality.grading import grade
 from vernacular.corpus.reading import Tally, read_runs
 from vernacular.corpus.repairs import repair
 from vernacular.corpus.runs import write_run
-from vernacular.corpus.shingles import bands_of, minhash_bands
+from vernacular.corpus.shingles import bands_in_all, minhash_bands
 from vernacular.corpus.sources import SourceFile, in_tasks, total_bytes
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.ledger import Ledger
@@ -204,7 +205,7 @@ def _assess_run(
 
 
 def _assessed(rows: pa.Table, configuration: CurateConfiguration, wanted: frozenset[str], benchmarks: Path) -> pa.Table:
-    texts, stated = rows["text"].combine_chunks(), rows["stated"].to_pylist()
+    texts, stated = joined(rows["text"]), rows["stated"].to_pylist()
     found = pa.table(pa.RecordBatch.from_struct_array(assess(texts, stated, configuration, wanted, benchmarks)))
     rest = rows.drop_columns(["text", "stated", "problem", "file", "line"])
     table = pa.table([*rest.columns, *found.columns], names=[*rest.column_names, *found.column_names])
@@ -216,7 +217,7 @@ def with_bands(rows: pa.Table, configuration: CurateConfiguration) -> pa.Table:
     near = configuration.near_duplicates
     passed = pc.if_else(pc.is_null(rows["reason"]), rows["text"], "").combine_chunks()
     bands = minhash_bands(passed, near, configuration.seed)
-    width = 8 * bands_of(near)[0]
+    width = 8 * bands_in_all(near)
     column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(bands), [None, pa.py_buffer(bands)])
     return rows.append_column("bands", column)
 

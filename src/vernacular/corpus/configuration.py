@@ -203,11 +203,16 @@ class NearDuplicates(Configuration):
     bands: int | None = Field(
         None, ge=1, description="bands they are cut into; null: as wide as recall 0.999 at the threshold allows"
     )
+    groupings: int = Field(
+        1, ge=1, le=16, description="ways in which they are cut into bands; each finds pairs that the others miss"
+    )
 
     @model_validator(mode="after")
     def _bands_fit(self) -> Self:
         if self.bands is not None and self.bands > self.hashes:
             raise ValueError(f"bands ({self.bands}) must not exceed hashes ({self.hashes})")
+        if self.bands is not None and self.groupings > self.bands:
+            raise ValueError(f"groupings ({self.groupings}) must not exceed bands ({self.bands})")
         return self
 
 

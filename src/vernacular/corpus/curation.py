@@ -33,12 +33,13 @@ from vernacular.corpus.distinct import Distinct
 from vernacular.corpus.filters import check_names
 from vernacular.corpus.heldout import choose_heldout
 from vernacular.corpus.languages import canonical_language
+from vernacular.corpus.memory import give_back_memory, keep_memory
 from vernacular.corpus.observations import Observations
 from vernacular.corpus.output import Verdicts, write_documents, write_quarantine
 from vernacular.corpus.page.report_page import write_report_page
 from vernacular.corpus.repetition import drop_repeated
 from vernacular.corpus.report import HELDOUT, Account, funnel
-from vernacular.corpus.runs import Part, Runs, give_back_memory
+from vernacular.corpus.runs import Part, Runs
 from vernacular.corpus.sources import Found, find_files
 from vernacular.foundation.artifact import CHECKPOINTS, LOGS, PAGE
 from vernacular.foundation.errors import UserError, machine_errors
@@ -73,6 +74,7 @@ def curate(configuration: CurateConfiguration, folder: Path, benchmarks: Sequenc
         UserError: a source cannot be read, nothing is left, or a language of the recipe is not in the text.
         MachineError: the disk is full, or a package is missing.
     """
+    keep_memory()
     check_names(configuration.filters)
     _check_benchmarks(configuration, benchmarks)
     found = find_files(configuration.sources)

@@ -24,8 +24,9 @@ import pyarrow.compute as pc
 from vernacular.corpus.configuration import Engine, NearDuplicates
 from vernacular.corpus.distinct import Distinct, Numbering, chosen, settled
 from vernacular.corpus.engine import num_workers, spread
+from vernacular.corpus.gathering import joined
 from vernacular.corpus.runs import Part, Runs
-from vernacular.corpus.shingles import Shingles, bands_of, native
+from vernacular.corpus.shingles import Shingles, bands_in_all, native
 from vernacular.corpus.spill import Spill, sorted_entries
 from vernacular.foundation.files import atomic_path
 from vernacular.foundation.ledger import Ledger
@@ -64,7 +65,7 @@ class Removals:
 def find_distinct(runs: Runs, parts: list[Part], settings: NearDuplicates, folder: Path, engine: Engine) -> Distinct:
     """Number the distinct documents, and spill their bands below `folder` on the way."""
     numbering = Numbering()
-    spill = Spill.planned(folder, runs.num_rows * bands_of(settings)[0], engine)
+    spill = Spill.planned(folder, runs.num_rows * bands_in_all(settings), engine)
     columns = ("length", "bands") if settings.enabled else ("length",)
     for part in progress(parts, doing="finding equal documents", unit="parts"):
         places, rows = settled(runs, part, columns)
@@ -72,7 +73,8 @@ def find_distinct(runs: Runs, parts: list[Part], settings: NearDuplicates, folde
         if settings.enabled:
             bands = _bands(rows["bands"])
             hashes = bands.ravel()
-            spill.add(hashes[hashes != 0], np.repeat(numbers, bands.shape[1])[hashes != 0])
+            there = hashes != 0
+            spill.add(hashes[there], np.repeat(numbers, bands.shape[1])[there])
     return numbering.distinct()
 
 
@@ -83,6 +85,7 @@ def near_duplicates(
     spilled, folder = ledger.part("bands"), ledger.part("windows")
     facts = ledger.finished("windows")
     if facts is None:
+        _sort_into_buckets(spilled)
         windows = _candidate_windows(spilled, distinct, engine)
         _write_buckets(spilled, folder, windows)
         _write_shingles(runs, parts, distinct, windows, settings, folder)
@@ -96,14 +99,21 @@ def near_duplicates(
 # ----------------------------------------------------------------------------------------------------------- buckets
 
 
-def _buckets(spilled: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Of each file of entries the buckets: ends int64 [buckets + 1], and members int64, documents that share a band."""
-    for hashes, numbers in sorted_entries(spilled, "sorting bands"):
+def _sort_into_buckets(spilled: Path) -> None:
+    """Sort each file of entries, and write down the buckets: documents that share a band, one bucket after another."""
+    for place, (hashes, numbers) in enumerate(sorted_entries(spilled, "sorting bands")):
         same = np.zeros(len(hashes) + 1, dtype=bool)
         same[1:-1] = hashes[1:] == hashes[:-1]
         shared = same[:-1] | same[1:]
         begins = np.flatnonzero(~same[:-1][shared])
-        yield np.append(begins, shared.sum()), numbers[shared]
+        np.append(begins, shared.sum()).tofile(spilled / f"{place:04d}.ends")
+        numbers[shared].tofile(spilled / f"{place:04d}.members")
+
+
+def _buckets(spilled: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each sorted file the buckets: where each begins and the last ends, int64 [buckets + 1], and members int64."""
+    for path in sorted(spilled.glob("*.ends")):
+        yield np.fromfile(path, dtype=np.int64), np.fromfile(path.with_suffix(".members"), dtype=np.int64)
 
 
 def _candidate_windows(spilled: Path, distinct: Distinct, engine: Engine) -> np.ndarray:
@@ -146,7 +156,7 @@ def _write_shingles(
     """Hand each window the shingles of its documents, and what decides which of them stay."""
     shown = chosen(runs, parts, distinct, windows >= 0, ("text",))
     for numbers, rows in progress(shown, doing="gathering candidates", total=len(parts), unit="parts"):
-        texts, of_text = rows["text"].combine_chunks(), windows[numbers]
+        texts, of_text = joined(rows["text"]), windows[numbers]
         for places in _slices(texts):
             for window in np.unique(of_text[places]):
                 mine = places[of_text[places] == window]
@@ -179,11 +189,11 @@ def _append_shingles(
 
 def _bands(column: pa.ChunkedArray) -> np.ndarray:
     """uint64 [D, bands] of a column of fixed-size binary."""
-    whole = column.combine_chunks()
-    width = whole.type.byte_width // 8
-    begin = whole.offset * width
-    flat = np.frombuffer(whole.buffers()[1], dtype=np.uint64)[begin : begin + len(whole) * width]
-    return flat.reshape(len(whole), width)
+    array = joined(column)
+    width = array.type.byte_width // 8
+    begin = array.offset * width
+    flat = np.frombuffer(array.buffers()[1], dtype=np.uint64)[begin : begin + len(array) * width]
+    return flat.reshape(len(array), width)
 
 
 # ------------------------------------------------------------------------------------------------------ verification

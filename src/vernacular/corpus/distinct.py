@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vernacular.corpus.document import ID_LENGTH
+from vernacular.corpus.gathering import joined, rows_at
 from vernacular.corpus.runs import Part, Runs
 
 # After the id and whether it passed: the best comes first.
@@ -43,11 +44,11 @@ def read_settled(runs: Runs, part: Part, columns: tuple[str, ...] = ()) -> tuple
     """
     rows = _read(runs, part, columns)
     order, stays = _order(rows)
-    return rows.take(pa.array(order)), stays
+    return rows_at(rows, order), stays
 
 
 def _read(runs: Runs, part: Part, columns: tuple[str, ...]) -> pa.Table:
-    return runs.read(part, list(dict.fromkeys(["id", *_STANDING, *columns]))).combine_chunks()
+    return runs.read(part, list(dict.fromkeys(["id", *_STANDING, *columns])))
 
 
 def _order(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +68,7 @@ def _settled(rows: pa.Table, order: np.ndarray, again: np.ndarray) -> np.ndarray
     places = np.flatnonzero(shared)
     if not len(places):
         return order
-    few = rows.select(["id", *_STANDING]).take(pa.array(order[places]))
+    few = rows_at(rows.select(["id", *_STANDING]), order[places])
     few = few.append_column("removed", pc.is_valid(few["reason"]))
     keys = [("id", "ascending"), ("removed", "ascending"), *_STANDING.items()]
     settled = order.copy()
@@ -79,7 +80,7 @@ def id_bytes(column: pa.ChunkedArray) -> np.ndarray:
     """Ids as bytes, S32 [D]."""
     if not len(column):
         return np.zeros(0, dtype=f"S{ID_LENGTH}")
-    ids = column.combine_chunks().cast(pa.binary(ID_LENGTH))
+    ids = joined(column).cast(pa.binary(ID_LENGTH))
     return np.frombuffer(ids.buffers()[1], dtype=f"S{ID_LENGTH}")[ids.offset : ids.offset + len(ids)]
 
 
@@ -124,7 +125,7 @@ class Numbering:
             rows: of the next part.
             places: int64 [rows], where they stand among all of its rows.
         """
-        encoded = rows["language"].combine_chunks().dictionary_encode()
+        encoded = joined(rows["language"]).dictionary_encode()
         codes = [self._codes.setdefault(name, len(self._codes)) for name in encoded.dictionary.to_pylist()]
         self._columns.append(
             (
@@ -149,7 +150,7 @@ def settled(runs: Runs, part: Part, columns: tuple[str, ...]) -> tuple[np.ndarra
     """The distinct documents of a part: where they stand in it (int64 [D]); id, quality, language and `columns`."""
     rows = _read(runs, part, columns)
     order, stays = _order(rows)
-    return order[stays], rows.select(["id", "quality", "language", *columns]).take(pa.array(order[stays]))
+    return order[stays], rows_at(rows.select(["id", "quality", "language", *columns]), order[stays])
 
 
 def numbered(runs: Runs, parts: list[Part], columns: tuple[str, ...]) -> Iterator[tuple[np.ndarray, pa.Table]]:
@@ -167,4 +168,4 @@ def chosen(
     """Of each part the documents that are `wanted` (bool [D]): their numbers (int64) and `columns`."""
     for part, begin, end in zip(parts, distinct.starts[:-1], distinct.starts[1:], strict=True):
         numbers = begin + np.flatnonzero(wanted[begin:end])
-        yield numbers, runs.read(part, columns).take(pa.array(distinct.places[numbers]))
+        yield numbers, rows_at(runs.read(part, columns), distinct.places[numbers])

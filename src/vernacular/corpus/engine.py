@@ -19,6 +19,7 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 import daft
 
 from vernacular.corpus.configuration import Engine
+from vernacular.corpus.memory import keep_memory
 from vernacular.foundation.errors import UserError, VernacularError, missing_extra
 from vernacular.foundation.machine import usable_cores
 
@@ -86,6 +87,7 @@ class _Worker:
     """Runs in a process of its own. Errors come back as results: Daft would pass on only their words."""
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
+        keep_memory()
         self._work = work
 
     @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)

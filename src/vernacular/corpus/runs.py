@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vernacular.corpus.document import ID_LENGTH
-from vernacular.foundation.allocator import give_back_freed_memory
+from vernacular.corpus.gathering import rows_at
 from vernacular.foundation.files import atomic_path
 
 # Few enough that a narrow range of ids reads little beside it.
@@ -28,7 +28,7 @@ _FIRSTS, _ROWS = b"first ids", b"rows"
 
 def write_run(rows: pa.Table, path: Path) -> None:
     """Write rows (with a column `id`) as one run."""
-    rows = rows.sort_by("id").combine_chunks()
+    rows = rows_at(rows, pc.sort_indices(rows, [("id", "ascending")]).to_numpy())
     firsts = "".join(rows["id"].take(pa.array(range(0, len(rows), _ROWS_PER_BATCH), pa.int64())).to_pylist())
     schema = rows.schema.with_metadata({_FIRSTS: firsts, _ROWS: str(len(rows))})
     options = pa.ipc.IpcWriteOptions(use_threads=False)
@@ -38,12 +38,6 @@ def write_run(rows: pa.Table, path: Path) -> None:
         pa.ipc.new_file(file, schema, options=options) as writer,
     ):
         writer.write_table(rows, max_chunksize=_ROWS_PER_BATCH)
-
-
-def give_back_memory() -> None:
-    """Return to the system what Arrow and the C library keep of what a stage has freed, before the next one begins."""
-    pa.default_memory_pool().release_unused()
-    give_back_freed_memory()
 
 
 @dataclass(frozen=True)

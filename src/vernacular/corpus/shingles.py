@@ -20,7 +20,7 @@ from vernacular.corpus.codepoints import DIGIT, JOINER, LETTER, MARK, class_tabl
 from vernacular.corpus.configuration import NearDuplicates
 from vernacular.corpus.words import mixed
 from vernacular.foundation.errors import MachineError
-from vernacular.foundation.native import Arguments, NativeLibrary, address
+from vernacular.foundation.native import FLAGS, Arguments, NativeLibrary, address
 
 # Probability that two documents exactly at the threshold become candidates, at least.
 _RECALL = 0.999
@@ -32,7 +32,7 @@ _WORD, _INT, _REAL, _POINTER = ctypes.c_long, ctypes.c_int, ctypes.c_double, cty
 _TEXTS = (_WORD, _INT, _POINTER, _POINTER, _POINTER, _WORD)  # size, by grapheme, table, text, offsets, count
 _SIGNATURES: dict[str, Arguments] = {
     "shingle_texts": (*_TEXTS, _POINTER, _POINTER),
-    "minhash_bands": (*_TEXTS, _POINTER, _POINTER, _WORD, _WORD, _WORD, _POINTER),
+    "minhash_bands": (*_TEXTS, _POINTER, _POINTER, _WORD, _WORD, _WORD, _WORD, _POINTER),
     "sort_shingles": (_POINTER, _POINTER, _WORD),
     "join_buckets": (_POINTER, _POINTER, _WORD, _POINTER),
     "find_roots": (_POINTER, _WORD),
@@ -55,6 +55,7 @@ def native() -> ctypes.CDLL:
         sources=("near_duplicates.c",),
         headers=("hashing.h",),
         signatures=_SIGNATURES,
+        flags=(*FLAGS, "-mprefer-vector-width=512"),
         otherwise=", or switch near-duplicates off with `near_duplicates: {enabled: false}`",
     ).load()
 
@@ -97,7 +98,8 @@ class Shingles:
 
 
 def minhash_bands(texts: pa.Array, settings: NearDuplicates, seed: int) -> np.ndarray:
-    """uint64 [D, bands]: equal where texts (large_string [D]) share a band of MinHash; 0 where one has no shingles.
+    """uint64 [D, bands of all groupings]: equal where texts (large_string [D]) share a band of MinHash; 0 where one has
+    no shingles.
 
     Raises:
         MachineError: there is no memory for the shingles of the longest text.
@@ -106,9 +108,10 @@ def minhash_bands(texts: pa.Array, settings: NearDuplicates, seed: int) -> np.nd
     num_bands, rows = bands_of(settings)
     lanes = -(-num_bands * rows // _LANES) * _LANES
     multipliers, increments = _permutations(lanes, seed)
-    bands = np.empty((len(given.offsets) - 1, num_bands), dtype=np.uint64)
+    bands = np.empty((len(given.offsets) - 1, bands_in_all(settings)), dtype=np.uint64)
     permutations = (address(multipliers), address(increments), lanes)
-    _check_memory(native().minhash_bands(*given.shingled(settings), *permutations, num_bands, rows, address(bands)))
+    cut = (num_bands, rows, settings.groupings)
+    _check_memory(native().minhash_bands(*given.shingled(settings), *permutations, *cut, address(bands)))
     return bands
 
 
@@ -143,7 +146,7 @@ class _Texts:
 
 
 def bands_of(settings: NearDuplicates) -> tuple[int, int]:
-    """How many bands, and how many hashes in each.
+    """How many bands a grouping has, and how many hashes are in each.
 
     Without a setting: the widest bands by which documents at the threshold still meet with probability 0.999.
     """
@@ -153,6 +156,11 @@ def bands_of(settings: NearDuplicates) -> tuple[int, int]:
     enough = [size for size in sizes if 1 - (1 - settings.threshold**size) ** (settings.hashes // size) >= _RECALL]
     rows = max(enough, default=1)
     return settings.hashes // rows, rows
+
+
+def bands_in_all(settings: NearDuplicates) -> int:
+    """Of a document, in all groupings."""
+    return settings.groupings * bands_of(settings)[0]
 
 
 @cache

@@ -36,14 +36,18 @@ class Spill:
 
     def add(self, hashes: np.ndarray, numbers: np.ndarray) -> None:
         """Spill entries: uint64 [E], int64 [E]."""
-        entries = np.stack([hashes, numbers.astype(np.uint64)], axis=1)
-        # The upper 32 bits, scaled: an even share of the hashes for each file, whatever their number.
-        places = (hashes >> np.uint64(32)) * np.uint64(self.count) >> np.uint64(32)
-        order = np.argsort(places, kind="stable") if self.count > 1 else np.arange(len(places))
-        bounds = np.searchsorted(places[order], np.arange(self.count + 1))
+        entries = np.empty((len(hashes), 2), dtype=np.uint64)
+        entries[:, 0], entries[:, 1] = hashes, numbers
+        bounds = np.array([0, len(hashes)])
+        if self.count > 1:
+            # The upper 32 bits, scaled: an even share of the hashes for each file, whatever their number.
+            places = (hashes >> np.uint64(32)) * np.uint64(self.count) >> np.uint64(32)
+            order = np.argsort(places, kind="stable")
+            entries = entries[order]
+            bounds = np.searchsorted(places[order], np.arange(self.count + 1))
         for place in range(self.count):
             with open(self.folder / f"{place:04d}.entries", "ab") as file:
-                file.write(entries[order[bounds[place] : bounds[place + 1]]].tobytes())
+                file.write(entries[bounds[place] : bounds[place + 1]].data)
 
 
 def sorted_entries(folder: Path, doing: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:

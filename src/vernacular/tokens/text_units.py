@@ -53,12 +53,12 @@ def count_units(texts: Sequence[str]) -> Units:
     begins[(ends - lengths)[lengths > 0]] = True
     in_word = (kinds & WORD) != 0
     words = in_word & (begins | ~_before(in_word))
-    return Units(_sums(words, ends), _sums(_cluster_starts(kinds, begins), ends))
+    return Units(_sums(words, ends), lengths - _sums(_tied(kinds, begins), ends))
 
 
 def _sums(marked: Bools, ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    totals = np.concatenate([[0], np.cumsum(marked)])[np.concatenate([[0], ends])]
-    return np.diff(totals)
+    """How many of each text are marked; few of all are."""
+    return np.diff(np.searchsorted(np.flatnonzero(marked), ends), prepend=0)
 
 
 def _before(values: Bools) -> Bools:
@@ -66,8 +66,8 @@ def _before(values: Bools) -> Bools:
     return np.concatenate([[False], values[:-1]])
 
 
-def _cluster_starts(kinds: NDArray[np.uint16], begins: Bools) -> Bools:
-    """Where a cluster starts. Texts stand one after the other; `begins` is True at the first character of each."""
+def _tied(kinds: NDArray[np.uint16], begins: Bools) -> Bools:
+    """What goes on with a cluster. Texts stand one after the other; `begins` is True at the first character of each."""
     here = (kinds & _CLASS).astype(np.uint16)
     last = np.concatenate([[0], here[:-1]])
     tied = (here == EXTEND) | (here == ZWJ) | (here == SPACING) | (last == PREPEND)  # GB9, 9a, 9b
@@ -80,7 +80,7 @@ def _cluster_starts(kinds: NDArray[np.uint16], begins: Bools) -> Bools:
     apart = (last >= CR) & (last <= CONTROL) | (here >= CR) & (here <= CONTROL)  # GB4, 5
     tied &= ~apart
     tied |= (last == CR) & (here == LF)  # GB3
-    return begins | ~tied
+    return tied & ~begins
 
 
 def _bases(places: NDArray[np.int64], run: Bools, begins: Bools) -> NDArray[np.int64]:

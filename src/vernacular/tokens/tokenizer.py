@@ -213,9 +213,12 @@ class Tokenizer:
         batch = _encode(self._reading_special if special else self._plain, texts)
         if begin and self.begin_ids:
             first = list(self.begin_ids)
-            batch = [ids if ids[: len(first)] == first else first + ids for ids in batch]
+            for ids in batch:
+                if ids[: len(first)] != first:
+                    ids[:0] = first
         if end:
-            batch = [[*ids, self.end_id] for ids in batch]
+            for ids in batch:
+                ids.append(self.end_id)
         return batch
 
     def encode_parts(self, texts: Sequence[str], follows: Sequence[Follows]) -> list[list[int]]:

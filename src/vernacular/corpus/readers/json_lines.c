@@ -4,8 +4,12 @@
 
 #include <stdint.h>
 #include <string.h>
+#ifdef __AVX512VBMI2__
+#include <immintrin.h>
+#endif
 
 enum { DEEPEST = 64, LONGEST_NUMBER = 300, LONGEST_INTEGER = 18, BLOCK = 32 };
+enum { WIDE = 64, LOOKED_AT = WIDE + 3, ESCAPE = 6 };
 enum { TEXT, LANGUAGE, NAME, FIELDS };
 
 // A column of strings. Its bytes have room for the whole block: no string is longer in UTF-8 than it is in JSON.
@@ -118,6 +122,60 @@ static inline int all_plain(const uint8_t *at) {
     return !other;
 }
 
+#ifdef __AVX512VBMI2__
+// ASCII and four-digit escapes of the next WIDE bytes, decoded; returns how many bytes were read, up to the first that is
+// neither, or stands for half a pair or for ASCII. LOOKED_AT bytes are there, and `out` has room for WIDE.
+//
+// Of an escape \\uabcd three of its six places become the three bytes of its character. What each place needs are the
+// digits two and three places on: E0 | a, then 80 | b << 2 | c >> 2, then 80 | (c & 3) << 4 | d. Where the character
+// takes two bytes the first is left out, and the second begins with C0.
+static inline int64_t wide(const uint8_t *at, uint8_t **out) {
+    __m512i bytes = _mm512_loadu_si512(at), second = _mm512_loadu_si512(at + 2), third = _mm512_loadu_si512(at + 3);
+    uint64_t begins = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('\\'));
+    uint64_t quotes = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8('"'));
+    // Signed: what is above 7F is below 20 too.
+    uint64_t others = _mm512_cmplt_epi8_mask(bytes, _mm512_set1_epi8(0x20)) | quotes;
+    uint64_t named = _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(at + 1), _mm512_set1_epi8('u'));
+    __m512i lower = _mm512_or_si512(second, _mm512_set1_epi8(0x20));
+    uint64_t decimal = _mm512_cmplt_epu8_mask(_mm512_sub_epi8(second, _mm512_set1_epi8('0')), _mm512_set1_epi8(10));
+    uint64_t letter = _mm512_cmplt_epu8_mask(_mm512_sub_epi8(lower, _mm512_set1_epi8('a')), _mm512_set1_epi8(6));
+    uint64_t digits = decimal | letter;  // of the byte two places on
+    digits &= digits >> 1 & digits >> 2 & digits >> 3;
+
+    __m512i low = _mm512_set1_epi8(0x0F), nine = _mm512_set1_epi8(9), above = _mm512_set1_epi8(0x40);
+    __m512i a = _mm512_and_si512(second, low), b = _mm512_and_si512(third, low);
+    a = _mm512_mask_add_epi8(a, _mm512_test_epi8_mask(second, above), a, nine);
+    b = _mm512_mask_add_epi8(b, _mm512_test_epi8_mask(third, above), b, nine);
+    // At a backslash a and b are the first two digits: 08 and above take three bytes, D8 to DF are halves of pairs.
+    __m512i high = _mm512_or_si512(_mm512_slli_epi16(a, 4), b);
+    uint64_t three = _mm512_cmpge_epu8_mask(high, _mm512_set1_epi8(8));
+    __m512i eights = _mm512_and_si512(high, _mm512_set1_epi8((char)0xF8));
+    uint64_t half = _mm512_cmpeq_epi8_mask(eights, _mm512_set1_epi8((char)0xD8));
+    // One place on they are the second and the third: 00 to 07 is ASCII where the first was 0 as well.
+    uint64_t ascii = _mm512_cmplt_epu8_mask(high, _mm512_set1_epi8(8)) >> 1 & ~three;
+    uint64_t beyond = begins & ~(uint64_t)0 << (WIDE - ESCAPE + 1);
+    uint64_t refused = others | beyond | (begins & ~(named & digits & ~half & ~ascii));
+    int read = refused ? (int)__builtin_ctzll(refused) : WIDE;
+    if (!read) return 0;
+    uint64_t taken = ~(uint64_t)0 >> (WIDE - read);
+    begins &= taken;
+
+    uint64_t covered = begins | begins << 1 | begins << 2 | begins << 3 | begins << 4 | begins << 5;
+    __m512i two = _mm512_set1_epi8(3), later = _mm512_set1_epi8((char)0x80);
+    __m512i first = _mm512_or_si512(_mm512_set1_epi8((char)0xE0), a);
+    __m512i middle = _mm512_or_si512(_mm512_slli_epi16(a, 2), _mm512_and_si512(_mm512_srli_epi16(b, 2), two));
+    __m512i last = _mm512_or_si512(_mm512_slli_epi16(_mm512_and_si512(a, two), 4), b);
+    bytes = _mm512_mask_mov_epi8(bytes, begins & three, first);
+    bytes = _mm512_mask_mov_epi8(bytes, begins << 1, _mm512_or_si512(middle, later));
+    bytes = _mm512_mask_add_epi8(bytes, (begins & ~three) << 1, bytes, above);
+    bytes = _mm512_mask_mov_epi8(bytes, begins << 2, _mm512_or_si512(last, later));
+    uint64_t kept = (taken & ~covered) | (begins & three) | begins << 1 | begins << 2;
+    _mm512_storeu_si512(*out, _mm512_maskz_compress_epi8(kept, bytes));
+    *out += __builtin_popcountll(kept);
+    return read;
+}
+#endif
+
 // A string from behind its opening quote, decoded to `out`; returns what stands behind its closing quote.
 static const uint8_t *string(const uint8_t *at, const uint8_t *end, uint8_t **to) {
     uint8_t *out = *to;
@@ -126,6 +184,9 @@ static const uint8_t *string(const uint8_t *at, const uint8_t *end, uint8_t **to
         uint8_t byte = *at;
         if (byte == '\\') {
             const uint8_t *before = at;
+#ifdef __AVX512VBMI2__
+            for (int64_t read; end - at >= LOOKED_AT && (read = wide(at, &out)); at += read) {}
+#endif
             while (end - at >= 6 && at[0] == '\\' && at[1] == 'u') {  // most of what is escaped, where anything is
                 int32_t code = four_digits(at + 2);
                 if (code < 0x800 || (code >= 0xD800 && code < 0xE000)) break;

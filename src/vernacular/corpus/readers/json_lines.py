@@ -84,18 +84,20 @@ def read_json_lines(file: IO[bytes], compression: str | None, source: Source, ro
         UserError: a line is longer than a gibibyte.
         MachineError: the reader cannot be compiled.
     """
-    position, number = 0, 0
+    position, number, keys = 0, 0, _keys(source)
     for block in blocks(file, compression):
         while block:
-            lines, read = _read(block, source, position, number, rows_at_once)
+            lines, read = _read(block, source, keys, position, number, rows_at_once)
             position, number = lines.end
             block = block[read:]
             yield lines
 
 
-def _read(block: memoryview, source: Source, position: int, number: int, most: int) -> tuple[Lines, int]:
+def _read(
+    block: memoryview, source: Source, wanted: tuple[np.ndarray, np.ndarray], position: int, number: int, most: int
+) -> tuple[Lines, int]:
     """The first records of a block, which so many records and lines stand before; and how many bytes they take."""
-    keys, key_ends = _keys(source)
+    keys, key_ends = wanted
     columns = [np.empty(len(block), dtype=np.uint8) for _ in range(_FIELDS)]
     ends = np.empty((_FIELDS, most + 1), dtype=np.int64)
     valid = np.empty((_FIELDS, most), dtype=np.uint8)

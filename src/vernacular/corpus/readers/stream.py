@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from vernacular.foundation.errors import MachineError, UserError
 
-_CHUNK_BYTES = 1 << 21
+_CHUNK_BYTES = 1 << 22
 _LONGEST_LINE_BYTES = 1 << 30
 _UTF8_MARK = b"\xef\xbb\xbf"
 
