@@ -28,7 +28,8 @@ static inline int64_t begun(const uint8_t *bytes, uint32_t *codes) {
     uint64_t firsts = _mm512_cmpge_epi8_mask(here, _mm512_set1_epi8((char)0xC0));
     __m512i places = _mm512_maskz_compress_epi8(firsts, _mm512_loadu_si512(EVERY));
     // Sixteen of them at once, each four times; then each first byte in the top of 32 bits, and the three behind it below.
-    __m512i sixteen = _mm512_mullo_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)EVERY)), _mm512_set1_epi32(0x01010101));
+    __m512i sixteen = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)EVERY));
+    sixteen = _mm512_mullo_epi32(sixteen, _mm512_set1_epi32(0x01010101));
     int count = __builtin_popcountll(firsts);
 #pragma GCC unroll 4
     for (int i = 0; i < 64; i += 16) {
@@ -103,12 +104,11 @@ static void prepare(Cutter *cutter, long size, int by_grapheme, const uint32_t *
 // Where pieces begin among code points, written to `starts`, and behind them the end; returns how many. Of each code point
 // its lower case is left, and 0 of what is outside of pieces.
 static int64_t starts_of_pieces(const Cutter *cutter, uint32_t *codes, int64_t num_codes, uint32_t *starts) {
-    int64_t count = 0, i = 0;
-    uint32_t kinds = 0;
+    int64_t count = 0;
 #ifdef __AVX512F__
     __m512i table = _mm512_loadu_si512(cutter->begins), before = _mm512_setzero_si512();
     __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    for (; i < num_codes; i += 16) {
+    for (int64_t i = 0; i < num_codes; i += 16) {
         __mmask16 there = num_codes - i < 16 ? (__mmask16)((1u << (num_codes - i)) - 1) : 0xFFFF;
         __m512i entries = _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), there, _mm512_loadu_si512(codes + i),
                                                       cutter->table, 4);
@@ -125,7 +125,8 @@ static int64_t starts_of_pieces(const Cutter *cutter, uint32_t *codes, int64_t n
         count += __builtin_popcount(begin);
     }
 #else
-    for (; i < num_codes; i++) {
+    uint32_t kinds = 0;
+    for (int64_t i = 0; i < num_codes; i++) {
         uint32_t entry = cutter->table[codes[i]];
         codes[i] = entry & CODE_MASK;
         kinds = (kinds << 3 | entry >> CODE_BITS) & 511;
@@ -152,7 +153,9 @@ static inline uint64_t hash_of_piece(const Cutter *cutter, const uint32_t *codes
         sum = _mm512_add_epi64(sum, _mm512_mullo_epi64(high, _mm512_loadu_si512(factors + 8)));
         place += 16;
     } while (place < length);
-    return (uint64_t)_mm512_reduce_add_epi64(sum);
+    __m256i four = _mm256_add_epi64(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
+    __m128i two = _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
+    return (uint64_t)_mm_cvtsi128_si64(two) + (uint64_t)_mm_extract_epi64(two, 1);
 #else
     uint64_t sum = 0;
     for (int64_t place = 0; place < length; place++) sum += codes[place] * cutter->factors[place % MOST_PLACES];
