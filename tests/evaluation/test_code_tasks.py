@@ -186,7 +186,7 @@ def test_nothing_is_run_unless_that_is_allowed(functions, fake_model, tmp_path) 
 
 
 def test_leave_to_run_programs_can_be_given_later(functions, fake_model, tmp_path) -> None:
-    places = Places(weights=tmp_path, folder=tmp_path / "out", tasks=functions())
+    places = Places(model=str(tmp_path), folder=tmp_path / "out", tasks=functions())
     with pytest.raises(UserError, match="run programs that the model writes"):
         evaluate_weights(EvaluateConfiguration(), places, lambda folder: fake_model(answer=right))
     evaluate_weights(ALLOWED, places, lambda folder: fake_model(answer=right), resume=True)

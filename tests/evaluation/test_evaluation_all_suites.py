@@ -34,7 +34,7 @@ def test_a_suite_runs_end_to_end(name, weights, tmp_path) -> None:
     there = select(suite, SETS, only_available=True, code=False, judge=False)
     names = [wanted.entry.name for wanted in there.tasks]
     chosen = [name for member in suite.members for name in [*filter(member.has, names)][:TASKS_OF_A_BENCHMARK]]
-    places = Places(weights, tmp_path / "out", suite=name, data=SETS)
+    places = Places(str(weights), tmp_path / "out", suite=name, data=SETS)
     settings = EvaluateConfiguration(limit=2, only=tuple(chosen), template="never")
     evaluate_weights(settings, places, lambda folder: load(folder, dtype="float32", device="cpu"))
     scores = rescore(tmp_path / "out")

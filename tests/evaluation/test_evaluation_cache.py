@@ -32,7 +32,7 @@ def test_a_second_evaluation_asks_nothing_and_says_so(
 
     def run(name: str, cache: AnswerCache | None, settings: EvaluateConfiguration = SETTINGS) -> tuple[int, int]:
         model.prompts.clear()
-        places = Places(Path("w"), tmp_path / name, tasks=tasks)
+        places = Places("w", tmp_path / name, tasks=tasks)
         summary = evaluate_weights(settings, places, lambda _: model, cache=cache)
         assert not list((tmp_path / name).glob("answers*"))
         return len(model.prompts), summary["cached"]
@@ -55,11 +55,11 @@ def test_a_second_evaluation_asks_nothing_and_says_so(
 
 def test_an_altered_answer_is_refused(tasks: Path, fake_model, tmp_path: Path) -> None:
     cache, model = AnswerCache(tmp_path / "cache"), fake_model()
-    evaluate_weights(SETTINGS, Places(Path("w"), tmp_path / "first", tasks=tasks), lambda _: model, cache=cache)
+    evaluate_weights(SETTINGS, Places("w", tmp_path / "first", tasks=tasks), lambda _: model, cache=cache)
     (path,) = cache.files(model.identity)
     path.write_bytes(path.read_bytes().replace(b"-1.0", b"-0.1", 1))
     with pytest.raises(UserError, match="does not match its checksum") as caught:
-        evaluate_weights(SETTINGS, Places(Path("w"), tmp_path / "next", tasks=tasks), lambda _: model, cache=cache)
+        evaluate_weights(SETTINGS, Places("w", tmp_path / "next", tasks=tasks), lambda _: model, cache=cache)
     assert str(caught.value.where) == f"{path}:1"
 
 

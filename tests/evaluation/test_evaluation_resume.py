@@ -38,7 +38,7 @@ def score(context, continuation):
         os.kill(os.getpid(), signal.SIGKILL)
     return -0.25 * len(continuation) - 0.5
 
-places = Places(Path("w"), Path({out!r}), tasks=Path({tasks!r}))
+places = Places("w", Path({out!r}), tasks=Path({tasks!r}))
 evaluate_weights(EvaluateConfiguration(), places, lambda folder: FakeModel(score=score))
 """
 
@@ -48,7 +48,7 @@ def test_killed_and_resumed_equals_undisturbed(tasks: Path, fake_model, tmp_path
         return fake_model(score=lambda context, continuation: -0.25 * len(continuation) - 0.5)
 
     def places(name: str) -> Places:
-        return Places(Path("w"), tmp_path / name, tasks=tasks)
+        return Places("w", tmp_path / name, tasks=tasks)
 
     evaluate_weights(EvaluateConfiguration(), places("undisturbed"), load)
     script = SCRIPT.format(tests=str(ROOT / "tests/evaluation"), out=str(tmp_path / "killed"), tasks=str(tasks))

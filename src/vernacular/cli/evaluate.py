@@ -1,4 +1,4 @@
-"""Score weights on tasks and on held-out text, and write the record.
+"""Score a model on tasks and on held-out text, and write the record.
 
 The folder receives scores.json, scores.md and records/, from which every number can be computed again. Answers are kept
 on disk as they come: after a kill, the same command with --resume goes on, and its record equals an undisturbed one.
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vernacular.foundation.errors import UserError
+
+if TYPE_CHECKING:
+    from vernacular.inference.backends.address import Address
 
 EXAMPLES = """\
   vernacular evaluate runs/demo/instruct --tasks my-tasks/ -o scores/instruct
@@ -27,6 +31,9 @@ EXAMPLES = """\
   vernacular evaluate WEIGHTS --tasks my-tasks/ --limit 50 -o scores/quick
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --resume            after a kill
   vernacular evaluate WEIGHTS --tasks my-tasks/ -o scores/base --processes 4       one record, made by four
+  vernacular evaluate 'vernacular:WEIGHTS?dtype=int8' --tasks my-tasks/ -o scores/int8
+  vernacular evaluate 'llama.cpp:model.gguf?weights=WEIGHTS' --tasks my-tasks/ -o scores/gguf
+  vernacular evaluate 'openai:http://localhost:8000/v1?model=NAME&weights=WEIGHTS' --tasks my-tasks/ -o scores/server
   torchrun --standalone --nproc-per-node=8 -m vernacular.cli.main evaluate WEIGHTS --tasks my-tasks/ -o s --device cuda
 """
 _PASSED_ON = (
@@ -45,10 +52,10 @@ CONTINUES = "run the same command again with --resume to continue"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Weights, tasks, the folder, and every setting of an evaluation."""
+    """The model, tasks, the folder, and every setting of an evaluation."""
     from vernacular.evaluation.configuration import EvaluateConfiguration
 
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="a weights folder, e.g. runs/demo/instruct")
+    parser.add_argument("model", metavar="MODEL", help="a weights folder, or a back-end's address (docs/backends.md)")
     parser.add_argument("--tasks", type=Path, metavar="PATH", help="a folder of harness YAML, or one YAML file")
     parser.add_argument("--suite", metavar="NAME", help="a card's suite; its tasks are built in, or those of --tasks")
     parser.add_argument("--heldout", type=Path, metavar="FOLDER", help="a curated corpus with held-out documents")
@@ -62,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the evaluation in the folder")
     parser.add_argument("--no-cache", action="store_true", help="ask everything, whatever was answered before")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="processes here that answer together")
-    parser.add_argument("--device", default="cpu", help="where the model runs: cpu (the default), cuda, cuda:1")
+    parser.add_argument("--device", help="where our own engine runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
         if field.annotation is bool:
@@ -90,15 +97,18 @@ def run(arguments: argparse.Namespace) -> int:
     from vernacular.evaluation.answer_cache import AnswerCache
     from vernacular.evaluation.command import Places, evaluate_weights
     from vernacular.foundation.native import cache_folder
+    from vernacular.inference.backends.address import OPENAI, read_address
 
+    address = read_address(arguments.model)
     judge = None
     if configuration.judge is not None:
         from vernacular.inference.backends.judging import open_judge
 
         judge = open_judge(configuration.judge, configuration.judge_model, configuration.judge_key_from)
     places = Places(
-        weights=arguments.weights,
+        model=arguments.model,
         folder=arguments.out,
+        weights=address.weights,
         tasks=arguments.tasks,
         suite=arguments.suite,
         heldout=arguments.heldout,
@@ -108,22 +118,37 @@ def run(arguments: argparse.Namespace) -> int:
         texts=tuple(arguments.text),
     )
 
-    def load(folder: Path) -> object:
-        from vernacular.inference.loading import load as load_model
-        from vernacular.parallel.processes import share_machine
+    def load(model: str) -> object:
+        from vernacular.inference.backends.opening import open_model
 
-        return load_model(folder, dtype=configuration.dtype, device=share_machine(arguments.device))
+        return open_model(model, dtype=arguments.dtype, device=_device(arguments.device, address))
 
-    cache = None if arguments.no_cache else AnswerCache(cache_folder() / "answers")
+    # Who answers at a URL tomorrow, nobody knows.
+    is_known = address.backend != OPENAI
+    cache = AnswerCache(cache_folder() / "answers") if is_known and not arguments.no_cache else None
     evaluate_weights(configuration, places, load, resume=arguments.resume, judge=judge, cache=cache)
     return 0
+
+
+def _device(asked: str | None, address: Address) -> str | None:
+    """Where this process's model runs, as far as the command line says it."""
+    from vernacular.parallel.processes import processes_here, share_machine
+
+    if "device" in address.settings and processes_here() > 1:
+        raise UserError(
+            "the address gives the same device to several processes",
+            where=address.where,
+            fix="leave it out there and give --device, of which each takes its own",
+        )
+    shared = share_machine(asked or "cpu")
+    return None if asked is None else shared
 
 
 def _words(arguments: argparse.Namespace) -> list[str]:
     """The command line of one of several processes."""
     from vernacular.evaluation.configuration import EvaluateConfiguration
 
-    words = ["evaluate", str(arguments.weights)]
+    words = ["evaluate", arguments.model]
     for name in (*_PASSED_ON, "device", *EvaluateConfiguration.model_fields):
         value = getattr(arguments, name)
         if value in (None, False, []):

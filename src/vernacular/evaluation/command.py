@@ -30,10 +30,18 @@ HEADLINES = "headlines.json"
 
 
 class Places(NamedTuple):
-    """Where things lie: see `vernacular evaluate --help`."""
+    """Where things lie: see `vernacular evaluate --help`.
 
-    weights: Path
+    Attributes:
+        model: a weights folder, or a back-end's address, in words.
+        folder: receives the record.
+        weights: the folder of the model's weights, whose artifact says whether they learned to answer; None where there
+            is none here.
+    """
+
+    model: str
     folder: Path
+    weights: Path | None = None
     tasks: Path | None = None
     suite: str | None = None
     heldout: Path | None = None
@@ -46,7 +54,7 @@ class Places(NamedTuple):
 def evaluate_weights(
     configuration: EvaluateConfiguration,
     places: Places,
-    load: Callable[[Path], object],
+    load: Callable[[str], object],
     *,
     resume: bool = False,
     judge: Judge | None = None,
@@ -56,8 +64,8 @@ def evaluate_weights(
 
     Args:
         configuration: the settings.
-        places: weights, tasks, and the folder that receives the record.
-        load: makes a `LanguageModel` of a weights folder.
+        places: model, tasks, and the folder that receives the record.
+        load: makes a `LanguageModel` of `places.model`.
         resume: go on with what a killed run left in the folder.
         judge: who grades the answers of tasks that need it.
         cache: answers of earlier evaluations; this one's are added. None: everything is asked.
@@ -74,14 +82,14 @@ def evaluate_weights(
             # What a judge says stays with the evaluation that asked it.
             cache = cache if judge is None else None
             return _lead(configuration, places, load, resume=resume, judge=judge, cache=cache)
-        follow(cast(LanguageModel, load(places.weights)), places.folder, processes)
+        follow(cast(LanguageModel, load(places.model)), places.folder, processes)
         return {}
 
 
 def _lead(
     configuration: EvaluateConfiguration,
     places: Places,
-    load: Callable[[Path], object],
+    load: Callable[[str], object],
     *,
     resume: bool,
     judge: Judge | None,
@@ -108,7 +116,7 @@ def _lead(
     if places.texts:
         selection = _with_texts(selection, places)
     _claim(configuration, places, resume=resume)
-    model = cast(LanguageModel, load(places.weights))
+    model = cast(LanguageModel, load(places.model))
     answers = AnswerFile(places.folder / ANSWERS, () if cache is None else cache.files(model.identity))
     for path in answer_files(places.folder):
         answers.take_in(path)
@@ -120,7 +128,7 @@ def _lead(
         places.tasks,
         places.heldout,
         places.folder,
-        instruct=learned_to_answer(places.weights),
+        instruct=None if places.weights is None else learned_to_answer(places.weights),
         answers=answers,
         crew=crew,
         data=places.data,

@@ -310,8 +310,8 @@ class _Loader(NamedTuple):
 
 
 def _settings(configuration: EvaluateConfiguration) -> dict[str, Any]:
-    """Our own settings; a subclass's (the stage's references) stay in its artifact."""
-    return configuration.model_dump(mode="json", include=set(EvaluateConfiguration.model_fields))
+    """Our own settings: a subclass's (the stage's references) stay in its artifact, and `dtype` is the model's."""
+    return configuration.model_dump(mode="json", include=set(EvaluateConfiguration.model_fields) - {"dtype"})
 
 
 def _facts(task: LoadedTask, run: TaskRun) -> dict[str, Any]:

@@ -26,6 +26,14 @@ class Address(NamedTuple):
     where: str
     settings: Mapping[str, str]
 
+    @property
+    def weights(self) -> Path | None:
+        """The folder of the weights, or of their tokenizer at least; None where the address names none."""
+        if self.backend in (OURS, VLLM):
+            return Path(self.where)
+        named = self.settings.get("weights")
+        return None if named is None else Path(named)
+
 
 def read_address(text: str) -> Address:
     """Read an address. A path that exists is a weights folder for our own engine, whatever its name.
