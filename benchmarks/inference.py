@@ -36,6 +36,7 @@ from worker import Worker
 PROMPT_TOKENS = 128
 NEW_TOKENS = 48
 TURNS = 5
+MEASURED = ("70M", "350M", "MoE 85M")
 THREADS = 2
 READ_ELEMENTS = 1 << 28
 
@@ -149,11 +150,11 @@ def first_token(weights: Path) -> Iterator[dict[str, Any]]:
     yield {"what": "seconds from start to first token, 350M, bfloat16", **medians}
 
 
-def measure(llama_cpp: str | None) -> Iterator[dict[str, Any]]:
-    """All rows of the table, one by one."""
+def measure(llama_cpp: str | None, sizes: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The table's rows of these sizes, one by one."""
     bytes_per_second = bandwidth()
     yield {"what": "machine", **describe_machine(), "bandwidth_bytes_per_second": bytes_per_second}
-    for size in ("70M", "350M", "MoE 85M"):
+    for size in sizes:
         with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
             weights = write_weights(Path(name), size, dtype="bfloat16")
             check_answers(weights)
@@ -179,9 +180,10 @@ def measure(llama_cpp: str | None) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--llama-cpp", metavar="PYTHON", help="an interpreter whose environment has llama-cpp-python")
+    parser.add_argument("--sizes", nargs="+", choices=MEASURED, default=MEASURED, help="models to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     arguments = parser.parse_args()
-    for line in measure(arguments.llama_cpp):
+    for line in measure(arguments.llama_cpp, arguments.sizes):
         if arguments.json:
             print(json.dumps(line, ensure_ascii=False), flush=True)
         else:
