@@ -31,7 +31,7 @@ def test_a_suite_runs_end_to_end(name, weights, tmp_path) -> None:
     if not SETS.is_dir():
         pytest.skip("needs the shared data, ../shared/data/eval")
     suite = read_suite(name)
-    there = select(suite, SETS, only_available=True, code=False, judge=False)
+    there = select(suite, SETS, only_available=True, code=False, judge=False, encoder=False)
     names = [wanted.entry.name for wanted in there.tasks]
     chosen = [name for member in suite.members for name in [*filter(member.has, names)][:TASKS_OF_A_BENCHMARK]]
     places = Places(str(weights), tmp_path / "out", suite=name, data=SETS)
