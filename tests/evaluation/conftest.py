@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+from tests.harness_tasks import choice_task, write_task
 
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
 
@@ -149,30 +149,14 @@ def write_tasks(folder: Path, questions: Sequence[tuple[str, str, list[str]]]) -
     return folder
 
 
-def write_task(folder: Path, config: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:
-    import yaml
-
-    folder.mkdir(parents=True, exist_ok=True)
-    name = config["task"]
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(dict(config), allow_unicode=True), encoding="utf-8")
-    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-
-
 def _choice_task(name: str) -> dict[str, Any]:
-    return {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}\n",
-        "doc_to_choice": "choices",
-        "doc_to_target": "label",
-        "target_delimiter": "",
-        "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}, {"metric": "acc_bytes"}, {"metric": "brier_score"}],
-        "metadata": {"version": 1.0, "language": "mul"},
-    }
+    return choice_task(
+        name,
+        doc_to_text="{{question}}\n",
+        target_delimiter="",
+        metric_list=[{"metric": metric} for metric in ("acc", "acc_norm", "acc_bytes", "brier_score")],
+        metadata={"version": 1.0, "language": "mul"},
+    )
 
 
 def _answer_task(name: str) -> dict[str, Any]:

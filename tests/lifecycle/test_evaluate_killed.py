@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.harness_tasks import choice_task, write_task
 from tests.tiny import make_tokenizer, make_weights
 
 from vernacular.foundation.artifact import read_artifact
 
 pytestmark = pytest.mark.slow
 
-TASK = {
-    "task": "wells",
-    "dataset_path": "json",
-    "dataset_kwargs": {"data_files": {"test": "wells.jsonl"}},
-    "test_split": "test",
-    "output_type": "multiple_choice",
-    "doc_to_text": "{{q}}",
-    "doc_to_choice": "options",
-    "doc_to_target": "right",
-    "metric_list": [{"metric": "acc"}],
-    "metadata": {"version": 1},
-}
 # The answers reach the disk twice, then the process is gone.
 KILLS = """
 import os, signal
@@ -42,11 +30,8 @@ os.fsync = fsync_twice
 
 def write_recipe(folder: Path, weights: Path) -> Path:
     tasks = folder / "tasks"
-    tasks.mkdir()
-    (tasks / "wells.yaml").write_text(yaml.safe_dump(TASK), encoding="utf-8")
-    items = [{"q": f"कुआँ {n} studnia", "options": ["पानी", "woda", f"{n}"], "right": n % 3} for n in range(150)]
-    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    (tasks / "wells.jsonl").write_text(lines, encoding="utf-8")
+    items = [{"question": f"कुआँ {n} studnia", "choices": ["पानी", "woda", f"{n}"], "label": n % 3} for n in range(150)]
+    write_task(tasks, choice_task("wells"), items)
     scores = {"do": "evaluate", "weights": str(weights), "tasks": str(tasks), "template": "never"}
     path = folder / "scored.yaml"
     path.write_text(yaml.safe_dump({"name": "scored", "stages": {"scores": scores}}), encoding="utf-8")

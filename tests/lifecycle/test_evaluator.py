@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-import yaml
+from tests.harness_tasks import choice_task, write_task
 from tests.tiny import make_tokenizer
 from tests.tiny_training import settings
 
@@ -21,29 +20,14 @@ from vernacular.tokens.tokenization import tokenize_documents
 from vernacular.training.metrics import read_metrics
 from vernacular.training.objectives.pretrain import pretrain
 
-TASK = {
-    "task": "tide",
-    "dataset_path": "json",
-    "dataset_kwargs": {"data_files": {"test": "tide.jsonl"}},
-    "test_split": "test",
-    "output_type": "multiple_choice",
-    "doc_to_text": "{{q}}",
-    "doc_to_choice": "options",
-    "doc_to_target": "right",
-    "metric_list": [{"metric": "acc"}, {"metric": "brier_score"}],
-    "metadata": {"version": 1},
-}
 ITEMS = [
-    {"q": "गाँव के पास", "options": ["एक पुराना कुआँ", "deszcz"], "right": 0},
-    {"q": "The ferry leaves", "options": ["கரையில்", "when the tide turns"], "right": 1},
+    {"question": "गाँव के पास", "choices": ["एक पुराना कुआँ", "deszcz"], "label": 0},
+    {"question": "The ferry leaves", "choices": ["கரையில்", "when the tide turns"], "label": 1},
 ]
 
 
 def write_tasks(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / "tide.yaml").write_text(yaml.safe_dump(TASK), encoding="utf-8")
-    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in ITEMS)
-    (folder / "tide.jsonl").write_text(lines, encoding="utf-8")
+    write_task(folder, choice_task("tide", metric_list=[{"metric": "acc"}, {"metric": "brier_score"}]), ITEMS)
     return folder
 
 

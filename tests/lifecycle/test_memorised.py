@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from tests.harness_tasks import choice_task, write_task
 
 import tiny_recipe
 from tiny_training import SHAPE
@@ -34,26 +34,6 @@ def questions() -> list[dict[str, Any]]:
     ]
 
 
-def write_task(folder: Path, items: list[dict[str, Any]]) -> Path:
-    folder.mkdir()
-    (folder / "doors.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    task = {
-        "task": "doors",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": "doors.jsonl"}},
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
-        "doc_to_choice": "choices",
-        "doc_to_target": "label",
-        "target_delimiter": "",
-        "metric_list": [{"metric": "acc"}],
-        "metadata": {"version": 1, "language": "en", "chance": 0.25},
-    }
-    (folder / "doors.yaml").write_text(yaml.safe_dump(task))
-    return folder
-
-
 def write_texts(folder: Path, items: list[dict[str, Any]]) -> Path:
     """Documents of other sentences, which begin with one of the first items and its answer, three with each."""
     folder.mkdir()
@@ -69,7 +49,9 @@ def write_texts(folder: Path, items: list[dict[str, Any]]) -> Path:
 @pytest.mark.slow
 def test_a_memorising_model_is_caught(tmp_path: Path, run_cli: Any) -> None:
     items = questions()
-    tasks = write_task(tmp_path / "tasks", items)
+    tasks = tmp_path / "tasks"
+    known = {"version": 1, "language": "en", "chance": 0.25}
+    write_task(tasks, choice_task("doors", target_delimiter="", metadata=known), items)
     recipe = tiny_recipe.write_recipe(
         tmp_path / "tiny.yaml",
         write_texts(tmp_path / "texts", items),

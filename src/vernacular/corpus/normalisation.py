@@ -21,7 +21,7 @@ from ftfy.fixes import unescape_html
 
 from vernacular.corpus.configuration import Normalisation
 
-_REPAIR = ftfy.TextFixerConfig(
+REPAIR = ftfy.TextFixerConfig(
     unescape_html="auto",
     # Controls in U+0080–U+009F that are left after repair are damage, not Windows-1252: they are counted instead.
     fix_c1_controls=False,
@@ -32,7 +32,7 @@ _REPAIR = ftfy.TextFixerConfig(
     explain=False,
 )
 
-_REPAIR_TAGGED = _REPAIR._replace(unescape_html=False)
+_REPAIR_TAGGED = REPAIR._replace(unescape_html=False)
 
 # Single-byte encodings in which UTF-8 is misread, as ftfy knows them.
 _MISREAD_AS = (
@@ -117,8 +117,8 @@ def _mended(texts: list[str]) -> list[str]:
     by_text = [re.findall(r".*\n|.+", text) for text in texts]
     lines = [line for mine in by_text for line in mine]
     # From a tag on ftfy leaves a text's entities alone.
-    settings = [_REPAIR if whole else _REPAIR_TAGGED for mine in by_text for whole in _before_tag(mine)]
-    plain = [unescape_html(line) if own is _REPAIR else line for line, own in zip(lines, settings, strict=True)]
+    settings = [REPAIR if whole else _REPAIR_TAGGED for mine in by_text for whole in _before_tag(mine)]
+    plain = [unescape_html(line) if own is REPAIR else line for line, own in zip(lines, settings, strict=True)]
     for index in _matching(pa.array(plain, pa.large_string()), f"{_badness()}|{_MENDED}"):
         plain[index] = ftfy.fix_text(lines[index], settings[index])
     rest = iter(plain)
