@@ -18,8 +18,6 @@ NO_DATA = "its data is not there"
 NO_CODE = "its programs are run only with --allow-code-execution"
 NO_JUDGE = "it needs a judge (--judge)"
 NO_ENCODER = "its BERTScore needs an encoder (--bert-score, --bert-score-layer)"
-
-
 NOT_ASKED = "it was not asked for"
 
 
