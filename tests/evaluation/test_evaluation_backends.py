@@ -116,3 +116,13 @@ def test_what_a_back_end_cannot_do_is_refused(
     asked = ["evaluate", model, "--tasks", str(tasks), "--template", "never", "--no-cache", "-o", str(tmp_path / "out")]
     assert main([*asked, *words]) != 0
     assert message in capsys.readouterr().err
+
+
+def test_a_comparison_names_the_server_whole(
+    weights: Path, server: ServerProcess, tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    score(weights, tasks, tmp_path / "ours", "--limit", "1")
+    score(f"openai:{server.url}/v1?model=tiny&weights={weights}", tasks, tmp_path / "theirs", "--limit", "1")
+    capsys.readouterr()
+    assert main(["compare", str(tmp_path / "ours"), str(tmp_path / "theirs")]) == 0
+    assert f"weights tiny at {server.url}/v1," in capsys.readouterr().out

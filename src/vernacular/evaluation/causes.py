@@ -153,6 +153,11 @@ def _unless_equal(what: str, first: Any, second: Any) -> list[Cause]:
     return [] if first == second else [Cause(what, _shown(first), _shown(second))]
 
 
+def in_short(identity: str) -> str:
+    """The beginning of a hash; of a server, whose weights nobody has hashed, its name and address whole."""
+    return identity[:12] if len(identity) == 64 else identity
+
+
 def _shown(value: Any) -> str:
     text = "none" if value is None else str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
+    return text if in_short(text) == text else f"{in_short(text)}…"

@@ -13,7 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vernacular.evaluation.causes import MODEL, Cause, are_one_model, causes, unexplained
+from vernacular.evaluation.causes import MODEL, Cause, are_one_model, causes, in_short, unexplained
 from vernacular.evaluation.metrics.registry import find_metric
 from vernacular.evaluation.records import RECORDS, REQUEST_SCHEMA, Row, by_item, read_rows, read_run
 from vernacular.evaluation.statistics import paired_bootstrap
@@ -155,7 +155,7 @@ def compare(first: Path, second: Path, *, seed: int = 0) -> Comparison:
 def _side(folder: Path, run: Mapping[str, Any]) -> Side:
     model, template = run["model"], run["template"]
     applied = f"template {'applied' if template['applied'] else 'not applied'} ({template['reason']})"
-    return Side(str(folder), f"weights {model['weights'][:12]}, {model['dtype']}, {applied}")
+    return Side(str(folder), f"weights {in_short(model['weights'])}, {model['dtype']}, {applied}")
 
 
 def _alone_in(run: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:

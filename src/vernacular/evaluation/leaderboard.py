@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from vernacular.evaluation.causes import in_short
 from vernacular.evaluation.plot import Bar, bars_svg
 from vernacular.evaluation.published.scores import PublishedScore, published_scores
 from vernacular.evaluation.scores import is_hardly_read, read_scores
@@ -95,8 +96,8 @@ def _models(entries: Sequence[Entry]) -> str:
         rows.append(
             [
                 escape(entry.name),
-                f"<code>{escape(str(model['weights'])[:12])}</code>",
-                f"<code>{escape(str(model['tokenizer'])[:12])}</code>",
+                f"<code>{escape(in_short(model['weights']))}</code>",
+                f"<code>{escape(in_short(model['tokenizer']))}</code>",
                 escape(f"{'applied' if template['applied'] else 'not applied'} ({template['reason']})"),
                 escape(str(model["dtype"])),
                 "all" if limit is None else f"first {int(limit):,} of each task",

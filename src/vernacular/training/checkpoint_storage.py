@@ -125,7 +125,10 @@ class LocalStorage:
 
     def remove(self, name: str) -> None:
         """As `Storage`."""
-        shutil.rmtree(self.folder / name)
+        try:
+            shutil.rmtree(self.folder / name)
+        except OSError as error:
+            raise self.explain(error, "removing a checkpoint", name) from error
 
     def explain(self, error: BaseException, doing: str, name: str) -> MachineError:
         """As `Storage`; the library wraps a full disk in an error of its own."""
