@@ -39,7 +39,7 @@ BATCHES = (4, 16, 64)
 OPTIONS = 4
 TOLERANCE = 1e-3
 LARGE_SCORE = 100.0
-"""Nats beyond which the tolerance grows with the score: float32 itself, held against float64, strays further."""
+"""Nats beyond which the tolerance grows with the score: at -153.4124 (float64) ours said -153.4121, the peer -153.4135."""
 SHOTS_TOKENS, QUESTION_TOKENS, OPTION_TOKENS, LETTERS_TOKENS, TEXT_TOKENS = 250, 32, 8, 100, 400
 NEW_TOKENS = 48
 _SYLLABLES = ["ka", "gę", "रा", "த்", "ло", "بي", "ni", "सू", "ość", "ம", "tra", "এ", "wi", "ध", "zh"]
