@@ -39,7 +39,7 @@ BATCHES = (4, 16, 64)
 OPTIONS = 4
 TOLERANCE = 1e-3
 LARGE_SCORE = 100.0
-"""Nats beyond which the tolerance grows with the score: -153.4124 in float64 was -153.4121 by ours, -153.4135 by theirs."""
+"""Nats beyond which the tolerance grows: a score of -153.4124 in float64 was -153.4121 by ours, -153.4135 by theirs."""
 SHOTS_TOKENS, QUESTION_TOKENS, OPTION_TOKENS, LETTERS_TOKENS, TEXT_TOKENS = 250, 32, 8, 100, 400
 NEW_TOKENS = 48
 _SYLLABLES = ["ka", "gę", "रा", "த்", "ло", "بي", "ni", "सू", "ość", "ம", "tra", "এ", "wi", "ध", "zh"]
