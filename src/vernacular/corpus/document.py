@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from array import array
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from vernacular.corpus.digests import text_digests
 from vernacular.foundation.errors import UserError
 
 ID_LENGTH = 32
@@ -72,14 +72,9 @@ def document_id(text: str) -> str:
 
 def document_ids(texts: pa.Array) -> pa.Array:
     """The ids (string [D]) of normalised texts (large_string [D], no nulls)."""
-    if not len(texts):
-        return pa.array([], pa.string())
-    _, offsets, data = texts.buffers()
-    bounds = memoryview(offsets).cast("q")[texts.offset : texts.offset + len(texts) + 1].tolist()
-    content = memoryview(data) if data else memoryview(b"")
-    digests = b"".join(hashlib.sha256(content[begin:end]).digest()[: ID_LENGTH // 2] for begin, end in pairwise(bounds))
-    ends = array("i", range(0, ID_LENGTH * len(texts) + 1, ID_LENGTH))
-    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(digests.hex().encode()))
+    digests = np.ascontiguousarray(text_digests(texts)[:, : ID_LENGTH // 2])
+    ends = np.arange(0, ID_LENGTH * len(texts) + 1, ID_LENGTH, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(digests.tobytes().hex().encode()))
 
 
 def document_files(curated: Path, split: str) -> list[Path]:

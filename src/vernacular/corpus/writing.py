@@ -19,6 +19,8 @@ _BYTES_PER_FILE = 128 << 20
 # What waits in memory: a row group.
 _BYTES_PER_GROUP = 8 << 20
 _ROWS_PER_GROUP = 8192
+# Columns whose values seldom return: a dictionary of them is built and thrown away.
+_OWN = frozenset(("id", "text", "name", "provenance"))
 
 
 class ShardWriter:
@@ -92,7 +94,8 @@ class ShardWriter:
         if self._file is None:
             self._open.enter_context(machine_errors("writing documents", path))
             temporary = self._open.enter_context(atomic_path(path))
-            writer = pq.ParquetWriter(temporary, self._schema, compression=self._compression)
+            repeated = [name for name in self._schema.names if name not in _OWN]
+            writer = pq.ParquetWriter(temporary, self._schema, compression=self._compression, use_dictionary=repeated)
             self._file = self._open.enter_context(writer)
         with machine_errors("writing documents", path):
             self._file.write_table(table, row_group_size=max(len(table), 1))
