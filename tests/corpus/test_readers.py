@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,6 +171,33 @@ def test_escapes_are_read_at_every_place_of_a_long_line(tmp_path: Path) -> None:
     ]
     escaped = [line.replace("क", "\\u0915") for line in broken]
     assert texts(write(tmp_path / "b.jsonl", "\n".join(escaped))) == [None] * len(broken)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.binary(max_size=60)),
+    st.integers(3, 40),
+    st.sampled_from([None, ".gz", ".zst"]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+)
+def test_blocks_are_whole_lines(lines: list[bytes], size: int, compression: str | None, mark: bytes) -> None:
+    packed = {None: bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[compression]
+    content = b"\n".join(lines).removeprefix(b"\xef\xbb\xbf")
+    file = io.BytesIO(packed(mark + content))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stream, "_CHUNK_BYTES", size)
+        patched.setattr(stream, "_PIECE_BYTES", 7)
+        found = [bytes(block) for block in stream.blocks(file, compression)]
+    assert b"".join(found) == content
+    assert all(block.endswith(b"\n") for block in found[:-1])
+
+
+def test_a_line_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "_CHUNK_BYTES", 16)
+    monkeypatch.setattr(stream, "_LONGEST_LINE_BYTES", 100)
+    assert [bytes(block) for block in stream.blocks(io.BytesIO(b"a" * 100), None)] == [b"a" * 100]
+    with pytest.raises(UserError, match="longer than 1 GiB"):
+        list(stream.blocks(io.BytesIO(b"a" * 101), None))
 
 
 def test_long_files_keep_their_lines_and_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,8 @@ class _Run:
         end = len(self.firsts) if part.high is None else int(np.searchsorted(self.firsts, part.high.encode()))
         places = [self.columns.index(name) for name in {"id", *columns}]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=places)
-        with pa.OSFile(str(self.path), "rb") as file:
+        # Mapped: what is not taken further is not copied.
+        with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file, options=options)
             batches = [reader.get_batch(place) for place in range(begin, end)]
             table = pa.Table.from_batches(batches, reader.schema).replace_schema_metadata()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+import numpy as np
+
 from vernacular.foundation.errors import MachineError, UserError
 
 _CHUNK_BYTES = 1 << 22
+_PIECE_BYTES = 1 << 16  # of a block, searched for the end of a line at once
 _LONGEST_LINE_BYTES = 1 << 30
 _UTF8_MARK = b"\xef\xbb\xbf"
 
@@ -42,10 +46,7 @@ def reading(path: str) -> Iterator[None]:
 
 def chunks(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
     """The file's content in pieces, decompressed."""
-    if compression == ".zst":
-        yield from _zstandard_chunks(file)
-        return
-    stream: Any = gzip.GzipFile(fileobj=file) if compression == ".gz" else file
+    stream = _decompressed(file, compression)
     while chunk := stream.read(_CHUNK_BYTES):
         yield chunk
 
@@ -53,24 +54,40 @@ def chunks(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
 def blocks(file: IO[bytes], compression: str | None) -> Iterator[memoryview]:
     """The file's content in pieces of whole lines, without a UTF-8 byte order mark.
 
+    Each is overwritten by the next: all are read into the same memory, which stays in the processor's reach.
+
     Raises:
         UserError: a line is longer than a gibibyte.
     """
-    rest = b""
-    first = True
-    for chunk in chunks(file, compression):
-        if first:
-            chunk = chunk.removeprefix(_UTF8_MARK)
-            first = False
-        rest = rest + chunk if rest else chunk
-        end = len(rest) - len(chunk) + chunk.rfind(b"\n") + 1
-        if end > len(rest) - len(chunk):
-            yield memoryview(rest)[:end]
-            rest = rest[end:]
-        if len(rest) > _LONGEST_LINE_BYTES:
+    stream = _decompressed(file, compression)
+    room = np.empty(_CHUNK_BYTES, dtype=np.uint8).data
+    held, first = 0, True
+    while size := stream.readinto(room[held:]):
+        begin = len(_UTF8_MARK) if first and room[: len(_UTF8_MARK)] == _UTF8_MARK else 0
+        first = False
+        end = _end_of_lines(room, held, held + size)
+        held += size
+        if end > begin:
+            yield room[begin:end]
+        rest = bytes(room[max(begin, end) : held])
+        held = len(rest)
+        if held > _LONGEST_LINE_BYTES:
             raise UserError("a line is longer than 1 GiB", fix="is this a file of lines? set `format`")
-    if rest:
-        yield memoryview(rest)
+        if held == len(room):
+            room = np.empty(2 * held, dtype=np.uint8).data
+        room[:held] = rest
+    if held:
+        yield room[:held]
+
+
+def _end_of_lines(room: memoryview, begin: int, end: int) -> int:
+    """Where the last line that ends between `begin` and `end` does; 0 where none does."""
+    while begin < end:
+        piece = max(begin, end - _PIECE_BYTES)
+        if (found := bytes(room[piece:end]).rfind(b"\n")) >= 0:
+            return piece + found + 1
+        end = piece
+    return 0
 
 
 def lines(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
@@ -87,6 +104,33 @@ def lines(file: IO[bytes], compression: str | None) -> Iterator[bytes]:
 def content(file: IO[bytes], compression: str | None) -> bytes:
     """The whole file without a UTF-8 byte order mark."""
     return b"".join(chunks(file, compression)).removeprefix(_UTF8_MARK)
+
+
+def _decompressed(file: IO[bytes], compression: str | None) -> Any:
+    """The file's content as a stream of bytes."""
+    if compression == ".gz":
+        return gzip.GzipFile(fileobj=file)
+    return _ZstandardStream(file) if compression == ".zst" else file
+
+
+class _ZstandardStream(io.RawIOBase):
+    """What a file of Zstandard frames holds."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._chunks = _zstandard_chunks(file)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, room: Any) -> int:
+        """Read as much as is at hand; returns how many bytes, 0 at the end."""
+        if not self._left:
+            self._left = memoryview(next(self._chunks, b""))
+        size = min(len(room), len(self._left))
+        room[:size], self._left = self._left[:size], self._left[size:]
+        return size
 
 
 def _zstandard_chunks(file: IO[bytes]) -> Iterator[bytes]:
