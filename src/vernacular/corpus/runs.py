@@ -48,9 +48,6 @@ class Part:
     high: str | None
 
 
-_ALL = Part("0000", None)
-
-
 @dataclass(frozen=True)
 class _Run:
     """A run's file, and what is known of it without reading it: `firsts`, S32, are the first ids of its batches."""
@@ -73,20 +70,22 @@ class _Run:
         end = len(self.firsts) if part.high is None else int(np.searchsorted(self.firsts, part.high.encode()))
         places = [self.columns.index(name) for name in {"id", *columns}]
         options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=places)
-        # Mapped: what is not taken further is not copied.
+        # Mapped: of a batch that has rows of several parts, what is not taken is not read.
         with pa.memory_map(str(self.path)) as file:
             reader = pa.ipc.open_file(file, options=options)
             batches = [reader.get_batch(place) for place in range(begin, end)]
             table = pa.Table.from_batches(batches, reader.schema).replace_schema_metadata()
-        return (table if part == _ALL else _within(table, part)).select(columns)
+        return _within(table, part).select(columns)
 
 
 def _within(rows: pa.Table, part: Part) -> pa.Table:
-    """The rows of a part, copied, so that the batches they stood in go."""
-    inside = pc.greater_equal(rows["id"], part.low)
-    if part.high is not None:
-        inside = pc.and_(inside, pc.less(rows["id"], part.high))
-    return rows.filter(inside)
+    """The rows of a part, among those of the batches that have some of it."""
+    ids = rows["id"]
+    if not len(ids):
+        return rows
+    begin = pc.sum(pc.less(ids.chunk(0), part.low)).as_py()
+    behind = 0 if part.high is None else pc.sum(pc.greater_equal(ids.chunk(ids.num_chunks - 1), part.high)).as_py()
+    return rows.slice(begin, len(ids) - begin - behind)
 
 
 class Runs:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from vernacular.corpus.configuration import Engine
+from vernacular.foundation.errors import MachineError
+from vernacular.foundation.native import NativeLibrary, address
 from vernacular.foundation.progress import progress
 
-_BYTES_TO_SORT = 64  # an entry of 16 bytes, its place in the order, and both once more in that order
+_BYTES_TO_SORT = 64  # an entry of 16 bytes, about in order, and in order, and a count
 _MOST_FILES = 1024
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_long
+
+
+@cache
+def _native() -> ctypes.CDLL:
+    return NativeLibrary(
+        name="spill",
+        title="functions that sort hashes",
+        folder=Path(__file__).parent,
+        sources=("spill.c",),
+        headers=(),
+        signatures={"sort_entries": (_POINTER, _NUMBER, _POINTER, _POINTER)},
+    ).load()
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,8 @@ def sorted_entries(folder: Path, doing: str) -> Iterator[tuple[np.ndarray, np.nd
     """Of each file the hashes (uint64 [E]), ascending, and the documents' numbers (int64 [E])."""
     for path in progress(sorted(folder.glob("*.entries")), doing=doing, unit="files"):
         entries = np.fromfile(path, dtype=np.uint64).reshape(-1, 2)
-        hashes = np.ascontiguousarray(entries[:, 0])
-        order = np.argsort(hashes)
-        yield hashes[order], entries[order, 1].astype(np.int64)
+        hashes, numbers = np.empty(len(entries), dtype=np.uint64), np.empty(len(entries), dtype=np.int64)
+        if _native().sort_entries(address(entries), len(entries), address(hashes), address(numbers)):
+            raise MachineError("there is no memory to sort hashes", where=path, fix="free some memory")
+        del entries
+        yield hashes, numbers
