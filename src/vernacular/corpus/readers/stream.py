@@ -125,12 +125,17 @@ class _ZstandardStream(io.RawIOBase):
         return True
 
     def readinto(self, room: Any) -> int:
-        """Read as much as is at hand; returns how many bytes, 0 at the end."""
-        if not self._left:
-            self._left = memoryview(next(self._chunks, b""))
-        size = min(len(room), len(self._left))
-        room[:size], self._left = self._left[:size], self._left[size:]
-        return size
+        """Read as much as there is room for; returns how many bytes, fewer at the end alone."""
+        read = 0
+        while read < len(room) and (self._left or self._begin_chunk()):
+            size = min(len(room) - read, len(self._left))
+            room[read : read + size], self._left = self._left[:size], self._left[size:]
+            read += size
+        return read
+
+    def _begin_chunk(self) -> bool:
+        self._left = memoryview(next(self._chunks, b""))
+        return bool(self._left)
 
 
 def _zstandard_chunks(file: IO[bytes]) -> Iterator[bytes]:
