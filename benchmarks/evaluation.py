@@ -101,7 +101,7 @@ def text(texts: Texts, item: int) -> list[tuple[Any, ...]]:
 
 def answers(texts: Texts, item: int) -> list[tuple[Any, ...]]:
     """A question after the solved ones, to be answered until a stop string."""
-    question = f"{texts.solved}\n{texts.of(QUESTION_TOKENS + item, f'question {item}')}\n"
+    question = f"{texts.solved}\n{texts.of(QUESTION_TOKENS + item % 16, f'question {item}')}\n"
     return [(question, {"until": ["\n", "ość", "रा", "A"], "max_gen_toks": NEW_TOKENS, "do_sample": False})]
 
 
@@ -123,7 +123,7 @@ JOBS = {
     "letters": Job("letters, one forward pass an item, five examples", "loglikelihood", 3, 32, letters, best_option),
     "text": Job("perplexity of whole texts", "loglikelihood_rolling", 1.5, 16, text, lambda found: round(found[0], -1)),
     "answers": Job(
-        "greedy answers with stop strings, five examples", "generate_until", 4, 16, answers, lambda found: found[0]
+        "greedy answers with stop strings, five examples", "generate_until", 4, 64, answers, lambda found: found[0]
     ),
 }
 
