@@ -285,6 +285,14 @@ def test_zstandard_of_several_frames(tmp_path: Path) -> None:
     assert texts(path) == ["raz", "dwa", "trzy"]
 
 
+def test_whole_frames_before_one_that_is_cut_short(tmp_path: Path) -> None:
+    frames = [zstandard.compress(json.dumps({"text": word}).encode() + b"\n") for word in ("raz", "dwa", "trzy")]
+    path = write(tmp_path / "a.jsonl.zst", frames[0] + frames[1] + frames[2][:-5])
+    found = rows(path)
+    assert [row["text"] for row in found] == ["raz", "dwa", None]
+    assert found[-1]["problem"]
+
+
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", POLISH.encode() + b"\nz\xb3y wiersz\n" + HINDI.encode())
     (whole,) = rows(path)

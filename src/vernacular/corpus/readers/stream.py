@@ -61,16 +61,19 @@ def blocks(file: IO[bytes], compression: str | None) -> Iterator[memoryview]:
     """
     stream = _decompressed(file, compression)
     room = np.empty(_CHUNK_BYTES, dtype=np.uint8).data
-    held, first = 0, True
+    held = searched = 0
+    first = True
     while size := stream.readinto(room[held:]):
+        held += size
+        if first and held < len(_UTF8_MARK):
+            continue
         begin = len(_UTF8_MARK) if first and room[: len(_UTF8_MARK)] == _UTF8_MARK else 0
         first = False
-        end = _end_of_lines(room, held, held + size)
-        held += size
+        end = _end_of_lines(room, searched, held)
         if end > begin:
             yield room[begin:end]
         rest = bytes(room[max(begin, end) : held])
-        held = len(rest)
+        held = searched = len(rest)
         if held > _LONGEST_LINE_BYTES:
             raise UserError("a line is longer than 1 GiB", fix="is this a file of lines? set `format`")
         if held == len(room):
@@ -125,17 +128,12 @@ class _ZstandardStream(io.RawIOBase):
         return True
 
     def readinto(self, room: Any) -> int:
-        """Read as much as there is room for; returns how many bytes, fewer at the end alone."""
-        read = 0
-        while read < len(room) and (self._left or self._begin_chunk()):
-            size = min(len(room) - read, len(self._left))
-            room[read : read + size], self._left = self._left[:size], self._left[size:]
-            read += size
-        return read
-
-    def _begin_chunk(self) -> bool:
-        self._left = memoryview(next(self._chunks, b""))
-        return bool(self._left)
+        """Read as much as is at hand, so that what stands before damage comes before its error; 0 at the end."""
+        if not self._left:
+            self._left = memoryview(next(self._chunks, b""))
+        size = min(len(room), len(self._left))
+        room[:size], self._left = self._left[:size], self._left[size:]
+        return size
 
 
 def _zstandard_chunks(file: IO[bytes]) -> Iterator[bytes]:
