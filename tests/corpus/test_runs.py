@@ -35,6 +35,15 @@ def test_every_row_is_in_one_part(tmp_path: Path, ids: list[list[str]], bytes_at
     assert all(part.low <= row["id"] and (part.high is None or row["id"] < part.high) for part, row in rows)
 
 
+def test_empty_texts(tmp_path: Path) -> None:
+    rows = pa.table(
+        {"id": [f"{number:032x}" for number in range(300)], "text": pa.array([""] * 300, pa.large_string())}
+    )
+    write_run(rows, tmp_path / "0.arrow")
+    runs = Runs([tmp_path / "0.arrow"])
+    assert runs.read(runs.parts(1 << 30)[0], ["text"])["text"].to_pylist() == [""] * 300
+
+
 def test_equal_ids_over_several_batches(tmp_path: Path) -> None:
     runs = _written(tmp_path, [["1" * 32] * 200 + ["2" * 32] * 300 + ["3" * 32]])
     bounds = ("1111", "2222", "3333")

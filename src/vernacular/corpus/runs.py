@@ -7,6 +7,7 @@ for memory is sorted, joined and merged range by range, an external sort without
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,18 @@ class _Run:
     def read(self, part: Part, columns: Sequence[str]) -> pa.Table:
         begin = max(int(np.searchsorted(self.firsts, part.low.encode())) - 1, 0)
         end = len(self.firsts) if part.high is None else int(np.searchsorted(self.firsts, part.high.encode()))
-        places = [self.columns.index(name) for name in {"id", *columns}]
-        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=places)
-        # Mapped: of a batch that has rows of several parts, what is not taken is not read.
-        with pa.memory_map(str(self.path)) as file:
-            reader = pa.ipc.open_file(file, options=options)
-            batches = [reader.get_batch(place) for place in range(begin, end)]
-            table = pa.Table.from_batches(batches, reader.schema).replace_schema_metadata()
-        return _within(table, part).select(columns)
+        with open(self.path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # A part takes a little of every run: what stands around it is not to be read ahead.
+        content.madvise(mmap.MADV_RANDOM)
+        # All columns: a choice of them would be copied.
+        reader = pa.ipc.open_file(pa.py_buffer(content))
+        batches = [reader.get_batch(place) for place in range(begin, end)]
+        table = pa.Table.from_batches(batches, reader.schema).replace_schema_metadata()
+        rows = _within(table, part).select(columns)
+        if "text" in columns and len(rows):
+            _fetch(content, rows["text"])
+        return rows
 
 
 def _within(rows: pa.Table, part: Part) -> pa.Table:
@@ -86,6 +91,22 @@ def _within(rows: pa.Table, part: Part) -> pa.Table:
     begin = pc.sum(pc.less(ids.chunk(0), part.low)).as_py()
     behind = 0 if part.high is None else pc.sum(pc.greater_equal(ids.chunk(ids.num_chunks - 1), part.high)).as_py()
     return rows.slice(begin, len(ids) - begin - behind)
+
+
+def _fetch(content: mmap.mmap, texts: pa.ChunkedArray) -> None:
+    """Have the system read texts that are mapped, all at once instead of page by page."""
+    base = pa.py_buffer(content).address
+    extents = [extent for chunk in (texts.chunk(0), texts.chunk(texts.num_chunks - 1)) for extent in _extent(chunk)]
+    if extents:
+        begin = (extents[0] - base) // mmap.PAGESIZE * mmap.PAGESIZE
+        content.madvise(mmap.MADV_WILLNEED, begin, extents[-1] - base - begin)
+
+
+def _extent(texts: pa.Array) -> list[int]:
+    """The addresses where texts (large_string) begin and end; none where all are empty."""
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return [data.address + int(bounds[0]), data.address + int(bounds[-1])] if bounds[-1] > bounds[0] else []
 
 
 class Runs:
