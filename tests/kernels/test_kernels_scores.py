@@ -63,9 +63,11 @@ def test_threads_do_not_show() -> None:
 
 
 def test_a_row_that_is_not_numbers_has_no_best_token() -> None:
-    scores = drawn(3, 5000)
+    scores = drawn(5, 5000)
     scores[1, 4800] = torch.nan
     scores[2] = torch.nan
+    scores[3, 4800] = torch.inf
+    scores[4] = -torch.inf
     found = score_rows(scores)
-    assert found.best_R.tolist() == [int(scores[0].argmax()), -1, -1]
-    assert found.normalisers_R.isnan().tolist() == [False, True, True]
+    assert found.best_R.tolist() == [int(scores[0].argmax()), -1, -1, -1, -1]
+    assert found.normalisers_R.isnan().tolist() == [False, True, True, True, True]

@@ -16,8 +16,9 @@ class Scored(NamedTuple):
     """What rows of scores over the vocabulary come to.
 
     Attributes:
-        normalisers_R: float32, the logarithm of each row's sum of exponentials.
-        best_R: int64, its best token, the first of equals; -1 where one of its scores is not a number.
+        normalisers_R: float32, the logarithm of each row's sum of exponentials; NaN where one of its scores is NaN or
+            ∞, or all are -∞.
+        best_R: int64, its best token, the first of equals; -1 where the normaliser is NaN.
         scores_K: float32, the scores of the tokens that were asked for.
     """
 
