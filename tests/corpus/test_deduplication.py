@@ -171,6 +171,12 @@ def test_more_groupings_than_bands_are_refused() -> None:
         validate(NearDuplicates, {"bands": 4, "groupings": 5})
 
 
+@pytest.mark.parametrize("cut", [{"threshold": 0.99, "hashes": 64}, {"hashes": 16, "bands": 16}])
+def test_groupings_that_would_only_repeat_each_other_are_refused(cut: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="different ways, not 5"):
+        bands_of(validate(NearDuplicates, cut | {"groupings": 5}))
+
+
 def test_of_equal_texts_the_best_stays(tmp_path: Path) -> None:
     table = run_of([text_of("pl", 1)] * 4, SETTINGS)
     table = table.set_column(table.schema.get_field_index("order"), "order", pa.array([2, 0, 1, 0], pa.int32()))

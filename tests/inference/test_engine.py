@@ -12,6 +12,8 @@ from vernacular.foundation.errors import UserError
 from vernacular.inference.answer import Answer
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.model import LocalModel, load
+from vernacular.inference.packing import pack
+from vernacular.kernels.linear import PackedLinear
 from vernacular.models.decoder import Decoder
 from vernacular.models.language_model import Sampling
 
@@ -151,3 +153,26 @@ def test_a_prompt_that_is_too_long_says_by_how_much(lm: LocalModel) -> None:
     over = len(ids) - (lm.max_positions - 1)
     with pytest.raises(UserError, match=f"{len(ids)} tokens, {over} too many: the model has {lm.max_positions}"):
         lm.generate(["kurz", "x" * 200])
+
+
+@torch.inference_mode()
+def test_scores_that_are_equal_once_scaled_are_so_whatever_else_is_asked(lm: LocalModel) -> None:
+    changes = {"logits_scaling": 6.0, "tie_embeddings": False}
+    decoder = Decoder(lm.decoder.configuration.model_copy(update=changes)).eval()
+    for parameter in decoder.parameters():  # every hidden state is one number, h, and zeros
+        parameter.fill_(0)
+    decoder.embedding.weight.fill_(1)
+    decoder.final_norm.weight[0] = 1
+    pack(decoder, "float32")
+    h = decoder(torch.tensor([[1]]))[0, 0, 0]
+    larger = 1 + torch.arange(1, 1000) / 1000
+    smaller = larger.nextafter(torch.zeros(()))
+    same = (h * larger != h * smaller) & (h * larger / 6 == h * smaller / 6)
+    weight = torch.zeros(decoder.configuration.vocab_size, decoder.configuration.hidden_size)
+    weight[300, 0], weight[200, 0] = larger[same][0], smaller[same][0]
+    decoder.head = PackedLinear(weight, "float32")
+    assert naive_greedy(decoder, [1], 3) == [200] * 3
+    plain, scored = Sampling(max_new_tokens=3), Sampling(max_new_tokens=3, log_probabilities=0)
+    for samplings in ((plain, plain), (plain, scored)):
+        answers = answers_to(lm, PROMPTS[:2], *samplings)
+        assert finish(Engine(decoder, kernels="native"), answers) == [[200] * 3] * 2

@@ -145,6 +145,17 @@ def test_gates_are_opened_as_they_are_multiplied(format: str, inner: int) -> Non
     assert layer(x)[1].isnan().all()
 
 
+@pytest.mark.parametrize("format", ["float32", "bfloat16"])
+def test_a_gate_far_below_0_is_shut(format: str) -> None:
+    gates = [-80.0, -88.0, -88.5, -89.0, -100.0, -1e4, -1e30, -3e38, 88.0, 100.0, 3e38]
+    up = torch.zeros(64, 64)
+    up[:, -1] = 1
+    x = functional.pad(torch.tensor([gates]), (0, 63 - len(gates))).to(ACTIVATIONS[format])
+    layer = PackedGates(torch.eye(64), up, format)
+    y = layer(functional.pad(x, (0, 1), value=1))[:, : len(gates)]
+    torch.testing.assert_close(y, functional.silu(x[:, : len(gates)]), rtol=BFLOAT16_STEP, atol=2.0**-120)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_views_are_read_where_they_lie(format: str) -> None:
     layer = PackedLinear(drawn(64, 32), format)

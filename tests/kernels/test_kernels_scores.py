@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vernacular.foundation.errors import InternalError
 from vernacular.kernels.linear import ACTIVATIONS, FORMATS, PackedLinear
 from vernacular.kernels.scores import score_product, score_rows
 
@@ -63,9 +64,18 @@ def test_threads_do_not_show() -> None:
 
 
 def test_a_row_that_is_not_numbers_has_no_best_token() -> None:
-    scores = drawn(3, 5000)
+    scores = drawn(5, 5000)
     scores[1, 4800] = torch.nan
     scores[2] = torch.nan
+    scores[3, 4800] = torch.inf
+    scores[4] = -torch.inf
     found = score_rows(scores)
-    assert found.best_R.tolist() == [int(scores[0].argmax()), -1, -1]
-    assert found.normalisers_R.isnan().tolist() == [False, True, True]
+    assert found.best_R.tolist() == [int(scores[0].argmax()), -1, -1, -1, -1]
+    assert found.normalisers_R.isnan().tolist() == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("token", [-1, 100, 5000])
+def test_a_token_that_the_vocabulary_has_not_is_refused(token: int) -> None:
+    head = PackedLinear(drawn(100, 32), "float32")
+    with pytest.raises(InternalError, match=r"100 tokens"):
+        score_product(head, drawn(1, 32), torch.tensor([0, 2]), torch.tensor([99, token]))

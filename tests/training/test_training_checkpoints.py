@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import FileSystemWriter
 
 import trained_together
 from crew import Crew
@@ -197,3 +198,20 @@ def test_a_store_that_cannot_be_written_ends_the_run(is_async: bool, tokens: Pat
         trained_together.train("dense", changes, tokens, tmp_path / "run")
     assert "checkpoint" in str(caught.value)
     assert str(tmp_path / "file") in str(caught.value)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_who_interrupts_a_checkpoint_is_heard(
+    elsewhere: bool, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write(*_: object) -> None:
+        written.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FileSystemWriter, "write_data", write)
+    changes = {"checkpoint_folder": f"file://{tmp_path}/there"} if elsewhere else {}
+    with pytest.raises(KeyboardInterrupt):
+        trained_together.train("dense", changes, tokens, tmp_path / "run")
+    assert written == [1]

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import trained_together
 from crew import Crew
+from vernacular.foundation.address import open_address
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.tokens.configuration import TokenCacheConfiguration
 from vernacular.tokens.elsewhere import mirror_tokens
@@ -123,11 +124,25 @@ def test_a_bucket_that_is_not_there_is_refused_and_not_made(
     assert not any(request.startswith("PUT") for request in object_store.requests)
 
 
-@pytest.mark.parametrize("address", ["s3://AKIA:sesame@bucket/runs", "https://host/runs?signature=sesame"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://AKIA:sesame@bucket/runs",
+        "s3://AKIA:sesame/sesame+@bucket/runs",
+        "s3://AKIA:sesame?@bucket/runs",
+        "https://host/runs?signature=sesame",
+    ],
+)
 def test_a_secret_in_an_address_is_refused_and_not_repeated(address: str, tokens: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="password or a query") as caught:
         trained_together.train("dense", {"checkpoint_folder": address}, tokens, tmp_path / "run" / "base")
     assert "sesame" not in str(caught.value)
+    assert caught.value.where == f"an address that begins with {address.partition('://')[0]}://"
+
+
+@pytest.mark.parametrize("address", ["memory://host:22/runs@noon", "memory://name@host/runs", "memory://bucket/a:b@c"])
+def test_an_address_without_a_secret_is_opened(address: str) -> None:
+    assert open_address(address)[1].endswith(address.partition("://")[2].rpartition("/")[2])
 
 
 PART = "step-00000002/__1_0.distcp"  # the second rank's

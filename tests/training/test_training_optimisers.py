@@ -192,6 +192,13 @@ def test_an_average_in_eight_bits_keeps_what_torchaos_does(name: str, signed: bo
     torch.testing.assert_close(kept(name, values), theirs.dequantize(), rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.parametrize("shape", [(4, 0), (0, 300), (0, 0)])
+def test_an_average_in_eight_bits_of_no_values_is_none(shape: tuple[int, int]) -> None:
+    average = open_averages(new_averages(torch.zeros(shape), ("mean",)))["mean"]
+    average.copy_(torch.zeros(shape))
+    assert average.float().shape == shape
+
+
 @pytest.mark.parametrize("columns", [64, 256, 300, 600])
 def test_a_row_that_is_cut_at_blocks_or_left_whole_keeps_the_same(columns: int) -> None:
     values = torch.randn(16, columns, generator=torch.Generator().manual_seed(1))

@@ -19,7 +19,7 @@ import pyarrow as pa
 from vernacular.corpus.codepoints import DIGIT, JOINER, LETTER, MARK, class_table, unspaced_table, viramas
 from vernacular.corpus.configuration import NearDuplicates
 from vernacular.corpus.words import mixed
-from vernacular.foundation.errors import MachineError
+from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.native import FLAGS, Arguments, NativeLibrary, address
 
 # Probability that two documents exactly at the threshold become candidates, at least.
@@ -149,13 +149,26 @@ def bands_of(settings: NearDuplicates) -> tuple[int, int]:
     """How many bands a grouping has, and how many hashes are in each.
 
     Without a setting: the widest bands by which documents at the threshold still meet with probability 0.999.
+
+    Raises:
+        UserError: there are more groupings than differ.
     """
     if settings.bands is not None:
-        return settings.bands, settings.hashes // settings.bands
-    sizes = range(1, settings.hashes + 1)
-    enough = [size for size in sizes if 1 - (1 - settings.threshold**size) ** (settings.hashes // size) >= _RECALL]
-    rows = max(enough, default=1)
-    return settings.hashes // rows, rows
+        count, rows = settings.bands, settings.hashes // settings.bands
+    else:
+        sizes = range(1, settings.hashes + 1)
+        enough = [size for size in sizes if 1 - (1 - settings.threshold**size) ** (settings.hashes // size) >= _RECALL]
+        rows = max(enough, default=1)
+        count = settings.hashes // rows
+    most = 1 if rows == 1 else count
+    if settings.groupings > most:
+        raise UserError(
+            f"{settings.hashes} hashes are cut into {count} bands of {rows} in {most} different ways,"
+            f" not {settings.groupings}",
+            where="near_duplicates.groupings",
+            fix=f"set at most {most}, or other hashes or bands",
+        )
+    return count, rows
 
 
 def bands_in_all(settings: NearDuplicates) -> int:

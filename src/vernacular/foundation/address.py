@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_error
 
 _LONGEST_WAIT = 60.0
-_HOLDS_SECRET = re.compile(r"://[^/?#]*:[^/?#]*@|\?")  # NAME:PASSWORD@ before the host, or what a signed URL ends with
+# NAME:PASSWORD@ before the host, where a password may hold a slash and a port does not; or what a signed URL ends with.
+_HOLDS_SECRET = re.compile(r"://[^@/?#]*:(?!\d+/)[^@]*@|\?")
 # Each file system's package has its own; these are of botocore, google-auth and azure-core.
 _WITHOUT_ACCESS = {
     "ClientAuthenticationError",
@@ -57,10 +58,10 @@ def open_address(address: str) -> tuple[Any, str]:
     """
     import fsspec
 
-    if found := _HOLDS_SECRET.search(address):
+    if _HOLDS_SECRET.search(address):
         raise UserError(
             "the address holds a password or a query, and addresses are written into artifacts and errors",
-            where=f"an address that begins with {address[: found.start()]}://",
+            where=f"an address that begins with {address.partition('://')[0]}://",
             fix="leave it out, and give credentials as the file system's package wants them: environment or profile",
         )
     try:

@@ -68,7 +68,7 @@ class Runner:
                 return []
             head = self._decoder.head
             if isinstance(head, PackedLinear) and all(_takes_the_best(answer) for answer in answers):
-                return _best(head, hidden_BD)
+                return _best(head, hidden_BD, self._decoder.configuration.logits_scaling)
             return self._draw(self._decoder.logits(hidden_BD), answers)
 
     def _hidden(self, step: Sequence[Chunk]) -> Tensor | None:
@@ -131,9 +131,12 @@ def _takes_the_best(answer: Answer) -> bool:
     return sampling.is_greedy and is_plain and answer.constraint is None
 
 
-def _best(head: PackedLinear, hidden_BD: Tensor) -> list[Drawn]:
-    """The best token of each row; scores over the vocabulary are not written."""
-    tokens = score_product(head, hidden_BD).best_R.tolist()
+def _best(head: PackedLinear, hidden_BD: Tensor, scaling: float) -> list[Drawn]:
+    """The best token of each row; scores over the vocabulary are not written.
+
+    They are scaled all the same: two that differ in the last bit may then be equal, and the first of equals is taken.
+    """
+    tokens = score_product(head, hidden_BD, scaling=scaling).best_R.tolist()
     if min(tokens) < 0:
         raise InternalError(
             "the scores of the next token are not all numbers", fix="check the weights: their logits are not finite"

@@ -41,8 +41,8 @@ INLINE void add_scores(struct running *r, const floats *scores, long first) {
 
 INLINE struct part end(const struct running *r) { return (struct part){r->largest, sum_of(r->sums), r->best}; }
 
-/* The logarithm of the sum of e to all scores of a row, and the first of its best tokens; -1 where a score is not a
-   number. */
+/* The logarithm of the sum of e to all scores of a row, and the first of its best tokens. Where a score is no number or
+   positively infinite, or none is finite, that is no number, and the best token -1. */
 static void put_together(const struct part *parts, long num_parts, float *normaliser, int64_t *best) {
     struct part whole = {-INFINITY, 0, -1};
     for (long i = 0; i < num_parts; i++)

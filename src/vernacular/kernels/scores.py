@@ -16,8 +16,9 @@ class Scored(NamedTuple):
     """What rows of scores over the vocabulary come to.
 
     Attributes:
-        normalisers_R: float32, the logarithm of each row's sum of exponentials.
-        best_R: int64, its best token, the first of equals; -1 where one of its scores is not a number.
+        normalisers_R: float32, the logarithm of each row's sum of exponentials; NaN where one of its scores is NaN or
+            ∞, or all are -∞.
+        best_R: int64, its best token, the first of equals; -1 where the normaliser is NaN.
         scores_K: float32, the scores of the tokens that were asked for.
     """
 
@@ -59,7 +60,17 @@ def score_product(
         starts: int64 [R + 1], where each row's tokens begin in `tokens_K`; None where none are asked for.
         tokens_K: int64.
         scaling: what scores are divided by, in float32.
+
+    Raises:
+        InternalError: a token is not of the vocabulary, whose score nobody has.
+        MachineError: there is no memory.
     """
+    if tokens_K is not None and len(tokens_K):
+        first, last = (int(bound) for bound in tokens_K.aminmax())
+        if first < 0 or last >= head.out_features:
+            raise InternalError(
+                f"tokens {first} to {last} of a vocabulary of {head.out_features} tokens were asked for"
+            )
     rows_RD, fixed = head.taken(x_RD)
     found = _room(len(rows_RD), 0 if tokens_K is None else len(tokens_K))
     if not len(rows_RD):

@@ -134,8 +134,9 @@ INLINE floats exponential(floats x) {
 /* x / (1 + e⁻ˣ). */
 INLINE floats silu(floats x) {
 #if defined(__AVX512F__)
-    /* The order of the arguments keeps a NaN. Beyond these bounds the result is x or 0 to the last bit. */
-    const floats y = (floats)_mm512_max_ps((__m512)all_floats(-100), _mm512_min_ps((__m512)all_floats(88), (__m512)-x));
+    /* The order of the arguments keeps a NaN. Within these bounds the power reaches 0 and infinity to the last bit: the
+       result is x at one end, and 0 from -89 on, where it would be nearer to 0 than -2⁻¹²¹. */
+    const floats y = (floats)_mm512_max_ps((__m512)all_floats(-100), _mm512_min_ps((__m512)all_floats(100), (__m512)-x));
     const floats n = (floats)_mm512_roundscale_ps((__m512)(y * 1.44269504088896341f), _MM_FROUND_TO_NEAREST_INT);
     return x / ((floats)_mm512_scalef_ps((__m512)exponential_of_rest(y, n), (__m512)n) + 1.0f);
 #else

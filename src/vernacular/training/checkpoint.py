@@ -210,6 +210,9 @@ class Checkpoints:
                 act()
             except CheckpointException as error:
                 failures = [failure for failure, _ in error.failures.values()]
+                for failure in failures:
+                    if isinstance(failure, KeyboardInterrupt | SystemExit):  # which the library catches as well
+                        raise failure from error
                 final = (failure for failure in failures if not may_pass(failure))
                 raise self.storage.explain(next(final, failures[0]), doing, name) from error
 

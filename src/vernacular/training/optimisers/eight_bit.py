@@ -89,8 +89,8 @@ class EightBitAverage:
     def _in_blocks(self, values: Tensor) -> Tensor:
         """[..., I] as [..., blocks, values of a block]; what the last one lacks is 0."""
         columns = values.shape[-1]
-        length = min(BLOCK, columns)
-        return pad(values, (0, -columns % max(1, length))).unflatten(-1, (-1, length))
+        length = max(1, min(BLOCK, columns))  # a rank may have no part of the rows
+        return pad(values, (0, -columns % length)).unflatten(-1, (-1, length))
 
 
 def open_averages(state: dict[str, Any]) -> dict[str, Any]:
