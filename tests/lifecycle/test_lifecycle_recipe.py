@@ -49,9 +49,33 @@ def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, mess
     assert f"{recipe}:{line} " in str(caught.value)
 
 
-def test_a_circle_is_named(recipe: Path) -> None:
-    with pytest.raises(UserError, match="wait for each other"):
-        load_recipe(recipe, ["stages.tokenizer.documents=tokens"])
+def test_a_circle_is_named_without_the_stages_behind_it(recipe: Path) -> None:
+    edit(recipe, "documents: corpus", "documents: tokens")
+    with pytest.raises(UserError, match="no stage can be the first") as caught:
+        load_recipe(recipe)
+    assert "tokenizer reads tokens" in caught.value.message and "tokens reads tokenizer" in caught.value.message
+    assert "base" not in caught.value.message
+    assert str(caught.value.where).startswith(f"{recipe}:")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "place"),
+    [
+        ("name: x\n", "the key 'stages' is missing", ""),
+        ("name: x\nstages: [a, b]\n", "'stages' is not a mapping", ":2 (stages)"),
+        ("name: x\nparameters: 3\nstages: {a: {do: curate}}\n", "'parameters' is not a mapping", ":2 (parameters)"),
+        ("name: x/y\nstages: {a: {do: curate, sources: [{path: .}]}}\n", "the name 'x/y' cannot name a folder", ""),
+        ("name: x\nstages: {a: {do: curate, sources: [{path: ''}]}}\n", "at least 1 character", ":2 (stages.a."),
+        ("name: x\nstages: {a: {do: curate, sources: [{path: '${t}'}]}}\n", "unknown parameter 't'", ":2 (stages.a."),
+    ],
+)
+def test_a_recipe_of_the_wrong_form_is_refused(tmp_path: Path, text: str, message: str, place: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert message in caught.value.message
+    assert str(caught.value.where).startswith(f"{path}{place}")
 
 
 @pytest.mark.parametrize(
@@ -62,11 +86,13 @@ def test_a_circle_is_named(recipe: Path) -> None:
         ("stage.base.steps=3", "did you mean 'stages'"),
         ("stages.base.steps", "is not an override"),
         ("corpus=x", "unknown parameter or key 'corpus'"),
+        ("stages.base.steps=few", "where: override stages.base.steps=few"),
     ],
 )
 def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as caught:
         load_recipe(recipe, [override])
+    assert message in str(caught.value)
 
 
 def test_overrides_reach_every_setting(recipe: Path) -> None:
@@ -86,6 +112,8 @@ def test_parameters_are_filled_in_and_asked_for(recipe: Path) -> None:
     with pytest.raises(UserError, match="needs corpus, size") as caught:
         load_recipe(recipe)
     assert "corpus=… size=…" in str(caught.value), "all that are missing, at once"
+    with pytest.raises(UserError, match="'corpus' is given no value"):
+        load_recipe(recipe, ["corpus=", "size=500"])
     loaded = load_recipe(recipe, [f"corpus={texts}", "size=500"])
     corpus: Any = loaded.stages["corpus"]
     tokenizer: Any = loaded.stages["tokenizer"]
