@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     from vernacular.evaluation.configuration import EvaluateConfiguration
-    from vernacular.foundation.configuration import validate
+    from vernacular.foundation.configuration import validate_flags
 
     if arguments.processes < 1:
         raise UserError(f"{arguments.processes} is too few", where="--processes", fix="give 1 or more")
@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         return launch(_words(arguments), arguments.processes)
 
     given = {name: getattr(arguments, name) for name in EvaluateConfiguration.model_fields}
-    configuration = validate(EvaluateConfiguration, {name: value for name, value in given.items() if value is not None})
+    said = {name: value for name, value in given.items() if value is not None}
+    configuration = validate_flags(EvaluateConfiguration, said)
     from vernacular.evaluation.answer_cache import AnswerCache
     from vernacular.evaluation.command import Places, evaluate_weights
     from vernacular.foundation.native import cache_folder
