@@ -72,12 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where our own engine runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
+        has_default = field.default not in (None, ()) and "(default" not in (field.description or "")
+        shown = f"{field.description} (default: {field.default})" if has_default else field.description
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", help=field.description)
         elif name == "only":
             parser.add_argument(flag, nargs="+", default=[], metavar="TASK", help=field.description)
         else:
-            parser.add_argument(flag, default=None, metavar="VALUE", help=field.description)
+            parser.add_argument(flag, default=None, metavar="VALUE", help=shown)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -184,7 +184,7 @@ def _run(before: list[str], verb: str | None, after: list[str]) -> int:
 
 
 def _top_parser() -> _Parser:
-    listed = "\n".join(f"  {verb:<13} {_summary(verb)}" for verb in VERBS)
+    listed = "\n".join(f"  {verb:<18} {_summary(verb)}" for verb in VERBS)
     parser = _Parser("vernacular", f"{_DESCRIPTION}\n\nverbs:\n{listed}", _EXAMPLES)
     parser.usage = "vernacular [-h] [--version] [--traceback] VERB …"
     parser.add_argument("--version", action="version", version=f"vernacular {__version__}")
