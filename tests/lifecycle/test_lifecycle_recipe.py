@@ -49,13 +49,19 @@ def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, mess
     assert f"{recipe}:{line} " in str(caught.value)
 
 
-def test_a_circle_is_named_without_the_stages_behind_it(recipe: Path) -> None:
-    edit(recipe, "documents: corpus", "documents: tokens")
-    with pytest.raises(UserError, match="no stage can be the first") as caught:
-        load_recipe(recipe)
-    assert "tokenizer reads tokens" in caught.value.message and "tokens reads tokenizer" in caught.value.message
-    assert "base" not in caught.value.message
-    assert str(caught.value.where).startswith(f"{recipe}:")
+def test_a_circle_is_named_without_the_stages_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "circle.yaml"
+    path.write_text(
+        "name: circle\nstages:\n"
+        "  pieces: {do: train-tokenizer, documents: good}\n"
+        "  good: {do: curate, sources: [{path: .}], quality: {model: grades}}\n"
+        "  grades: {do: train-quality, documents: good}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert caught.value.message == "no stage can be the first: good reads grades reads good"
+    assert caught.value.where == f"{path}:4 (stages.good)"
 
 
 @pytest.mark.parametrize(
@@ -79,8 +85,33 @@ def test_a_recipe_of_the_wrong_form_is_refused(tmp_path: Path, text: str, messag
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "message", "fix"),
+    [
+        ("documents: corpus", "documents: tokens", "(do: tokenize) makes none", "use one of: corpus"),
+        ("tokens: tokens", "tokens: corpus", "(do: curate) makes none", "use one of: tokens"),
+        ("tokenizer: tokenizer", "tokenizer: corpus", "reads a tokenizer here", "use one of: tokenizer, base"),
+    ],
+)
+def test_a_stage_that_makes_something_else_is_refused(recipe: Path, old: str, new: str, message: str, fix: str) -> None:
+    line = edit(recipe, old, new)
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe)
+    assert message in caught.value.message
+    assert str(caught.value.where).startswith(f"{recipe}:{line} ")
+    assert caught.value.fix == fix
+
+
+def test_an_unknown_suite_is_refused_before_anything_is_trained(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(f"{text}\n  scores: {{do: evaluate, weights: base, suite: krutrim}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="unknown suite 'krutrim': did you mean 'krutrim-1'"):
+        load_recipe(recipe)
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("stages.corpus.languages=[no]", "put it in quotation marks"),
         ("stages.bass.steps=3", "did you mean 'base'"),
         ("stages.base.stebs=3", "did you mean 'steps'"),
         ("stage.base.steps=3", "did you mean 'stages'"),

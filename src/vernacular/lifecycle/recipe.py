@@ -245,6 +245,21 @@ def _parameter(key: str, parameters: Mapping[str, Any], document: Document, at: 
     return parameters[key]
 
 
+def _check_maker(recipe: Recipe, name: str, key: str, where: str) -> None:
+    """The stage that a reference names makes what is read; without this it would be found out hours later."""
+    stage = recipe.stages[name]
+    mark, read = stage.mark(key), stage.references()[key]
+    if mark is None or not mark.made_by or recipe.stages[read].do in mark.made_by:
+        return
+    makers = [other for other in recipe.stages if other != name and recipe.stages[other].do in mark.made_by]
+    verbs = " or ".join(mark.made_by)
+    raise UserError(
+        f"'{name}' reads {mark.what} here, and the stage '{read}' (do: {recipe.stages[read].do}) makes none",
+        where=where,
+        fix=f"use one of: {', '.join(makers)}" if makers else f"name a stage that does {verbs}, or a path",
+    )
+
+
 def _check_references(recipe: Recipe, document: Document) -> None:
     """Every reference is a stage, or a path that exists."""
     for name, stage in recipe.stages.items():
@@ -254,6 +269,7 @@ def _check_references(recipe: Recipe, document: Document) -> None:
             if value in recipe.stages:
                 if value == name:
                     raise UserError("a stage cannot read itself", where=where, fix="name another stage, or a path")
+                _check_maker(recipe, name, key, where)
                 continue
             if is_address(value) and stage.reads_elsewhere(key):
                 continue
