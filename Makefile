@@ -1,4 +1,4 @@
-# One command per wish. `make demo` needs only Python 3.11 or newer, make and pip; it makes its own environment in .venv.
+# One command per wish. `make demo` needs only Python 3.11 or newer, make, pip and a C compiler; it makes its own environment in .venv.
 
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -10,7 +10,7 @@ import pytest
 
 import vernacular
 from vernacular.cli import main as command_line
-from vernacular.foundation.errors import InternalError, MachineError, UserError
+from vernacular.foundation.errors import InternalError, MachineError, UserError, unknown_name
 
 
 def verb_that(action):
@@ -85,6 +85,34 @@ def test_an_unknown_flag_names_the_nearest(run_action, capsys) -> None:
     assert run_action(lambda arguments: 0, "demo.yaml", "--oot", "elsewhere") == 2
     assert "error: unknown argument '--oot'" in (shown := capsys.readouterr().err)
     assert "did you mean '--out'?" in shown
+
+
+def test_a_word_of_the_wrong_kind_is_refused_at_its_flag(run_cli) -> None:
+    shown = run_cli("plan", "demo.yaml", "--gpus", "many", code=2).stderr
+    assert shown.startswith("error: a whole number is needed, not 'many'\n  where: vernacular plan --gpus\n")
+
+
+def test_a_verb_asks_only_for_what_it_needs(run_cli) -> None:
+    assert run_cli("run", code=2).stderr.startswith("error: the following arguments are required: RECIPE\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (NotADirectoryError(20, "Not a directory", "out/asked.json"), "a file stands where a folder is needed"),
+        (FileExistsError(17, "File exists", "out"), "a file stands where a folder is needed"),
+        (IsADirectoryError(21, "Is a directory", "out"), "this is a folder, not a file"),
+    ],
+)
+def test_a_file_in_a_folder_s_place_is_the_user_s(run_action, capsys, error: OSError, message: str) -> None:
+    assert run_action(raising(error)) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}\n  where: out")
+
+
+def test_of_many_known_names_the_likest_are_listed() -> None:
+    error = unknown_name("task", "gsm9k", ["gsm8k", *(f"task_{number}" for number in range(100))])
+    assert error.fix is not None and "did you mean 'gsm8k'" in error.fix and "(101 in all)" in error.fix
+    assert len(error.fix) < 200
 
 
 def test_flags_are_not_abbreviated(run_action, capsys) -> None:

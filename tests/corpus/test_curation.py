@@ -218,7 +218,9 @@ def test_an_empty_corpus_is_refused_with_the_reasons(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the sources hold no documents"):
         curate(configuration({"path": str(tmp_path / "none.jsonl")}), tmp_path / "out")
     (tmp_path / "none.jsonl").write_text("{\n")
-    with pytest.raises(UserError, match="the corpus is empty: removed: broken record: 1"):
+    with pytest.raises(
+        UserError, match=r"removed: broken record: 1; the first broken record is none.jsonl:1: not valid JSON"
+    ):
         curate(configuration({"path": str(tmp_path / "none.jsonl")}), tmp_path / "out")
 
 

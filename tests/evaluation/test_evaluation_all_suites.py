@@ -49,5 +49,5 @@ def test_a_suite_runs_end_to_end(name, weights, tmp_path) -> None:
 def test_a_suite_without_any_data_is_refused(tmp_path) -> None:
     from vernacular.foundation.errors import UserError
 
-    with pytest.raises(UserError, match="the suite 'bharatbench' is not complete: its data is not there"):
+    with pytest.raises(UserError, match="of the suite 'bharatbench' no task can be run: its data is not there"):
         select(read_suite("bharatbench"), tmp_path, only_available=True)

@@ -132,6 +132,16 @@ def test_examples_from_the_scored_split_are_refused(make_task, fake_model, tmp_p
 
 
 @pytest.mark.slow
+def test_what_is_refused_at_once_leaves_no_evaluation(tasks: Path, tmp_path: Path, run_cli) -> None:
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        refused = run_cli("evaluate", tmp_path / "empty", "--tasks", tasks, "-o", tmp_path / "out", code=2).stderr
+        assert "the folder has no config.json" in refused
+        assert not (tmp_path / "out").exists()
+    wrong = run_cli("evaluate", tmp_path / "empty", "--limit", "few", "-o", tmp_path / "out", code=2).stderr
+    assert wrong.startswith("error: a whole number is needed, not 'few'\n  where: --limit\n")
+
+
 def test_the_verb_scores_a_weights_folder(tasks: Path, tmp_path: Path, run_cli) -> None:
     from tests.tiny import make_tokenizer, make_weights
 

@@ -49,24 +49,81 @@ def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, mess
     assert f"{recipe}:{line} " in str(caught.value)
 
 
-def test_a_circle_is_named(recipe: Path) -> None:
-    with pytest.raises(UserError, match="wait for each other"):
-        load_recipe(recipe, ["stages.tokenizer.documents=tokens"])
+def test_a_circle_is_named_without_the_stages_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "circle.yaml"
+    path.write_text(
+        "name: circle\nstages:\n"
+        "  pieces: {do: train-tokenizer, documents: good}\n"
+        "  good: {do: curate, sources: [{path: .}], quality: {model: grades}}\n"
+        "  grades: {do: train-quality, documents: good}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert caught.value.message == "no stage can be the first: good reads grades reads good"
+    assert caught.value.where == f"{path}:4 (stages.good)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "place"),
+    [
+        ("name: x\n", "the key 'stages' is missing", ""),
+        ("name: x\nstages: [a, b]\n", "'stages' is not a mapping", ":2 (stages)"),
+        ("name: x\nparameters: 3\nstages: {a: {do: curate}}\n", "'parameters' is not a mapping", ":2 (parameters)"),
+        ("name: x/y\nstages: {a: {do: curate, sources: [{path: .}]}}\n", "the name 'x/y' cannot name a folder", ""),
+        ("name: x\nstages: {a: {do: curate, sources: [{path: ''}]}}\n", "at least 1 character", ":2 (stages.a."),
+        ("name: x\nstages: {a: {do: curate, sources: [{path: '${t}'}]}}\n", "unknown parameter 't'", ":2 (stages.a."),
+    ],
+)
+def test_a_recipe_of_the_wrong_form_is_refused(tmp_path: Path, text: str, message: str, place: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert message in caught.value.message
+    assert str(caught.value.where).startswith(f"{path}{place}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "fix"),
+    [
+        ("documents: corpus", "documents: tokens", "(do: tokenize) makes none", "use one of: corpus"),
+        ("tokens: tokens", "tokens: corpus", "(do: curate) makes none", "use one of: tokens"),
+        ("tokenizer: tokenizer", "tokenizer: corpus", "reads a tokenizer here", "use one of: tokenizer, base"),
+    ],
+)
+def test_a_stage_that_makes_something_else_is_refused(recipe: Path, old: str, new: str, message: str, fix: str) -> None:
+    line = edit(recipe, old, new)
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe)
+    assert message in caught.value.message
+    assert str(caught.value.where).startswith(f"{recipe}:{line} ")
+    assert caught.value.fix == fix
+
+
+def test_an_unknown_suite_is_refused_before_anything_is_trained(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(f"{text}\n  scores: {{do: evaluate, weights: base, suite: krutrim}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="unknown suite 'krutrim': did you mean 'krutrim-1'"):
+        load_recipe(recipe)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("stages.corpus.languages=[no]", "put it in quotation marks"),
         ("stages.bass.steps=3", "did you mean 'base'"),
         ("stages.base.stebs=3", "did you mean 'steps'"),
         ("stage.base.steps=3", "did you mean 'stages'"),
         ("stages.base.steps", "is not an override"),
         ("corpus=x", "unknown parameter or key 'corpus'"),
+        ("stages.base.steps=few", "where: override stages.base.steps=few"),
     ],
 )
 def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as caught:
         load_recipe(recipe, [override])
+    assert message in str(caught.value)
 
 
 def test_overrides_reach_every_setting(recipe: Path) -> None:
@@ -86,6 +143,8 @@ def test_parameters_are_filled_in_and_asked_for(recipe: Path) -> None:
     with pytest.raises(UserError, match="needs corpus, size") as caught:
         load_recipe(recipe)
     assert "corpus=… size=…" in str(caught.value), "all that are missing, at once"
+    with pytest.raises(UserError, match="'corpus' is given no value"):
+        load_recipe(recipe, ["corpus=", "size=500"])
     loaded = load_recipe(recipe, [f"corpus={texts}", "size=500"])
     corpus: Any = loaded.stages["corpus"]
     tokenizer: Any = loaded.stages["tokenizer"]

@@ -72,18 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where our own engine runs: cpu (the default), cuda, cuda:1")
     for name, field in EvaluateConfiguration.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
+        has_default = field.default not in (None, ()) and "(default" not in (field.description or "")
+        shown = f"{field.description} (default: {field.default})" if has_default else field.description
         if field.annotation is bool:
             parser.add_argument(flag, action="store_true", help=field.description)
         elif name == "only":
             parser.add_argument(flag, nargs="+", default=[], metavar="TASK", help=field.description)
         else:
-            parser.add_argument(flag, default=None, metavar="VALUE", help=field.description)
+            parser.add_argument(flag, default=None, metavar="VALUE", help=shown)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate."""
     from vernacular.evaluation.configuration import EvaluateConfiguration
-    from vernacular.foundation.configuration import validate
+    from vernacular.foundation.configuration import validate_flags
 
     if arguments.processes < 1:
         raise UserError(f"{arguments.processes} is too few", where="--processes", fix="give 1 or more")
@@ -93,7 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         return launch(_words(arguments), arguments.processes)
 
     given = {name: getattr(arguments, name) for name in EvaluateConfiguration.model_fields}
-    configuration = validate(EvaluateConfiguration, {name: value for name, value in given.items() if value is not None})
+    said = {name: value for name, value in given.items() if value is not None}
+    configuration = validate_flags(EvaluateConfiguration, said)
     from vernacular.evaluation.answer_cache import AnswerCache
     from vernacular.evaluation.command import Places, evaluate_weights
     from vernacular.foundation.native import cache_folder

@@ -111,7 +111,7 @@ def load_model(arguments: argparse.Namespace) -> AnyModel:
 
 def read_sampling(arguments: argparse.Namespace) -> Sampling:
     """The settings that stand on the command line, checked."""
-    from vernacular.foundation.configuration import validate
+    from vernacular.foundation.configuration import validate_flags
     from vernacular.models.language_model import Sampling
 
     given = {name: getattr(arguments, name) for name in Sampling.model_fields if hasattr(arguments, name)}
@@ -120,7 +120,7 @@ def read_sampling(arguments: argparse.Namespace) -> Sampling:
     for name in FILES:
         if name in given:
             given[name] = _read_form(name, given[name])
-    return validate(Sampling, given)
+    return validate_flags(Sampling, given)
 
 
 def _read_form(name: str, path: Path) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -95,7 +96,10 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found wrong as a `UserError`."""
-        raise UserError(message, where=self.prog, fix=f"see: {self.prog} --help")
+        flag, what = re.fullmatch(r"(?:argument (\S+): )?(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]
+        if number := re.fullmatch(r"invalid (int|float) value: (.*)", what, re.DOTALL):
+            what = f"{'a whole number' if number[1] == 'int' else 'a number'} is needed, not {number[2]}"
+        raise UserError(what, where=f"{self.prog} {flag}" if flag else self.prog, fix=f"see: {self.prog} --help")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """Leave after `--help` or `--version`, once what was printed has been read."""
@@ -170,12 +174,17 @@ def _run(before: list[str], verb: str | None, after: list[str]) -> int:
     try:
         with machine_errors(f"running `vernacular {verb}`"):
             return module.run(arguments) or 0
+    except (NotADirectoryError, FileExistsError) as error:
+        fix = "name a folder, or a path where nothing is yet"
+        raise UserError("a file stands where a folder is needed", where=error.filename, fix=fix) from error
+    except IsADirectoryError as error:
+        raise UserError("this is a folder, not a file", where=error.filename, fix="name a file") from error
     except MemoryError as error:
         raise MachineError("out of memory", where=f"vernacular {verb}", fix="make the batch smaller") from error
 
 
 def _top_parser() -> _Parser:
-    listed = "\n".join(f"  {verb:<13} {_summary(verb)}" for verb in VERBS)
+    listed = "\n".join(f"  {verb:<18} {_summary(verb)}" for verb in VERBS)
     parser = _Parser("vernacular", f"{_DESCRIPTION}\n\nverbs:\n{listed}", _EXAMPLES)
     parser.usage = "vernacular [-h] [--version] [--traceback] VERB …"
     parser.add_argument("--version", action="version", version=f"vernacular {__version__}")

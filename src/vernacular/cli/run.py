@@ -15,7 +15,7 @@ from vernacular.foundation.errors import UserError
 EXAMPLES = """\
   vernacular run recipes/demo.yaml
   vernacular run recipes/demo.yaml stages.base.steps=200 --out /tmp/runs
-  vernacular run recipes/own-text.yaml corpus=my-texts languages=[hi,en]
+  vernacular run recipes/own-text.yaml corpus=my-texts stages.corpus.languages=[hi,en]
   vernacular run recipes/demo.yaml --until tokens
   vernacular run recipes/demo.yaml --processes 4 --restarts 3
   torchrun --standalone --nproc-per-node=8 -m vernacular.cli.main run recipes/demo.yaml
@@ -27,7 +27,11 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that `run` and `plan` share."""
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="the recipe's YAML file")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="a setting (stages.base.steps=200) or a recipe's parameter"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting (stages.base.steps=200) or a recipe's parameter",
     )
     parser.add_argument("--out", type=Path, default=Path("runs"), metavar="FOLDER", help="default: runs")
 

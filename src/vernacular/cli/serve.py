@@ -72,22 +72,22 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_engine_settings(arguments: argparse.Namespace) -> EngineSettings:
     """What stands on the command line, checked."""
-    from vernacular.foundation.configuration import validate
+    from vernacular.foundation.configuration import validate_flags
     from vernacular.inference.engine_settings import EngineSettings
 
     given = {name: getattr(arguments, name) for name in EngineSettings.model_fields if hasattr(arguments, name)}
-    return validate(EngineSettings, given)
+    return validate_flags(EngineSettings, given)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until told to stop."""
-    from vernacular.foundation.configuration import validate
+    from vernacular.foundation.configuration import validate_flags
     from vernacular.foundation.errors import missing_extra
     from vernacular.inference.serving.keys import ApiKeys
     from vernacular.inference.serving.settings import ServingSettings
 
     given = {name: getattr(arguments, name) for name in ServingSettings.model_fields if hasattr(arguments, name)}
-    settings = validate(ServingSettings, given)
+    settings = validate_flags(ServingSettings, given)
     of_engine = read_engine_settings(arguments)
     keys = ApiKeys.read(arguments.api_key_file, os.environ)
     try:

@@ -39,7 +39,7 @@ class Source(Configuration):
     name: str = Field(
         "", description="what the source is called in documents and reports; without it, the last part of its path"
     )
-    path: str | None = Field(None, description="file, folder, glob or fsspec URL (s3://…, https://…)")
+    path: str | None = Field(None, min_length=1, description="file, folder, glob or fsspec URL (s3://…, https://…)")
     huggingface: str | None = Field(None, description="dataset id on the Hugging Face hub, or a saved dataset's folder")
     synthetic: SyntheticConfiguration | None = Field(None, description="settings of the built-in generator")
     endpoint: EndpointConfiguration | None = Field(None, description="a server whose language model writes documents")

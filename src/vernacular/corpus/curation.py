@@ -162,7 +162,7 @@ def _curate(
     runs = Runs(paths)
     if not runs.num_rows:
         broken = account.quarantined
-        raise _empty(f"removed: broken record: {broken:,}" if broken else "the sources hold no documents")
+        raise _empty(f"removed: broken record: {broken:,}" if broken else "the sources hold no documents", account)
     parts = runs.parts(engine.memory_bytes // _COPIES_OF_A_PART)
     if configuration.exact_duplicates.unit != "document":
         runs = Runs(drop_repeated(runs, parts, configuration, ledger))
@@ -211,12 +211,14 @@ def _check_result(
             where="languages",
             fix=f"add text in {', '.join(missing)}, or take it off `languages`",
         )
-    raise _empty(f"removed: {_listed(reasons)}")
+    raise _empty(f"removed: {_listed(reasons)}", account)
 
 
-def _empty(why: str) -> UserError:
+def _empty(why: str, account: Account) -> UserError:
+    """The error names the first broken record itself: what is refused leaves no quarantine to look into."""
+    first = "" if account.first_broken is None else f"; the first broken record is {account.first_broken}"
     return UserError(
-        f"the corpus is empty: {why}",
+        f"the corpus is empty: {why}{first}",
         where="sources",
         fix="look at the reasons; `filters.disable` switches a rule off",
     )

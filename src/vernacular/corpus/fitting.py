@@ -88,7 +88,7 @@ def fit_thresholds(
             if (each := _fit(rule, language, script, values[mine], percentile, margin)) is not None
         ]
     if not fitted:
-        counts = {name: languages.count(name) for name in sorted(set(languages))}
+        counts = ", ".join(f"{languages.count(name):,} in {name}" for name in sorted(set(languages))) or "none at all"
         raise UserError(
             f"no language has {least} documents; the reference has {counts}",
             where=source.path,

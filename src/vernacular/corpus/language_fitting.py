@@ -87,7 +87,12 @@ def fit_languages(sentences: Sequence[Sentence], out: Path) -> list[Examined]:
     """
     learnt = [each for each in sentences if not each.examined]
     if len({each.language for each in learnt}) < 2:
-        raise UserError("sentences of two languages at least are needed to tell them apart", where="sentences")
+        found = ", ".join(sorted({each.language for each in learnt})) or "none"
+        raise UserError(
+            f"sentences of two languages at least are needed to tell them apart, and there are only: {found}",
+            where="LANGUAGE=FILE",
+            fix="give a file of sentences for each, as hi=hindi.txt pl=polish.txt",
+        )
     out.mkdir(parents=True, exist_ok=True)
     scores = [raw_scores(texts, Identification()) for texts in _arrays(learnt)]
     fitted = fit(np.concatenate([each for each, _ in scores]), scores[0][1], [each.language for each in learnt])

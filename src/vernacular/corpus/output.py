@@ -56,6 +56,9 @@ def write_quarantine(broken: Path, folder: Path, account: Account) -> None:
             for row in rows.select(["file", "line", "problem"]).to_pylist():
                 entry = {"file": row["file"], "line": row["line"], "error": row["problem"]}
                 file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                if account.first_broken is None:
+                    place = row["file"] if row["line"] is None else f"{row['file']}:{row['line']}"
+                    account.first_broken = f"{place}: {row['problem']}"
             unknown = pa.nulls(len(rows), pa.large_string())
             outcome = pa.array([QUARANTINED] * len(rows), pa.large_string())
             size = pa.nulls(len(rows), pa.int64())

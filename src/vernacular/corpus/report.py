@@ -34,6 +34,8 @@ class Account:
         self._bytes_in: Counter[tuple[str, str, str]] = Counter()
         self._bytes_out: Counter[tuple[str, str, str]] = Counter()
         self._labelled: list[tuple[str, str, str]] = []
+        self.first_broken: str | None = None
+        """The first broken record's place and error, for people."""
 
     def add(self, rows: pa.Table) -> None:
         """Count rows with the columns source, language, outcome, bytes_in, bytes_out, label and group."""

@@ -110,7 +110,7 @@ def _find(source: Source, found: Found) -> None:
             return
         entries = sorted(entry for entry in filesystem.find(path) if not _is_hidden(entry, root))
         if not entries:
-            raise UserError("this folder holds no files", where=source.path)
+            raise UserError("this folder holds no files", where=source.path, fix="put text into it, or name another")
     elif filesystem.exists(path):
         root, entries = posixpath.dirname(path), [path]
         if source.format is None and _format_of(path) is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -115,7 +116,20 @@ def _lead(
         say_what_is_left_out(selection)
     if places.texts:
         selection = _with_texts(selection, places)
-    _claim(configuration, places, resume=resume)
+    with _claimed(configuration, places, resume=resume):
+        return _answer(configuration, places, load, selection, judge=judge, cache=cache)
+
+
+def _answer(
+    configuration: EvaluateConfiguration,
+    places: Places,
+    load: Callable[[str], object],
+    selection: Selection | None,
+    *,
+    judge: Judge | None,
+    cache: AnswerCache | None,
+) -> dict[str, Any]:
+    """Load the model and evaluate it into the folder, which is claimed."""
     model = cast(LanguageModel, load(places.model))
     answers = AnswerFile(places.folder / ANSWERS, () if cache is None else cache.files(model.identity))
     for path in answer_files(places.folder):
@@ -190,6 +204,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [str(one) for one in value]
     return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def _claimed(configuration: EvaluateConfiguration, places: Places, *, resume: bool) -> Iterator[None]:
+    """The folder, noted as this evaluation's; what is refused before anything was answered leaves no trace in it."""
+    was_there = places.folder.exists()
+    was_claimed = (places.folder / ASKED).exists()
+    _claim(configuration, places, resume=resume)
+    try:
+        yield
+    except UserError:
+        if not was_claimed and not any(path.stat().st_size for path in answer_files(places.folder)):
+            for path in (*answer_files(places.folder), places.folder / ASKED):
+                path.unlink(missing_ok=True)
+            if not was_there and not any(places.folder.iterdir()):
+                places.folder.rmdir()
+        raise
 
 
 def _claim(configuration: EvaluateConfiguration, places: Places, *, resume: bool) -> None:

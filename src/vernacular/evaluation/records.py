@@ -114,7 +114,17 @@ def read_rows(path: Path, schema: pyarrow.Schema) -> list[dict[str, Any]]:
 
 
 def read_run(records: Path) -> dict[str, Any]:
-    """What was run: the model's identity, settings, and each task's facts."""
+    """What was run: the model's identity, settings, and each task's facts.
+
+    Raises:
+        UserError: the folder holds no finished evaluation.
+    """
+    if not (records / RUN).is_file():
+        raise UserError(
+            f"the folder holds no finished evaluation: {RECORDS}/{RUN} is missing",
+            where=records.parent,
+            fix="give a folder that `vernacular evaluate` or a stage that does `evaluate` wrote",
+        )
     return read_json(records / RUN)
 
 

@@ -52,11 +52,18 @@ class Document:
         self.value = value
         self.lines = lines
         self.path = path
+        self.overrides: dict[KeyPath, str] = {}
+        """What was put over it from the command line, in words: an error there is no error of the file."""
 
     def where(self, key_path: KeyPath) -> str:
-        """`file:line (key)` of the innermost part of `key_path` that stands in the file."""
+        """`file:line (key)` of the innermost part of `key_path` that stands in the file, or the override it is from."""
+        if not key_path:
+            return str(self.path)
         dotted = ".".join(str(part) for part in key_path)
         for length in range(len(key_path), 0, -1):
+            if key_path[:length] in self.overrides:
+                override = f"override {self.overrides[key_path[:length]]}"
+                return override if length == len(key_path) else f"{override} ({dotted})"
             line = self.lines.get(key_path[:length])
             if line is not None and self.path is not None:
                 return f"{self.path}:{line} ({dotted})"
@@ -80,7 +87,8 @@ def parse_yaml(text: str, path: Path | None = None) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise UserError(f"not valid YAML: {error.problem}", where=place) from error
+        fix = "mend it there or just before: a bracket, a quotation mark, the blanks at the line's beginning"
+        raise UserError(f"not valid YAML: {error.problem}", where=place, fix=fix) from error
     if not isinstance(value, dict):
         raise UserError("expected a mapping of keys to values", where=path, fix="start with `name: …`")
     return Document(value, lines, path)
@@ -133,6 +141,18 @@ def apply_override(value: dict[str, Any], key_path: KeyPath, new: Any) -> dict[s
     else:
         copy[head] = new
     return copy
+
+
+def validate_flags(model: type[Model], value: Any) -> Model:
+    """As `validate`, of settings that stand on the command line: the problem's place is the flag."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+
+        def where(location: KeyPath) -> str:
+            return f"--{str(location[0]).replace('_', '-')}" if location else "the command line"
+
+        raise explain(model, error, value, where) from error
 
 
 def validate(model: type[Model], value: Any, document: Document | None = None, at: KeyPath = ()) -> Model:

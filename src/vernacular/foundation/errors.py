@@ -67,6 +67,9 @@ def _rebuild(kind: type[VernacularError], message: str, where: str | None, fix: 
 
 # Below it, two names share letters by chance: "gpt2" and "mpt".
 _CLOSE = 0.65
+# More names than these are not read: the likest of them are listed.
+_MOST_LISTED = 60
+_LIKEST = 8
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -79,11 +82,22 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str | Path | None = None) -> UserError:
-    """The error for a name that is not among `known`: names the nearest, and lists them all."""
-    known = sorted(known)
+    """The error for a name that is not among `known`: names the nearest, and lists them all, or the likest of many."""
+    known = sorted(set(known))
     close = nearest(name, known)
-    fix = f"did you mean '{close}'? known: {', '.join(known)}" if close else f"use one of: {', '.join(known)}"
+    listed = ", ".join(known)
+    if len(known) > _MOST_LISTED:
+        likest = difflib.get_close_matches(name, known, n=_LIKEST, cutoff=0)
+        listed = f"{', '.join(likest)}, … ({len(known):,} in all)"
+    fix = f"did you mean '{close}'? known: {listed}" if close else f"use one of: {listed}"
     return UserError(f"unknown {kind} '{name}'", where=where, fix=fix)
+
+
+def no_folder(message: str, path: Path) -> UserError:
+    """The error for a path that is no folder: `message` says which one does not exist, unless a file stands there."""
+    if path.is_file():
+        return UserError("this is a file, not a folder", where=path, fix="name the folder it lies in")
+    return UserError(message, where=path, fix="check the path")
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> MachineError:

@@ -127,7 +127,9 @@ def _sentence(branches: Sequence[_Problem]) -> str:
     given = first.error.get("input")
     if first.kind in _NEEDED:
         needed = list(dict.fromkeys(_NEEDED[branch.kind] for branch in branches if branch.kind != "none_required"))
-        return f"{' or '.join(needed or ['null'])} is needed, not {_shown(given)}"
+        quote = "; YAML reads yes, no, on and off so: put it in quotation marks"
+        hint = quote if isinstance(given, bool) and needed == [_TEXT] else ""
+        return f"{' or '.join(needed or ['null'])} is needed, not {_shown(given)}{hint}"
     if first.kind in _LIMITS:
         return f"{_LIMITS[first.kind].format(**context)}, not {_shown(given)}"
     if first.kind in _LENGTHS:

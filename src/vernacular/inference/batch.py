@@ -72,7 +72,9 @@ def check_files(prompts: Path, answers: Path) -> int:
     except OSError as error:
         raise UserError(f"the prompts cannot be read: {error.strerror}", where=prompts, fix="name a file") from error
     if not total:
-        raise UserError("the file holds no prompts", where=prompts)
+        raise UserError("the file holds no prompts", where=prompts, fix='write a line for each: {"prompt": "…"}')
+    if answers.is_dir():
+        raise UserError("this is a folder, not a file", where=answers, fix="name a file with -o")
     if answers.exists():
         raise UserError("the answers are there already", where=answers, fix="remove the file, or choose another -o")
     try:

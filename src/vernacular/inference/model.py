@@ -58,7 +58,7 @@ def load(
     """
     folder = Path(folder)
     if dtype not in FORMATS:
-        raise unknown_name("dtype", dtype, FORMATS)
+        raise unknown_name("dtype", dtype, FORMATS, where="dtype")
     kernels = _choose_kernels(kernels, device)
     vocab_size = read_config(folder).vocab_size
     reader = Reader(folder)

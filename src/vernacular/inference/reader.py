@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, no_folder
 from vernacular.foundation.files import read_json_object
 from vernacular.inference.encoding import TokenPair, encode_pairs, encode_prompts
 from vernacular.models.language_model import Message
@@ -26,7 +26,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise UserError("the weights folder does not exist", where=folder, fix="check the path")
+            raise no_folder("the weights folder does not exist", folder)
         check_has_tokenizer(folder)
         self.folder = folder
         self.tokenizer = Tokenizer.load(folder)

@@ -85,7 +85,7 @@ class Recipe(Configuration):
     def _names_are_folders(self) -> Self:
         for name in (self.name, *self.stages):
             if not _NAME.fullmatch(name):
-                raise ValueError(f"'{name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
+                raise ValueError(f"the name '{name}' cannot name a folder; use letters, digits, '.', '_' and '-'")
         return self
 
     def order(self) -> list[str]:
@@ -95,12 +95,24 @@ class Recipe(Configuration):
         while waiting:
             ready = [name for name in waiting if not self.parents(name) - set(done)]
             if not ready:
-                raise UserError(
-                    f"the stages {', '.join(waiting)} wait for each other", where="stages", fix="break the circle"
-                )
+                raise self._waiting_in_a_circle(waiting)
             done += ready
             waiting = [name for name in waiting if name not in done]
         return done
+
+    def _waiting_in_a_circle(self, waiting: Sequence[str]) -> UserError:
+        """The error for stages of which each waits for another: names those of one circle, not those behind it."""
+        path = [waiting[0]]
+        while True:
+            following = next(name for name in waiting if name in self.parents(path[-1]))
+            if following in path:
+                circle = [*path[path.index(following) :], following]
+                return UserError(
+                    f"no stage can be the first: {' reads '.join(circle)}",
+                    where=f"stages.{following}",
+                    fix="let one of them read another stage, or a path",
+                )
+            path.append(following)
 
     def parents(self, name: str) -> set[str]:
         """Names of the stages that a stage reads."""
@@ -125,21 +137,49 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     document = read_yaml(path)
     value = document.value
+    _check_mappings(value, document)
     for override in overrides:
-        value = _put(value, *parse_override(override), document)
+        key_path, new = parse_override(override)
+        value = _put(value, key_path, new, document)
+        document.overrides[key_path] = override
     _check_stage_verbs(value, document)
     value = {**value, "stages": _fill(value.get("stages"), value.get("parameters") or {}, document, ("stages",))}
     _validate_stages(value, document)
     recipe = validate(Recipe, value, document)
     _check_references(recipe, document)
-    recipe.order()
+    _check_order(recipe, document)
     return recipe
+
+
+def _check_order(recipe: Recipe, document: Document) -> None:
+    try:
+        recipe.order()
+    except UserError as error:
+        place = document.where(tuple((error.where or "").split(".")))
+        raise UserError(error.message, where=place, fix=error.fix) from error
+
+
+def _check_mappings(value: Mapping[str, Any], document: Document) -> None:
+    """What overrides and parameters reach into has the form for it."""
+    if "stages" not in value:
+        raise UserError(
+            "the key 'stages' is missing", where=document.path, fix="add `stages:` with what to do below it"
+        )
+    for key, example in (("stages", "corpus: {do: curate, …}"), ("parameters", "corpus: null")):
+        if key in value and not (isinstance(value[key], dict) or (value[key] is None and key == "parameters")):
+            raise UserError(
+                f"'{key}' is not a mapping", where=document.where((key,)), fix=f"write below it `{example}`"
+            )
 
 
 def _put(value: dict[str, Any], key_path: KeyPath, new: Any, document: Document) -> dict[str, Any]:
     parameters = value.get("parameters") or {}
     head = str(key_path[0])
     if head in parameters:
+        if parameters[head] is None and new == "":
+            raise UserError(
+                f"'{head}' is given no value", where=f"override {head}=", fix=f"write {head}=… with something after it"
+            )
         key_path = ("parameters", *key_path)
     elif head not in Recipe.model_fields:
         known = [*parameters, *Recipe.model_fields]
@@ -190,6 +230,9 @@ def _fill(value: Any, parameters: Mapping[str, Any], document: Document, at: Key
 
 
 def _parameter(key: str, parameters: Mapping[str, Any], document: Document, at: KeyPath) -> Any:
+    if not parameters:
+        fix = f"declare it above the stages: `parameters: {{{key}: null}}`"
+        raise UserError(f"unknown parameter '{key}'", where=document.where(at), fix=fix)
     if key not in parameters:
         raise unknown_name("parameter", key, parameters, where=document.where(at))
     if parameters[key] is None:
@@ -202,6 +245,21 @@ def _parameter(key: str, parameters: Mapping[str, Any], document: Document, at: 
     return parameters[key]
 
 
+def _check_maker(recipe: Recipe, name: str, key: str, where: str) -> None:
+    """The stage that a reference names makes what is read; without this it would be found out hours later."""
+    stage = recipe.stages[name]
+    mark, read = stage.mark(key), stage.references()[key]
+    if mark is None or not mark.made_by or recipe.stages[read].do in mark.made_by:
+        return
+    makers = [other for other in recipe.stages if other != name and recipe.stages[other].do in mark.made_by]
+    verbs = " or ".join(mark.made_by)
+    raise UserError(
+        f"'{name}' reads {mark.what} here, and the stage '{read}' (do: {recipe.stages[read].do}) makes none",
+        where=where,
+        fix=f"use one of: {', '.join(makers)}" if makers else f"name a stage that does {verbs}, or a path",
+    )
+
+
 def _check_references(recipe: Recipe, document: Document) -> None:
     """Every reference is a stage, or a path that exists."""
     for name, stage in recipe.stages.items():
@@ -210,14 +268,15 @@ def _check_references(recipe: Recipe, document: Document) -> None:
             where = document.where(("stages", name, *parts))
             if value in recipe.stages:
                 if value == name:
-                    raise UserError("a stage cannot read itself", where=where)
+                    raise UserError("a stage cannot read itself", where=where, fix="name another stage, or a path")
+                _check_maker(recipe, name, key, where)
                 continue
             if is_address(value) and stage.reads_elsewhere(key):
                 continue
             if not Path(value).exists():
-                error = unknown_name("stage", value, recipe.stages, where=where)
+                others = [other for other in recipe.stages if other != name]
                 raise UserError(
                     f"'{value}' is neither a stage of this recipe nor a path that exists",
-                    where=error.where,
-                    fix=error.fix,
+                    where=where,
+                    fix=unknown_name("stage", value, others).fix if others else "check the path",
                 )

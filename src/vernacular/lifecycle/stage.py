@@ -19,10 +19,18 @@ class Reads:
     Attributes:
         what: what is taken from it, in words, for errors and the schema.
         elsewhere: whether an address such as s3://bucket/folder will do too.
+        made_by: what a stage does that makes it; empty where it may be of any.
     """
 
     what: str
     elsewhere: bool = False
+    made_by: tuple[str, ...] = ()
+
+
+WEIGHTS = ("pretrain", "sft", "change-tokenizer", "publish")
+"""What a stage does that makes weights."""
+TOKENIZERS = ("train-tokenizer", "extend-tokenizer", "trim-tokenizer", *WEIGHTS)
+"""What a stage does in whose folder a tokenizer lies."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,12 @@ class Stage(Configuration):
 
     def reads_elsewhere(self, key: str) -> bool:
         """Whether a reference may be an address; by its key, as `references` gives it."""
+        return (mark := self.mark(key)) is not None and mark.elsewhere
+
+    def mark(self, key: str) -> Reads | None:
+        """The mark of a reference's setting, by its key, as `references` gives it."""
         marks = type(self).model_fields[key.split(".")[0]].metadata
-        return any(isinstance(mark, Reads) and mark.elsewhere for mark in marks)
+        return next((mark for mark in marks if isinstance(mark, Reads)), None)
 
     def references(self) -> dict[str, str]:
         """The value of each `Reads` setting that is given, by its key; of a list, by `KEY.0`, `KEY.1` and so on."""

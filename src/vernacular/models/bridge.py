@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.errors import UserError, no_folder, unknown_name
 from vernacular.foundation.files import atomic_folder, files_under, read_json_object, sha256_file, write_json
 from vernacular.foundation.progress import progress
 from vernacular.models.configuration import DecoderConfiguration
@@ -179,7 +179,7 @@ def readers_notes(configuration: DecoderConfiguration) -> list[str]:
 
 def _read_published(source: Path) -> tuple[Mapping[str, Any], DecoderConfiguration]:
     if not source.is_dir():
-        raise UserError("the published folder does not exist", where=source, fix="check the path")
+        raise no_folder("the published folder does not exist", source)
     if not (source / CONFIG).is_file():
         raise UserError(f"the folder has no {CONFIG}, so it is no checkpoint", where=source, fix="check the path")
     config = read_json_object(source / CONFIG)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.errors import UserError, no_folder, unknown_name
 from vernacular.foundation.files import atomic_path, read_json_object, sha256_file, sha256_json, write_json
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
@@ -123,7 +123,7 @@ def check_has_tokenizer(folder: Path) -> None:
 def read_config(folder: Path) -> DecoderConfiguration:
     """The decoder's configuration, from the folder's config.json."""
     if not folder.is_dir():
-        raise UserError("the weights folder does not exist", where=folder, fix="check the path")
+        raise no_folder("the weights folder does not exist", folder)
     if not (folder / CONFIG).is_file():
         raise UserError(f"the folder has no {CONFIG}, so it holds no weights", where=folder, fix="check the path")
     return from_published(read_json_object(folder / CONFIG), folder / CONFIG)

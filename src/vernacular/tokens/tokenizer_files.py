@@ -37,7 +37,7 @@ def read_contents(folder: Path) -> dict[str, bytes]:
             raise UserError(
                 f"no tokenizer: {name} is missing",
                 where=folder,
-                fix="name the folder that a stage `tokenizer` wrote, or put the tokenizer's files there",
+                fix="name the folder that a stage `train-tokenizer` wrote, or put the tokenizer's files there",
             )
     present = [name for name in _READ_AS_THEY_ARE if (folder / name).is_file()]
     for name in present:

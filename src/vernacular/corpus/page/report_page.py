@@ -27,6 +27,12 @@ def write_report_page(folder: Path, out: Path, *, samples: bool = True, title: s
     Raises:
         UserError: the folder holds no curated corpus, or one of a version without these figures.
     """
+    if not (folder / "report.json").is_file():
+        raise UserError(
+            "this is no curated corpus: report.json is missing",
+            where=folder,
+            fix="give the folder of a stage that does `curate`, e.g. runs/demo/corpus",
+        )
     report = read_json_object(folder / "report.json")
     for key in ("removed", "languages", "lengths", "mended"):
         if key not in report:

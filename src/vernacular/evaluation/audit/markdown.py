@@ -90,16 +90,19 @@ def read_card(path: Path) -> Card:
     """Read a card.
 
     Raises:
-        UserError: the file is missing, too large, or not UTF-8.
+        UserError: the file is missing, empty, too large, or not UTF-8.
     """
     if not path.is_file():
-        raise UserError("there is no such file", where=path, fix="give a model card, e.g. a README.md")
+        what = "this is a folder, not a file" if path.is_dir() else "there is no such file"
+        raise UserError(what, where=path, fix="give a model card, e.g. a README.md")
     if path.stat().st_size > MOST_BYTES:
         raise UserError(f"the file is larger than {MOST_BYTES >> 20} MiB", where=path, fix="give a model card")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"not valid UTF-8 at byte {error.start}", where=path, fix="save the file as UTF-8") from error
+    if not text.strip():
+        raise UserError("the file is empty", where=path, fix="give a model card, e.g. a README.md")
     return parse_card(text, path)
 
 

@@ -91,7 +91,7 @@ def select(
     if left_out and not only_available:
         raise _incomplete(suite, left_out, folder)
     if not wanted:
-        raise _incomplete(suite, left_out, folder)
+        raise _incomplete(suite, left_out, folder, rest=False)
     return Selection(tuple(wanted.values()), left_out)
 
 
@@ -130,10 +130,16 @@ def _only(suite: Suite, wanted: Mapping[str, Wanted], left_out: Mapping[str, str
     return Selection(tuple(chosen.values()), {**left_out, **rest})
 
 
-def _incomplete(suite: Suite, left_out: Mapping[str, str], folder: Path | None) -> UserError:
+def _incomplete(suite: Suite, left_out: Mapping[str, str], folder: Path | None, *, rest: bool = True) -> UserError:
     what = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in by_reason(left_out).items())
     first = next((name for name, reason in left_out.items() if reason == NO_DATA), None)
     how = f"{first}: {both_ways(library()[first].data)}. " if first else ""
+    if not rest:
+        return UserError(
+            f"of the suite '{suite.name}' no task can be run: {what}",
+            where=folder or "--suite",
+            fix=how.strip() or None,
+        )
     return UserError(
         f"the suite '{suite.name}' is not complete: {what}",
         where=folder or "--suite",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.lifecycle.stage import TOKENIZERS, WEIGHTS, Reads, Stage, Workplace
 from vernacular.models.configuration import ChangeTokenizerConfiguration
 
 
@@ -14,8 +14,10 @@ class ChangeTokenizer(Stage, ChangeTokenizerConfiguration):
     """Keep the rows of the tokens that both tokenizers have, and make rows for new ones."""
 
     do: Literal["change-tokenizer"]
-    weights: Annotated[str, Reads("weights")] = Field(description="a stage that makes weights, or a weights folder")
-    tokenizer: Annotated[str, Reads("a tokenizer")] = Field(
+    weights: Annotated[str, Reads("weights", made_by=WEIGHTS)] = Field(
+        description="a stage that makes weights, or a weights folder"
+    )
+    tokenizer: Annotated[str, Reads("a tokenizer", made_by=TOKENIZERS)] = Field(
         description="the new tokenizer: a stage that makes one, or a folder with tokenizer.json"
     )
 

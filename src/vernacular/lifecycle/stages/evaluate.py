@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.foundation.artifact import CHECKPOINTS, learned_to_answer
-from vernacular.foundation.errors import UserError
-from vernacular.lifecycle.stage import Reads, Stage, Workplace, tasks_below
+from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace, tasks_below
 
 if TYPE_CHECKING:
     from vernacular.evaluation.suites.selection import Selection
@@ -21,8 +21,10 @@ class Evaluate(Stage, EvaluateConfiguration):
     continues: ClassVar[bool] = True
 
     do: Literal["evaluate"]
-    weights: Annotated[str, Reads("weights")] = Field(description="a pretrain or sft stage, or a weights folder")
-    tasks: Annotated[str | None, Reads("tasks")] = Field(
+    weights: Annotated[str, Reads("weights", made_by=WEIGHTS)] = Field(
+        description="a pretrain or sft stage, or a weights folder"
+    )
+    tasks: Annotated[str | None, Reads("tasks", made_by=("curate",))] = Field(
         None, description="a curate stage whose source gives tasks, or a folder of harness YAML"
     )
     suite: str | None = Field(None, description="a card's suite, whose tasks are built in")
@@ -30,12 +32,22 @@ class Evaluate(Stage, EvaluateConfiguration):
         None, description="the suite's sets, as OWNER/SET/CONFIG/SPLIT.jsonl or as published (default: from the Hub)"
     )
     only_available: bool = Field(False, description="leave out of the suite what has no data; no headline then")
-    heldout: Annotated[str | None, Reads("held-out documents")] = Field(
+    heldout: Annotated[str | None, Reads("held-out documents", made_by=("curate",))] = Field(
         None, description="a curate stage, or its folder, whose held-out documents bits per byte are measured on"
     )
-    contamination: Annotated[str | None, Reads("contaminated items")] = Field(
+    contamination: Annotated[str | None, Reads("contaminated items", made_by=("curate",))] = Field(
         None, description="a curate stage with `decontamination`, or its contamination.json: those items score apart"
     )
+
+    @field_validator("suite")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        """Refused here, before a model is trained for it."""
+        from vernacular.evaluation.suites.suite import suites
+
+        if name is not None and name not in suites():
+            raise ValueError(f"unknown suite '{name}': {unknown_name('suite', name, suites()).fix}")
+        return name
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""

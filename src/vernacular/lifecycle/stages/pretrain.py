@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from vernacular.foundation.artifact import LOGS
 from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators
-from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace
 from vernacular.lifecycle.stages.tokenize import TOKENIZER
 from vernacular.training.configuration import PretrainConfiguration
 
@@ -21,14 +21,14 @@ class Pretrain(Stage, PretrainConfiguration):
     do: Literal["pretrain"]
     continues: ClassVar[bool] = True
     shared: ClassVar[bool] = True
-    tokens: Annotated[str | tuple[str, ...], Reads("token shards", elsewhere=True)] = Field(
+    tokens: Annotated[str | tuple[str, ...], Reads("token shards", elsewhere=True, made_by=("tokenize",))] = Field(
         description="a tokenize stage, its folder, or an address that this was copied to, such as s3://bucket/tokens;"
         " or a list of them, all of one tokenizer, which are read as one"
     )
-    weights: Annotated[str | None, Reads("weights to begin with")] = Field(
+    weights: Annotated[str | None, Reads("weights to begin with", made_by=WEIGHTS)] = Field(
         None, description="a pretrain or sft stage, or a weights folder; leave out to train a new model"
     )
-    evaluation_tasks: Annotated[str | None, Reads("tasks scored while it trains")] = Field(
+    evaluation_tasks: Annotated[str | None, Reads("tasks scored while it trains", made_by=("curate",))] = Field(
         None, description="a curate stage whose source gives tasks, or a folder of harness YAML; needs `evaluate`"
     )
     evaluate: InTraining | None = Field(

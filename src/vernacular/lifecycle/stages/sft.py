@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators
-from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace
 from vernacular.training.configuration import SftConfiguration
 
 
@@ -18,11 +18,13 @@ class Sft(Stage, SftConfiguration):
     do: Literal["sft"]
     continues: ClassVar[bool] = True
     shared: ClassVar[bool] = True
-    weights: Annotated[str, Reads("weights")] = Field(description="a pretrain or sft stage, or a weights folder")
-    conversations: Annotated[str, Reads("conversations")] = Field(
+    weights: Annotated[str, Reads("weights", made_by=WEIGHTS)] = Field(
+        description="a pretrain or sft stage, or a weights folder"
+    )
+    conversations: Annotated[str, Reads("conversations", made_by=("curate",))] = Field(
         description="a curate stage whose source gives conversations, or a JSONL file of them"
     )
-    evaluation_tasks: Annotated[str | None, Reads("tasks scored while it trains")] = Field(
+    evaluation_tasks: Annotated[str | None, Reads("tasks scored while it trains", made_by=("curate",))] = Field(
         None, description="a curate stage whose source gives tasks, or a folder of harness YAML; needs `evaluate`"
     )
     evaluate: InTraining | None = Field(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.lifecycle.stage import TOKENIZERS, Reads, Stage, Workplace
 from vernacular.tokens.configuration import TokenizeConfiguration
 
 TOKENIZER = "tokenizer"
@@ -17,8 +17,10 @@ class Tokenize(Stage, TokenizeConfiguration):
     """Encode the curated documents; the shards carry the tokenizer they were made with."""
 
     do: Literal["tokenize"]
-    documents: Annotated[str, Reads("curated documents")] = Field(description="a curate stage, or its folder")
-    tokenizer: Annotated[str, Reads("a tokenizer")] = Field(
+    documents: Annotated[str, Reads("curated documents", made_by=("curate",))] = Field(
+        description="a curate stage, or its folder"
+    )
+    tokenizer: Annotated[str, Reads("a tokenizer", made_by=TOKENIZERS)] = Field(
         description="a stage that makes a tokenizer, or a folder with tokenizer.json"
     )
 

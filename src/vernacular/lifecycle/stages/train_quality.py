@@ -15,7 +15,7 @@ class TrainQuality(Stage, TrainQualityConfiguration):
     """Train a classifier of quality on labels, damage, or both."""
 
     do: Literal["train-quality"]
-    documents: Annotated[str, Reads("curated documents")] = Field(
+    documents: Annotated[str, Reads("curated documents", made_by=("curate",))] = Field(
         description="a curate stage, or its folder: the documents that were labelled, or clean ones to damage"
     )
     labels: str | None = Field(

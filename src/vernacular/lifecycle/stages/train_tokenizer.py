@@ -14,7 +14,9 @@ class TrainTokenizer(Stage, TokenizerConfiguration):
     """Train a byte-level BPE on the curated documents."""
 
     do: Literal["train-tokenizer"]
-    documents: Annotated[str, Reads("curated documents")] = Field(description="a curate stage, or its folder")
+    documents: Annotated[str, Reads("curated documents", made_by=("curate",))] = Field(
+        description="a curate stage, or its folder"
+    )
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Train, and write the tokenizer."""

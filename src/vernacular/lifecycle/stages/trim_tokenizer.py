@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vernacular.lifecycle.stage import Reads, Stage, Workplace
+from vernacular.lifecycle.stage import TOKENIZERS, Reads, Stage, Workplace
 from vernacular.tokens.configuration import TrimTokenizerConfiguration
 
 
@@ -14,10 +14,10 @@ class TrimTokenizer(Stage, TrimTokenizerConfiguration):
     """Keep the pieces that the curated documents use, and what these are made of."""
 
     do: Literal["trim-tokenizer"]
-    tokenizer: Annotated[str, Reads("a tokenizer")] = Field(
+    tokenizer: Annotated[str, Reads("a tokenizer", made_by=TOKENIZERS)] = Field(
         description="the tokenizer to trim: a stage that makes one, or a folder with tokenizer.json"
     )
-    documents: Annotated[str, Reads("curated documents")] = Field(
+    documents: Annotated[str, Reads("curated documents", made_by=("curate",))] = Field(
         description="a curate stage, or its folder, with text of the languages that stay"
     )
 
