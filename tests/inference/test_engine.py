@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tiny
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import InternalError, UserError
 from vernacular.inference.answer import Answer
 from vernacular.inference.engine import Engine, EngineSettings
 from vernacular.inference.model import LocalModel, load
@@ -176,3 +176,24 @@ def test_scores_that_are_equal_once_scaled_are_so_whatever_else_is_asked(lm: Loc
     for samplings in ((plain, plain), (plain, scored)):
         answers = answers_to(lm, PROMPTS[:2], *samplings)
         assert finish(Engine(decoder, kernels="native"), answers) == [[200] * 3] * 2
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(max_new_tokens=3),
+        Sampling(max_new_tokens=3, log_probabilities=0),
+        Sampling(max_new_tokens=3, temperature=1.0, seed=1),
+        Sampling(max_new_tokens=3, repetition_penalty=1.2),
+    ],
+)
+def test_scores_that_are_no_numbers_are_refused_however_the_token_is_chosen(
+    lm: LocalModel, sampling: Sampling, broken: float
+) -> None:
+    decoder = Decoder(lm.decoder.configuration).eval()
+    decoder.load_state_dict(lm.decoder.state_dict(), strict=False)
+    with torch.no_grad():
+        decoder.final_norm.weight[0] = broken
+    with pytest.raises(InternalError, match="not all numbers"):
+        finish(Engine(decoder), answers_to(lm, PROMPTS[:2], sampling))

@@ -106,9 +106,10 @@ class Runner:
                 scores_BV[row].masked_fill_(~allowed_V, -torch.inf)
         samplings = [answer.sampling for answer in answers]
         tokens_B = choose(scores_BV, samplings, [answer.random for answer in answers])
+        tokens = _checked(tokens_B.where(logits_BV.amax(dim=-1).isfinite(), -1))
         numbers = [sampling.log_probabilities for sampling in samplings]
         scores = token_scores(logits_BV, tokens_B, numbers, is_native=self._memory.is_native)
-        return [Drawn(token, score) for token, score in zip(tokens_B.tolist(), scores, strict=True)]
+        return [Drawn(token, score) for token, score in zip(tokens, scores, strict=True)]
 
     def _penalised(self, logits_BV: Tensor, answers: Sequence[Answer]) -> Tensor:
         rows = [row for row, answer in enumerate(answers) if answer.sampling.repetition_penalty != 1]
@@ -136,12 +137,17 @@ def _best(head: PackedLinear, hidden_BD: Tensor, scaling: float) -> list[Drawn]:
 
     They are scaled all the same: two that differ in the last bit may then be equal, and the first of equals is taken.
     """
-    tokens = score_product(head, hidden_BD, scaling=scaling).best_R.tolist()
+    return [Drawn(token, None) for token in _checked(score_product(head, hidden_BD, scaling=scaling).best_R)]
+
+
+def _checked(tokens_B: Tensor) -> list[int]:
+    """Tokens that were chosen by scores; -1 stands where a row of them has a NaN or ∞."""
+    tokens = [int(token) for token in tokens_B.tolist()]
     if min(tokens) < 0:
         raise InternalError(
             "the scores of the next token are not all numbers", fix="check the weights: their logits are not finite"
         )
-    return [Drawn(token, None) for token in tokens]
+    return tokens
 
 
 def token_scores(
