@@ -77,7 +77,7 @@ def test_generate_follows_a_schema_from_a_file(run_cli, weights: Path, tmp_path:
         (("--temperature", "hot"), "temperature"),
         (("--temperature", "inf"), "finite"),
         (("--seed", "-1"), "at least 0"),
-        (("--top-p", "1.5"), "top_p"),
+        (("--top-p", "1.5"), "--top-p"),
         (("--temprature", "1"), "did you mean '--temperature'?"),
         (("--window", "0"), "'0' is no window: give a number of keys, or none for all before it"),
         (("--window", "-3"), "no window"),

@@ -182,7 +182,7 @@ def test_without_samples_it_holds_none_of_the_text(curated: Path, tmp_path: Path
 
 
 def test_a_folder_without_these_figures_is_refused(tmp_path: Path, curated: Path) -> None:
-    with pytest.raises(UserError, match="file not found"):
+    with pytest.raises(UserError, match="no curated corpus"):
         write_report_page(tmp_path, tmp_path / "page.html")
     report = json.loads((curated / "report.json").read_text(encoding="utf-8"))
     write_json(tmp_path / "report.json", {key: value for key, value in report.items() if key != "mended"})

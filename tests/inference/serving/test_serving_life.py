@@ -126,7 +126,7 @@ def test_texts_are_logged_only_when_asked(served_weights: Path, served_lm: Local
 @pytest.mark.parametrize(
     ("words", "env", "said"),
     [
-        (("--max-waiting", "0"), {}, "max_waiting"),
+        (("--max-waiting", "0"), {}, "--max-waiting"),
         (("--grace", "inf"), {}, "finite number"),
         (("--max-wating", "1"), {}, "did you mean '--max-waiting'"),
         (("--api-key-file", "nowhere.txt"), {}, "nowhere.txt"),
