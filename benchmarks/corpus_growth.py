@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from corpus_rows.documents import BYTES_PER_DOCUMENT, lines_of
+from corpus_rows.documents import drawn, lines_of
 
 LANGUAGES = ("hi", "en", "de", "pl", "ta", "fr", "bn", "es", "mr", "te")
 MEGABYTES = (2, 20, 200)
@@ -39,19 +39,10 @@ def write(path: Path, size: int) -> None:
                 lines = generator.choice(earlier)
                 lines = lines[: lines.rindex("\n")]
             else:
-                lines = _document(generator.choice(by_language), generator)
+                lines = drawn(by_language, generator)
                 earlier = [*earlier[-500:], lines]
             file.write(json.dumps({"text": lines}, ensure_ascii=False) + "\n")
             written += len(lines.encode())
-
-
-def _document(lines: list[str], generator: random.Random) -> str:
-    chosen: list[str] = []
-    size = 0
-    while size < BYTES_PER_DOCUMENT or len(chosen) < 2:
-        chosen.append(generator.choice(lines))
-        size += len(chosen[-1].encode())
-    return "\n".join(chosen)
 
 
 def measure(sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:

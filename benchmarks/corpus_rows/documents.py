@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TEXTS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "text"
@@ -26,6 +28,17 @@ def passages(languages: tuple[str, ...], count: int) -> list[str]:
     if len(found) < count:
         sys.exit(f"the texts hold {len(found)} passages in {', '.join(languages)}, not {count}")
     return found[:count]
+
+
+def drawn(by_language: Sequence[list[str]], generator: random.Random) -> str:
+    """A document of its own: lines of one of the languages, drawn at random, 3 kB or a little more."""
+    lines = generator.choice(by_language)
+    chosen: list[str] = []
+    size = 0
+    while size < BYTES_PER_DOCUMENT or len(chosen) < 2:
+        chosen.append(generator.choice(lines))
+        size += len(chosen[-1].encode())
+    return "\n".join(chosen)
 
 
 def lines_of(language: str) -> list[str]:
