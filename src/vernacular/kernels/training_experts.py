@@ -1,9 +1,13 @@
 """A layer of gated experts for all its tokens, forward and backward, on a CPU.
 
-Shapes: N tokens, K experts of each, M = N · K rows, those of one expert together, E experts, D width, I inner width.
+Shapes: N tokens, K experts of each, M rows, those of one expert together, E experts, D width, I inner width.
 
 No token is dropped. An expert's rows are multiplied in place in one buffer for all experts; a token's gate enters at
 the inner width, so that its gradient needs no answer kept.
+
+An expert has a whole number of `_ROWS` rows: the library compiles a product anew for each number of rows, which at
+small widths takes many times as long as the product. The rows beyond its tokens are the first token's with a gate of 0,
+so that nothing comes of them. M is N · K and these.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ import torch
 from torch import Tensor
 
 from vernacular.kernels.training_rows import is_bfloat16, open_gate, open_gate_gradient, product_dtype, sum_rows
+
+_ROWS = 32
 
 
 def experts(x_ND: Tensor, input_EOD: Tensor, output_EDI: Tensor, chosen_NK: Tensor, gates_NK: Tensor) -> Tensor:
@@ -37,18 +43,18 @@ class _Experts(torch.autograd.Function):
         ctx: Any, x_ND: Tensor, input_EOD: Tensor, output_EDI: Tensor, chosen_NK: Tensor, gates_NK: Tensor
     ) -> Tensor:
         is_bfloat16(x_ND, input_EOD, output_EDI)
-        per_token, (width, inner) = chosen_NK.shape[1], output_EDI.shape[1:]
-        order_M = chosen_NK.flatten().argsort(stable=True)
-        places_NK = torch.empty_like(order_M).scatter_(0, order_M, torch.arange(len(order_M))).view_as(chosen_NK)
-        tokens_M = order_M.div(per_token, rounding_mode="floor")
-        counts = chosen_NK.flatten().bincount(minlength=len(input_EOD)).tolist()
-        by_M = gates_NK.flatten().float()[order_M]
+        width, inner = output_EDI.shape[1:]
+        places_NK, counts = _places(chosen_NK, len(input_EOD))
+        tokens_M = torch.zeros(sum(counts), dtype=torch.int64)
+        tokens_M[places_NK] = torch.arange(len(x_ND))[:, None].expand_as(places_NK)
+        by_M = torch.zeros(len(tokens_M))
+        by_M[places_NK] = gates_NK.float()
         rows_MD = x_ND.index_select(0, tokens_M)
-        opened_MO = x_ND.new_empty(len(order_M), 2 * inner)
+        opened_MO = x_ND.new_empty(len(tokens_M), 2 * inner)
         _multiply(rows_MD, input_EOD.transpose(1, 2), counts, opened_MO)
-        hidden_MI = x_ND.new_empty(len(order_M), inner)
+        hidden_MI = x_ND.new_empty(len(tokens_M), inner)
         open_gate(opened_MO[:, :inner], opened_MO[:, inner:], by_M, hidden_MI)
-        answers_MD = rows_MD if width == rows_MD.shape[1] else x_ND.new_empty(len(order_M), width)
+        answers_MD = rows_MD if width == rows_MD.shape[1] else x_ND.new_empty(len(tokens_M), width)
         _multiply(hidden_MI, output_EDI.transpose(1, 2), counts, answers_MD)
         ctx.save_for_backward(x_ND, input_EOD, output_EDI, opened_MO, hidden_MI, by_M, tokens_M, places_NK)
         ctx.counts, ctx.gate_dtype = counts, gates_NK.dtype
@@ -70,6 +76,16 @@ class _Experts(torch.autograd.Function):
         dinput_EOD = _outer_products(dopened_MO, rows_MD, counts, input_EOD)
         _multiply(dopened_MO, input_EOD, counts, rows_MD)
         return sum_rows(rows_MD, places_NK), dinput_EOD, doutput_EDI, None, dby_M[places_NK].to(ctx.gate_dtype)
+
+
+def _places(chosen_NK: Tensor, num_experts: int) -> tuple[Tensor, list[int]]:
+    """Where the row of each token and expert of its stands, by expert, then token; and the rows of each expert."""
+    order = chosen_NK.flatten().argsort(stable=True)
+    counts_E = chosen_NK.flatten().bincount(minlength=num_experts)
+    rows_E = (counts_E + _ROWS - 1) // _ROWS * _ROWS
+    before_E = (rows_E - counts_E).cumsum(0) - (rows_E - counts_E)  # rows without a token, of the experts before
+    places = torch.arange(len(order)) + before_E.repeat_interleave(counts_E)
+    return torch.empty_like(order).scatter_(0, order, places).view_as(chosen_NK), rows_E.tolist()
 
 
 def _multiply(x_MI: Tensor, weights_EIO: Tensor, counts: list[int], out_MO: Tensor) -> None:
