@@ -10,21 +10,28 @@ from typing import Any
 import yaml
 
 
-def choice_task(name: str, **changes: Any) -> dict[str, Any]:
-    """A multiple-choice task over items with `question`, `choices` and `label`, its YAML changed."""
+def task(name: str, **config: Any) -> dict[str, Any]:
+    """A task over the items beside it."""
     return {
         "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
         "test_split": "test",
+        "metadata": {"version": 1},
+        **config,
+    }
+
+
+def choice_task(name: str, **changes: Any) -> dict[str, Any]:
+    """A multiple-choice task over items with `question`, `choices` and `label`, its YAML changed."""
+    choices = {
         "output_type": "multiple_choice",
         "doc_to_text": "{{question}}",
         "doc_to_choice": "choices",
         "doc_to_target": "label",
         "metric_list": [{"metric": "acc"}],
-        "metadata": {"version": 1},
-        **changes,
     }
+    return task(name, **choices | changes)
 
 
 def write_task(folder: Path, config: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from tests.harness_tasks import choice_task, write_task
+from tests.harness_tasks import choice_task, task, write_task
 
 from vernacular.models.language_model import Generation, Likelihood, Message, Report, Sampling, TextLikelihood
 
@@ -160,15 +160,12 @@ def _choice_task(name: str) -> dict[str, Any]:
 
 
 def _answer_task(name: str) -> dict[str, Any]:
-    return {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": f"{name}.jsonl"}},
-        "test_split": "test",
-        "output_type": "generate_until",
-        "doc_to_text": "{{question}}\n",
-        "doc_to_target": "{{answer}}",
-        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 16, "do_sample": False},
-        "metric_list": [{"metric": "exact_match", "ignore_case": True}, {"metric": "chrf"}],
-        "metadata": {"version": 2.0, "language": "mul", "chance": 0.25},
-    }
+    return task(
+        name,
+        output_type="generate_until",
+        doc_to_text="{{question}}\n",
+        doc_to_target="{{answer}}",
+        generation_kwargs={"until": ["\n"], "max_gen_toks": 16, "do_sample": False},
+        metric_list=[{"metric": "exact_match", "ignore_case": True}, {"metric": "chrf"}],
+        metadata={"version": 2.0, "language": "mul", "chance": 0.25},
+    )

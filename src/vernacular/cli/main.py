@@ -175,6 +175,8 @@ def _run(before: list[str], verb: str | None, after: list[str]) -> int:
         with machine_errors(f"running `vernacular {verb}`"):
             return module.run(arguments) or 0
     except (NotADirectoryError, FileExistsError) as error:
+        if os.path.isdir(error.filename or ""):  # a folder that is there already: our own fault
+            raise
         fix = "name a folder, or a path where nothing is yet"
         raise UserError("a file stands where a folder is needed", where=error.filename, fix=fix) from error
     except IsADirectoryError as error:

@@ -22,7 +22,6 @@ def _native() -> ctypes.CDLL:
         title="functions for digests",
         folder=Path(__file__).parent,
         sources=("digests.c",),
-        headers=(),
         signatures={"sha256_texts": (_POINTER, _POINTER, _NUMBER, _POINTER)},
     ).load()
 

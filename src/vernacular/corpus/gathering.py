@@ -25,7 +25,6 @@ def _native() -> ctypes.CDLL:
         title="functions that gather rows",
         folder=Path(__file__).parent,
         sources=("gathering.c",),
-        headers=(),
         signatures={
             "measure_strings": (_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER),
             "gather_strings": (_POINTER, _POINTER, _NUMBER, *[_POINTER] * 4),

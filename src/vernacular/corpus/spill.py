@@ -27,7 +27,6 @@ def _native() -> ctypes.CDLL:
         title="functions that sort hashes",
         folder=Path(__file__).parent,
         sources=("spill.c",),
-        headers=(),
         signatures={"sort_entries": (_POINTER, _NUMBER, _POINTER, _POINTER)},
     ).load()
 

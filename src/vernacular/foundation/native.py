@@ -38,8 +38,8 @@ class NativeLibrary:
         title: what the sources are, in the plural, in errors.
         folder: where the sources and headers lie.
         sources: files that are compiled.
-        headers: files that they include.
         signatures: arguments of each function; all return an int.
+        headers: files that they include.
         flags: of the compiler.
         otherwise: what can be done where nothing can be compiled, as the end of a sentence (", or …"); may be empty.
     """
@@ -48,8 +48,8 @@ class NativeLibrary:
     title: str
     folder: Path
     sources: tuple[str, ...]
-    headers: tuple[str, ...]
     signatures: Mapping[str, Arguments]
+    headers: tuple[str, ...] = ()
     flags: tuple[str, ...] = FLAGS
     otherwise: str = ""
 

@@ -142,7 +142,7 @@ def _best(head: PackedLinear, hidden_BD: Tensor, scaling: float) -> list[Drawn]:
 
 def _checked(tokens_B: Tensor) -> list[int]:
     """Tokens that were chosen by scores; -1 stands where a row of them has a NaN or ∞."""
-    tokens = [int(token) for token in tokens_B.tolist()]
+    tokens: list[int] = tokens_B.tolist()
     if min(tokens) < 0:
         raise InternalError(
             "the scores of the next token are not all numbers", fix="check the weights: their logits are not finite"

@@ -67,12 +67,12 @@ _SIGNATURES: dict[str, Arguments] = {
 
 
 LIBRARY = NativeLibrary(
-    "kernels",
-    "CPU kernels",
-    Path(__file__).parent,
-    SOURCES,
-    HEADERS,
-    _SIGNATURES,
+    name="kernels",
+    title="CPU kernels",
+    folder=Path(__file__).parent,
+    sources=SOURCES,
+    signatures=_SIGNATURES,
+    headers=HEADERS,
     flags=(*FLAGS, "-fopenmp"),
     otherwise=", or choose PyTorch's own kernels with `--kernels torch`, in a recipe `kernels: torch`",
 )

@@ -155,7 +155,7 @@ def _check_order(recipe: Recipe, document: Document) -> None:
     try:
         recipe.order()
     except UserError as error:
-        place = document.where(tuple((error.where or "").split(".")))
+        place = document.where(tuple((error.where or "").split(".", 1)))
         raise UserError(error.message, where=place, fix=error.fix) from error
 
 

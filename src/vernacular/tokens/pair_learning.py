@@ -21,7 +21,6 @@ _LIBRARY = NativeLibrary(
     "routines that learn pairs of tokens",
     Path(__file__).parent,
     sources=("pair_learning.c",),
-    headers=(),
     signatures={
         "open_learner": (_POINTER, _POINTER, _POINTER, _WORD, _WORD, _POINTER),
         "best_pair": (_POINTER, _POINTER, _POINTER, _POINTER),

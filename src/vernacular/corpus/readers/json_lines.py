@@ -30,7 +30,6 @@ def _native() -> ctypes.CDLL:
         title="reader of JSON Lines",
         folder=Path(__file__).parent,
         sources=("json_lines.c",),
-        headers=(),
         signatures={
             "prepare": (),
             "read_json_lines": (_POINTER, _NUMBER, *[_POINTER] * 5, _NUMBER, *[_POINTER] * 3),
