@@ -117,6 +117,8 @@ def test_any_text_gets_sentencepieces_ids(kind: str, text: str) -> None:
 )
 @given(ids=st.lists(st.one_of(st.integers(3, 258), st.integers(3, 519)), max_size=12))
 @example(ids=[byte + 3 for byte in "नद".encode()[:5]])
+@example(ids=[byte + 3 for byte in b" a"])
+@example(ids=[byte + 3 for byte in b"  \xe0"])
 def test_broken_bytes_are_decoded_as_sentencepiece_does_and_streamed_alike(ids: list[int]) -> None:
     theirs, ours = both("bpe")
     assert ours.decode(ids) == theirs.decode(ids)

@@ -254,15 +254,21 @@ class Tokenizer:
         characters, so that what was streamed never has to be taken back. (The library gives up on all of their run.)
         """
         text = str(self._engine.decode(list(ids), skip_special_tokens=skip_special))
-        if "\ufffd" not in text or not self._byte_tokens:
+        if not self._byte_tokens:
             return text
         left_out = {token.id for token in self.control_tokens.values()} if skip_special else set()
+        first = next((token_id for token_id in ids if token_id not in left_out), None)
+        # A blank that is a byte is not the one that SentencePiece puts before a text: it stays.
+        keeps_blank = first is not None and self._byte_tokens.get(self.token_text(first) or "") == ord(" ")
+        if "\ufffd" not in text and not keeps_blank:
+            return text
         tokens = [self.token_text(token_id) or "" for token_id in ids if token_id not in left_out]
         joined: list[str] = []
         for is_bytes, run in groupby(tokens, key=self._byte_tokens.__contains__):
             texts = list(run)
             joined += [_characters(bytes(map(self._byte_tokens.__getitem__, texts)))] if is_bytes else texts
-        return str(self._engine.decoder.decode(joined))
+        before = ["|"] if keeps_blank else []
+        return str(self._engine.decoder.decode([*before, *joined]))[len(before) :]
 
     @cached_property
     def _byte_tokens(self) -> dict[str, int]:
