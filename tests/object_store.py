@@ -86,7 +86,11 @@ class ObjectStore:
 
     @contextmanager
     def holding(self, method: str, ending: str) -> Iterator[threading.Event]:
-        """The first request like this is not answered while within; the event says that it has arrived."""
+        """The first request like this stays on its way: held while within, and nothing of it is stored after.
+
+        What it carried may all have arrived by then, and must not appear among the objects once its sender is dead.
+        The event says that the request has begun.
+        """
         self._awaited = lambda asked, path: asked == method and path.endswith(ending)
         try:
             yield self._arrived
@@ -100,6 +104,7 @@ class ObjectStore:
         if self._awaited(method, path) and not self._arrived.is_set():
             self._arrived.set()
             self._release.wait()
+            raise ConnectionResetError
         is_troubled = path.endswith(self.troubled)
         if self.drops and is_troubled:
             self.drops -= 1
