@@ -131,7 +131,7 @@ def test_inspect_shows_an_artifact_and_its_weights(run_cli, published: Path, tmp
 
 def test_inspect_refuses_what_is_neither(run_cli, tmp_path: Path) -> None:
     done = run_cli("inspect", tmp_path, code=2)
-    assert "is not finished" in done.stderr and "Traceback" not in done.stderr
+    assert "the folder is no artifact" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_inspect_says_that_there_is_no_folder(run_cli, published: Path, tmp_path: Path) -> None:

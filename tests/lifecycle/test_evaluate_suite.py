@@ -25,7 +25,7 @@ def test_a_stage_runs_a_suite(tmp_path) -> None:
     with pytest.raises(UserError, match="the suite 'krutrim-1' is not complete"):
         Evaluate(**common).execute(workplace)
     with pytest.raises(UserError, match="names a suite and tasks"):
-        Evaluate(**common, tasks="tasks").execute(workplace)
+        Evaluate(**common, tasks="tasks").check()
     summary = Evaluate(**common, only_available=True).execute(workplace)
     assert {score["task"] for score in summary["scores"]} == {"foundry_copa"}
     assert all(headline["value"] is None for headline in summary["headlines"])

@@ -13,7 +13,7 @@ import tiny_recipe
 from vernacular.evaluation.records import REQUEST_SCHEMA, read_rows, read_run
 from vernacular.evaluation.scores import rescore
 from vernacular.foundation.errors import UserError
-from vernacular.lifecycle.evaluator import Evaluator, InTraining, draw_scores, evaluators
+from vernacular.lifecycle.evaluator import Evaluator, InTraining, draw_scores, evaluators, require_both
 from vernacular.lifecycle.stage import Workplace
 from vernacular.tokens.configuration import TokenizeConfiguration
 from vernacular.tokens.tokenization import tokenize_documents
@@ -66,10 +66,10 @@ def test_a_run_is_evaluated_on_its_way_and_ends_in_the_same_bits(tmp_path: Path)
 
 
 def test_half_of_what_it_takes_is_refused(tmp_path: Path) -> None:
-    place = Workplace("base", tmp_path, {}, ())
-    assert evaluators(None, place, tmp_path, instruct=False) == []
-    with pytest.raises(UserError, match="both `evaluate` and `evaluation_tasks`"):
-        evaluators(InTraining(every=5), place, tmp_path, instruct=False)
+    assert evaluators(None, Workplace("base", tmp_path, {}, ()), tmp_path, instruct=False) == []
+    for evaluate, tasks in ((InTraining(every=5), None), (None, "tasks")):
+        with pytest.raises(UserError, match="both `evaluate` and `evaluation_tasks`"):
+            require_both(evaluate, tasks)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import tiny_recipe
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.decision import digest_input
 from vernacular.lifecycle.recipe import load_recipe
+from vernacular.lifecycle.runner import run
 from vernacular.lifecycle.schema import recipe_schema
 
 
@@ -47,6 +48,39 @@ def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, mess
         load_recipe(recipe)
     assert message in str(caught.value)
     assert f"{recipe}:{line} " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message", "key"),
+    [
+        ("corpus", {"filters": {"families": ["gopher_qualty"]}}, "unknown family of rules", "filters.families"),
+        ("corpus", {"filters": {"disable": ["spm"]}}, "unknown filter rule", "filters.disable"),
+        ("corpus", {"engine": {"memory": "1MB"}}, "too little for a process", "engine.memory"),
+        ("corpus", {"near_duplicates": {"groupings": 2, "bands": 128}}, "different ways", "near_duplicates.groupings"),
+        ("base", {"evaluate": {"every": 2}}, "takes both", "evaluate"),
+        ("base", {"model": None}, "give either weights", "model"),
+        ("scores", {"do": "evaluate", "weights": "base"}, "nothing to evaluate", "weights"),
+        ("grades", {"do": "train-quality", "documents": "corpus", "damage": {"kinds": ["x"]}}, "kind", "damage.kinds"),
+    ],
+)
+def test_what_a_stage_would_refuse_after_hours_is_refused_at_once(
+    tmp_path: Path, stage: str, changes: dict[str, Any], message: str, key: str
+) -> None:
+    texts = tiny_recipe.write_texts(tmp_path / "texts", documents=2)
+    path = tiny_recipe.write_recipe(tmp_path / "tiny.yaml", texts, **{stage: changes})
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    before = lines.index(f"  {stage}:")
+    line = next(n for n, text in enumerate(lines[before:], before + 1) if text.strip().startswith(key.split(".")[-1]))
+    assert caught.value.where == f"{path}:{line} (stages.{stage}.{key})"
+
+
+def test_what_a_stage_finds_wrong_when_it_runs_is_named_with_its_line_too(recipe: Path, tmp_path: Path) -> None:
+    line = edit(recipe, "languages:\n", "languages:\n    - cs\n")
+    with pytest.raises(UserError, match="no document in cs is left") as caught:
+        run(recipe, out=tmp_path / "runs")
+    assert caught.value.where == f"{recipe}:{line} (stages.corpus.languages)"
 
 
 def test_a_circle_is_named_without_the_stages_behind_it(tmp_path: Path) -> None:
@@ -145,6 +179,9 @@ def test_parameters_are_filled_in_and_asked_for(recipe: Path) -> None:
     assert "corpus=… size=…" in str(caught.value), "all that are missing, at once"
     with pytest.raises(UserError, match="'corpus' is given no value"):
         load_recipe(recipe, ["corpus=", "size=500"])
+    with pytest.raises(UserError, match="a whole number is needed") as caught:
+        load_recipe(recipe, [f"corpus={texts}", "size=many"])
+    assert caught.value.where == "override size=many"
     loaded = load_recipe(recipe, [f"corpus={texts}", "size=500"])
     corpus: Any = loaded.stages["corpus"]
     tokenizer: Any = loaded.stages["tokenizer"]

@@ -10,6 +10,7 @@ from vernacular.corpus.quality.configuration import QualityFilter
 from vernacular.corpus.synthetic.configuration import SyntheticConfiguration
 from vernacular.corpus.synthetic.endpoint import EndpointConfiguration
 from vernacular.foundation.configuration import Configuration
+from vernacular.foundation.errors import UserError
 
 Format = Literal["text", "markdown", "jsonl", "parquet", "html", "warc", "epub", "csv", "tsv", "dataset"]
 
@@ -260,6 +261,9 @@ class Heldout(Configuration):
 
 _MEMORY = r"^[0-9]+(\.[0-9]+)? ?(MB|GB|TB)$"
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+# What a process takes that reads documents (Python, Arrow, tables of characters, language models, what it has in hand),
+# and one that hands them out to others.
+_BYTES_TO_WORK, _BYTES_TO_HAND_OUT = 700 * 10**6, 400 * 10**6
 
 
 class Engine(Configuration):
@@ -276,6 +280,24 @@ class Engine(Configuration):
     def memory_bytes(self) -> int:
         """The memory in bytes."""
         return int(float(self.memory[:-2]) * _UNITS[self.memory[-2:]])
+
+    def fitting_workers(self) -> int:
+        """How many processes of one machine the memory has room for, at least one.
+
+        Raises:
+            UserError: not for as many as are asked for.
+        """
+        several = (self.memory_bytes - _BYTES_TO_HAND_OUT) // _BYTES_TO_WORK
+        fitting = several if several > 1 else int(self.memory_bytes >= _BYTES_TO_WORK)
+        asked = self.workers or 1
+        if asked > fitting:
+            processes = "a process" if asked == 1 else f"{asked} processes"
+            raise UserError(
+                f"{self.memory} of memory are too little for {processes} of about 0.7 GB",
+                where="engine.memory",
+                fix="allow more memory, or fewer `workers`" if asked > 1 else "allow 700MB at least",
+            )
+        return fitting
 
     @model_validator(mode="after")
     def _address_fits(self) -> Self:

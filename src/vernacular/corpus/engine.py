@@ -26,10 +26,6 @@ from vernacular.foundation.machine import usable_cores
 # The executor logs every error of a plan before raising it.
 logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)
 
-# What a process takes that reads documents (Python, Arrow, tables of characters, language models, what it has in hand),
-# and one that hands them out to others.
-_BYTES_TO_WORK, _BYTES_TO_HAND_OUT = 700 * 10**6, 400 * 10**6
-
 
 def num_workers(settings: Engine) -> int:
     """How many processes work side by side.
@@ -40,17 +36,8 @@ def num_workers(settings: Engine) -> int:
     """
     if settings.runner == "ray":
         return settings.workers or _cores_of_cluster(settings)
-    several = (settings.memory_bytes - _BYTES_TO_HAND_OUT) // _BYTES_TO_WORK
-    fitting = several if several > 1 else int(settings.memory_bytes >= _BYTES_TO_WORK)
-    workers = settings.workers or max(min(usable_cores(), fitting), 1)
-    if workers > fitting:
-        processes = "a process" if workers == 1 else f"{workers} processes"
-        raise UserError(
-            f"{settings.memory} of memory are too little for {processes} of about 0.7 GB",
-            where="engine.memory",
-            fix="allow more memory, or fewer `workers`" if workers > 1 else "allow 700MB at least",
-        )
-    return workers
+    fitting = settings.fitting_workers()
+    return settings.workers or min(usable_cores(), fitting)
 
 
 def spread(work: Callable[[Any], Any], tasks: Sequence[Any], settings: Engine) -> Iterator[Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_error
+from vernacular.foundation.patience import Passing
 
-_LONGEST_WAIT = 60.0
 # NAME:PASSWORD@ before the host, where a password may hold a slash and a port does not; or what a signed URL ends with.
 _HOLDS_SECRET = re.compile(r"://[^@/?#]*:(?!\d+/)[^@]*@|\?")
 # Each file system's package has its own; these are of botocore, google-auth and azure-core.
@@ -24,24 +21,6 @@ _WITHOUT_ACCESS = {
     "RefreshError",
     "TokenRetrievalError",
 }
-
-Result = TypeVar("Result")
-
-
-class Passing(MachineError):
-    """A store's failure that may be gone with the next try."""
-
-
-class Patience(NamedTuple):
-    """How long to bear with a store.
-
-    Attributes:
-        attempts: how often a thing is tried, at least once.
-        first_wait_seconds: after the first failure; each further one waits twice as long, up to a minute.
-    """
-
-    attempts: int
-    first_wait_seconds: float
 
 
 def is_address(text: str) -> bool:
@@ -73,22 +52,6 @@ def open_address(address: str) -> tuple[Any, str]:
             fix="install the package it names (s3fs for s3://, gcsfs for gs://), or correct the address",
         ) from error
     return files, path
-
-
-def persist(act: Callable[[], Result], patience: Patience) -> Result:
-    """What `act` returns; done again while what it raises may pass.
-
-    Each wait is up to a half longer by chance, so that ranks do not come back all at once.
-    """
-    for attempt in range(1, patience.attempts + 1):
-        try:
-            return act()
-        except Exception as error:
-            if attempt == patience.attempts or not may_pass(error):
-                raise
-            wait = min(_LONGEST_WAIT, patience.first_wait_seconds * 2 ** (attempt - 1))
-            time.sleep(wait * random.uniform(1.0, 1.5))
-    raise AssertionError("at least one attempt is made")
 
 
 def may_pass(error: BaseException) -> bool:

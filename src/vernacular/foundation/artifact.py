@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, no_folder
 from vernacular.foundation.files import files_under, read_json, sha256_file, sha256_json, write_json
 from vernacular.foundation.machine import describe_machine, package_versions
 from vernacular.foundation.progress import progress
@@ -138,12 +138,16 @@ def is_finished(folder: str | Path) -> bool:
 
 
 def read_artifact(folder: str | Path) -> Artifact:
-    """Read a folder's record. A folder without one is refused as unfinished."""
+    """Read a folder's record. A folder without one is refused: it is unfinished, or no artifact."""
     folder = Path(folder)
+    if not folder.is_dir():
+        raise no_folder("the artifact does not exist", folder)
     if not is_finished(folder):
-        state = "is not finished" if folder.is_dir() else "does not exist"
+        begun = (folder / UNFINISHED).is_file()
         raise UserError(
-            f"the artifact {state}", where=folder, fix="run the recipe that makes it: vernacular run RECIPE"
+            "the artifact is not finished" if begun else f"the folder is no artifact: it has no {RECORD}",
+            where=folder,
+            fix="run the recipe that makes it: vernacular run RECIPE" if begun else "name the folder of a stage",
         )
     record = read_json(folder / RECORD)
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, missing_extra
+from vernacular.foundation.patience import Passing, Patience, persist
 
 if TYPE_CHECKING:
     import httpx
@@ -20,24 +20,9 @@ _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that may be gone with the next try."""
 _OF_ONE_REQUEST = frozenset({400, 413, 422})
 _FIRST_WAIT = 0.5
-_LONGEST_WAIT = 30.0
 _MOST_SAID = 400
 _DATA = "data:"
 _DONE = "[DONE]"
-
-
-class Patience(NamedTuple):
-    """How long to bear with a server.
-
-    Attributes:
-        seconds: without a byte from the server until a request counts as lost.
-        retries: further tries of a request that failed in passing.
-        wait: sleeps for some seconds.
-    """
-
-    seconds: float
-    retries: int
-    wait: Callable[[float], object] = time.sleep
 
 
 class Rejected(UserError):
@@ -65,14 +50,24 @@ class Endpoint:
     Args:
         url: what stands before `/completions`, e.g. `https://host/v1`.
         key_from: environment variable that holds the key; it is sent, and shown nowhere.
-        patience: time-outs and retries.
+        seconds: without a byte from the server until a request counts as lost.
+        retries: further tries of a request that failed in passing.
+        wait: sleeps between tries.
     """
 
-    def __init__(self, url: str, key_from: str | None, patience: Patience) -> None:
+    def __init__(
+        self,
+        url: str,
+        key_from: str | None,
+        *,
+        seconds: float,
+        retries: int,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._httpx = _library()
         self.url = url.rstrip("/")
         self._key_from = key_from
-        self._patience = patience
+        self._patience = Patience(retries + 1, _FIRST_WAIT, wait)
         self._key = _key(key_from)
         parsed = self._parsed()
         if parsed.userinfo or parsed.query:
@@ -82,7 +77,7 @@ class Endpoint:
                 fix="name the environment variable that holds the key with key_from=NAME",
             )
         headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        self._client = self._httpx.Client(headers=headers, timeout=patience.seconds)
+        self._client = self._httpx.Client(headers=headers, timeout=seconds)
 
     def get(self, path: str) -> Any:
         """The object at a path."""
@@ -132,7 +127,10 @@ class Endpoint:
         if response.is_success:
             return
         if response.status_code in _PASSING:
-            raise _Passing(f"status {response.status_code}: {self._said(response)}", response.headers)
+            passing = Passing(f"status {response.status_code}: {self._said(response)}")
+            asked = response.headers.get("retry-after", "")
+            passing.wait_asked = float(asked) if asked.isdecimal() else None
+            raise passing
         fix = "see what it says"
         if response.status_code in (401, 403):
             fix = "name the environment variable that holds a valid key with key_from=NAME"
@@ -146,24 +144,23 @@ class Endpoint:
 
     def _tried(self, ask: Callable[[], Any]) -> Any:
         """What `ask` gives; tried again while the reason for failing may pass."""
-        reason = ""
-        for number in range(self._patience.retries + 1):
-            asked_wait = None
+
+        def once() -> Any:
             try:
                 return ask()
-            except _Passing as failed:
-                reason, asked_wait = str(failed), failed.retry_after
             except self._httpx.TransportError as error:
                 if _is_refused(error):
                     raise Unreachable(
                         f"nothing listens at {self.url}", where=self.url, fix="start the server, or correct the address"
                     ) from error
-                reason = _reason(error)
+                raise Passing(_reason(error)) from error
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                reason = f"its answer is not whole JSON: {error}"
-            if number < self._patience.retries:
-                self._patience.wait(_wait(number, asked_wait))
-        raise self._gave_up(f"{reason} (tried {self._patience.retries + 1} times)")
+                raise Passing(f"its answer is not whole JSON: {error}") from error
+
+        try:
+            return persist(once, self._patience, lambda error: isinstance(error, Passing))
+        except Passing as failed:
+            raise self._gave_up(f"{failed.message} (tried {self._patience.attempts} times)") from failed
 
     def _gave_up(self, reason: str) -> VernacularError:
         return MachineError(
@@ -193,22 +190,6 @@ class Endpoint:
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise UserError("not a URL of a server", where=self.url, fix="write it as http://HOST/v1")
         return parsed
-
-
-class _Passing(Exception):
-    """The server says that it cannot now."""
-
-    def __init__(self, reason: str, headers: Mapping[str, str]) -> None:
-        super().__init__(reason)
-        seconds = headers.get("retry-after", "")
-        self.retry_after = float(seconds) if seconds.isdecimal() else None
-
-
-def _wait(number: int, asked: float | None) -> float:
-    """Seconds before the next try: what the server asks for, or twice as long each time, and not all at once."""
-    if asked is not None:
-        return min(asked, _LONGEST_WAIT)
-    return min(_FIRST_WAIT * 2.0**number, _LONGEST_WAIT) * random.uniform(0.5, 1.0)
 
 
 def _is_refused(error: BaseException | None) -> bool:

@@ -1,6 +1,7 @@
 """A block as the engine computes it on a CPU: one call for all tokens of a pass.
 
-The same arithmetic as `models.decoder.Block`. Where a step is one token, calls are what it waits for; where it is
+It computes what `models.decoder.Block` does, and rounds as its packed parts do: in float32 nowhere, in bfloat16 and
+8 bits where a product's result is stored. Where a step is one token, calls are what it waits for; where it is
 thousands, what stands between two products stays in the cache.
 """
 

@@ -72,17 +72,21 @@ class Evaluator:
         return found
 
 
-def evaluators(
-    configuration: InTraining | None, workplace: Workplace, tokenizer: Path, *, instruct: bool
-) -> list[Evaluator]:
-    """The evaluator that a training stage asks for, if it does. Raises UserError for half of what it needs."""
-    tasks = workplace.inputs.get("evaluation_tasks")
+def require_both(configuration: InTraining | None, tasks: str | None) -> None:
+    """Raises UserError for half of what evaluating while training needs."""
     if (configuration is None) != (tasks is None):
         raise UserError(
             "evaluating while training takes both `evaluate` and `evaluation_tasks`",
-            where=f"stage {workplace.name}",
+            where="evaluate" if tasks is None else "evaluation_tasks",
             fix="give `evaluate: {every: STEPS}` and a folder of tasks, or neither",
         )
+
+
+def evaluators(
+    configuration: InTraining | None, workplace: Workplace, tokenizer: Path, *, instruct: bool
+) -> list[Evaluator]:
+    """The evaluator that a training stage asks for, if it does."""
+    tasks = workplace.inputs.get("evaluation_tasks")
     if configuration is None or tasks is None:
         return []
     folder = workplace.folder / EVALUATIONS

@@ -31,6 +31,8 @@ def plan(
         cluster: estimate for these GPUs, with a layout for each training stage; None estimates for this machine.
     """
     recipe = load_recipe(recipe_path, overrides)
+    if out.is_file():
+        raise UserError("a file stands where a folder is needed", where="--out", fix="name a folder")
     folder = out / recipe.name
     rows: list[tuple[str, ...]] = [_HEADER]
     pending: set[str] = set()

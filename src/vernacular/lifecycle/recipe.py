@@ -10,11 +10,12 @@ stages:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from vernacular.foundation.address import is_address
 from vernacular.foundation.configuration import (
@@ -25,7 +26,7 @@ from vernacular.foundation.configuration import (
     read_yaml,
     validate,
 )
-from vernacular.foundation.errors import UserError, unknown_name
+from vernacular.foundation.errors import UserError, VernacularError, unknown_name
 from vernacular.foundation.explanation import KeyPath
 from vernacular.lifecycle.stage import Stage
 from vernacular.lifecycle.stages.change_tokenizer import ChangeTokenizer
@@ -81,6 +82,8 @@ class Recipe(Configuration):
     )
     stages: dict[str, AnyStage] = Field(min_length=1, description="the stages, by name")
 
+    _document: Document = PrivateAttr()
+
     @model_validator(mode="after")
     def _names_are_folders(self) -> Self:
         for name in (self.name, *self.stages):
@@ -127,6 +130,19 @@ class Recipe(Configuration):
             waiting = set().union(*(self.parents(parent) for parent in waiting)) - found
         return [stage for stage in self.order() if stage in found]
 
+    @contextmanager
+    def places_told(self, name: str) -> Iterator[None]:
+        """Errors that come out of here and name a key of the stage's settings name its line in the recipe instead."""
+        try:
+            yield
+        except VernacularError as error:
+            key, *below = (error.where or "").split(".")
+            if key not in type(self.stages[name]).model_fields:
+                raise
+            parts = (int(part) if part.isdigit() else part for part in below)
+            error.where = self._document.where(("stages", name, key, *parts))
+            raise
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe, put the overrides in, fill the parameters, check everything that can be checked without running.
@@ -146,8 +162,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     value = {**value, "stages": _fill(value.get("stages"), value.get("parameters") or {}, document, ("stages",))}
     _validate_stages(value, document)
     recipe = validate(Recipe, value, document)
+    recipe._document = document
     _check_references(recipe, document)
     _check_order(recipe, document)
+    for name, stage in recipe.stages.items():
+        with recipe.places_told(name):
+            stage.check()
     return recipe
 
 
@@ -225,6 +245,8 @@ def _fill(value: Any, parameters: Mapping[str, Any], document: Document, at: Key
         return value
     whole = _PARAMETER.fullmatch(value)
     if whole:
+        if (override := document.overrides.get((whole[1],))) is not None:
+            document.overrides[at] = override
         return _parameter(whole[1], parameters, document, at)
     return _PARAMETER.sub(lambda match: str(_parameter(match[1], parameters, document, at)), value)
 

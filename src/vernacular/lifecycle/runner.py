@@ -80,7 +80,8 @@ def _lead(recipe: Recipe, names: Sequence[str], folder: Path, processes: Process
 def _follow(recipe: Recipe, folder: Path, processes: Processes) -> None:
     """Do the first process's part of the stages that it calls for, until it has come to the end."""
     while (name := processes.hear()) != _END:
-        recipe.stages[name].execute(_workplace(recipe, name, folder))
+        with recipe.places_told(name):
+            recipe.stages[name].execute(_workplace(recipe, name, folder))
 
 
 def _workplace(recipe: Recipe, name: str, folder: Path) -> Workplace:
@@ -134,7 +135,8 @@ def _bring_up_to_date(recipe: Recipe, name: str, folder: Path, processes: Proces
     for path in workplace.inputs.values():
         if path.is_dir() and is_finished(path) and address_of(path) is None:  # shards elsewhere, on arrival
             check_outputs(path, read_artifact(path))
-    artifact = _execute(stage, workplace, decision, inputs, wanted, processes)
+    with recipe.places_told(name):
+        artifact = _execute(stage, workplace, decision, inputs, wanted, processes)
     print(f"{name:<10} done in {artifact.seconds:.0f} s", flush=True)
     return True
 

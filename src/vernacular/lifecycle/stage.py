@@ -81,6 +81,13 @@ class Stage(Configuration):
     shared: ClassVar[bool] = False
     """Whether all processes of the run do it together; otherwise the first does it and the others wait."""
 
+    def check(self) -> None:
+        """Refuse settings that would be found wrong only when the stage runs, which may be hours after the start.
+
+        Raises:
+            UserError: its place is the key below the stage, as `filters.families`.
+        """
+
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Do it: write everything below `workplace.folder`; return the summary for `artifact.json`."""
         raise NotImplementedError

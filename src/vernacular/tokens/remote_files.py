@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from vernacular.foundation.address import Patience, explain, may_pass, open_address, persist
+from vernacular.foundation.address import explain, may_pass, open_address
 from vernacular.foundation.errors import MachineError, UserError, VernacularError, machine_errors
+from vernacular.foundation.patience import Patience, persist
 from vernacular.tokens.configuration import TokenCacheConfiguration
 
 _CHUNK_BYTES = 1 << 23
@@ -94,7 +95,7 @@ class RemoteFiles:
     def _persist(self, act: Callable[[], Result], name: str, called: str) -> Result:
         """Do it, again and again. What is not there is asked for once, and this machine's own faults are raised."""
         try:
-            return persist(act, self._patience)
+            return persist(act, self._patience, may_pass)
         except (FileNotFoundError, VernacularError):
             raise
         except Exception as error:  # each file system's package has its own

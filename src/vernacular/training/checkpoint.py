@@ -21,10 +21,11 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.optim import Optimizer
 
-from vernacular.foundation.address import may_pass, persist
+from vernacular.foundation.address import may_pass
 from vernacular.foundation.artifact import CHECKPOINTS
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.files import write_json
+from vernacular.foundation.patience import persist
 from vernacular.parallel.apply import Spread
 from vernacular.parallel.state import state_of, take_state
 from vernacular.training.checkpoint_storage import KINDS, Storage, open_storage
@@ -216,7 +217,7 @@ class Checkpoints:
                 final = (failure for failure in failures if not may_pass(failure))
                 raise self.storage.explain(next(final, failures[0]), doing, name) from error
 
-        persist(once, self.storage.patience)
+        persist(once, self.storage.patience, may_pass)
 
     def _remove_old(self, newest: str) -> None:
         for kind in (_BEST, _GOOD):

@@ -15,9 +15,10 @@ from typing import Any, Protocol, TypeVar
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter
 
-from vernacular.foundation.address import Patience, explain, is_address, open_address, persist
+from vernacular.foundation.address import explain, is_address, may_pass, open_address
 from vernacular.foundation.errors import MachineError, machine_error, machine_errors
 from vernacular.foundation.files import fsync_path, read_json, write_json
+from vernacular.foundation.patience import Patience, persist
 
 KINDS = ("step", "best", "good")
 """What a checkpoint was written for: to go on from; the best by a metric; the last within a stop rule's bound."""
@@ -227,6 +228,6 @@ class RemoteStorage:
 
     def _persist(self, doing: str, name: str, act: Callable[[], Result]) -> Result:
         try:
-            return persist(act, self.patience)
+            return persist(act, self.patience, may_pass)
         except Exception as error:  # each file system's package has its own
             raise self.explain(error, doing, name) from error

@@ -272,6 +272,19 @@ class PretrainConfiguration(TrainingConfiguration):
         json_schema_extra=NEUTRAL,
     )
 
+    def require_beginning(self, weights: object | None) -> None:
+        """Refuse to begin from both weights and a shape, or from neither.
+
+        Args:
+            weights: what is trained further; None for a new decoder.
+        """
+        if (weights is None) == (self.model is None):
+            raise UserError(
+                "give either weights to begin with or the shape of a new model, not both or neither",
+                where="model",
+                fix="add `weights` or `model`" if weights is None else "remove `weights` or `model`",
+            )
+
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
         if self.mixture is not None and self.curriculum is not None:

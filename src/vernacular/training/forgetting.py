@@ -22,12 +22,10 @@ class StopRule:
 
     Args:
         configuration: the rule.
-        name: the stage's name, for errors.
     """
 
-    def __init__(self, configuration: StopConfiguration | None, name: str) -> None:
+    def __init__(self, configuration: StopConfiguration | None) -> None:
         self.configuration = configuration
-        self.name = name
 
     def begin(self, position: Position, line: Mapping[str, Any]) -> None:
         """Take down what is measured before the first step.
@@ -66,7 +64,7 @@ class StopRule:
             raise UserError(
                 f"{rule.probe} got worse by more than {rule.rise:.1%} from the first measurement on: {state.last:.4f}"
                 f" bits per byte at step {position.step}, {state.start:.4f} before",
-                where=f"stage {self.name}, stop",
+                where="stop",
                 fix="lower the learning rate, raise warmup_steps or this language's share of the mixture, or stop.rise",
             )
         return True
@@ -122,7 +120,7 @@ class StopRule:
             languages = [name for name in known if not name.startswith("source/")]
             raise UserError(
                 f"nothing tells how well '{probe}' is predicted",
-                where=f"stage {self.name}, stop.probe",
+                where="stop.probe",
                 fix=f"use one of {', '.join(languages)}"
                 if languages
                 else "hold out text of at least two languages, this one among them, in the stages that `tokens` names",

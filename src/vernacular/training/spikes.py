@@ -25,16 +25,12 @@ class SpikeRule:
     Args:
         configuration: the rule.
         folder: the stage's folder, for logs/spikes.jsonl.
-        name: the stage's name, for errors.
         writes: whether this process, among those that judge alike, writes it down.
     """
 
-    def __init__(
-        self, configuration: SpikeConfiguration | None, folder: Path, name: str, *, writes: bool = True
-    ) -> None:
+    def __init__(self, configuration: SpikeConfiguration | None, folder: Path, *, writes: bool = True) -> None:
         self.configuration = configuration
         self.path = folder / LOGS / SPIKES
-        self.name = name
         self._writes = writes
 
     @property
@@ -78,8 +74,9 @@ class SpikeRule:
             self._write(json.dumps(entry) + "\n")
         if position.spikes > self.configuration.most:
             raise UserError(
-                f"step {position.step + 1} is the spike number {position.spikes} of this run",
-                where=f"stage {self.name}, spikes.most: {self.configuration.most}",
+                f"step {position.step + 1} is the spike number {position.spikes} of this run,"
+                f" and {self.configuration.most} are allowed",
+                where="spikes.most",
                 fix=f"see {self.path}; lower optimiser.learning_rate, raise warmup_steps, or look at the data",
             )
         return f"spike at step {position.step + 1} ({'; '.join(words)}): {self.configuration.rule}"

@@ -80,7 +80,7 @@ class Trainer:
         self.name = name
         self.folder = folder
         self.probes = probes
-        _require_shares(configuration, self.mesh, name)
+        _require_shares(configuration, self.mesh)
         native = configuration.compute_natively(self.mesh.device.type)
         self.run = _spread(decoder, configuration, self.mesh, native=native)
         if values is not None:
@@ -92,8 +92,8 @@ class Trainer:
         self.learner = Learner(configuration, objective, self.run, native=native)
         self.update_ratio = UpdateRatio(self.decoder, self.mesh)
         self.stragglers = Stragglers(self.mesh)
-        self.spikes = SpikeRule(configuration.spikes, folder, name, writes=self.mesh.leads)
-        self.stop = StopRule(configuration.stop, name)
+        self.spikes = SpikeRule(configuration.spikes, folder, writes=self.mesh.leads)
+        self.stop = StopRule(configuration.stop)
         self.measures_start = configuration.heldout_every is not None and (
             from_weights or configuration.stop is not None
         )
@@ -288,7 +288,7 @@ class Trainer:
             return False
         known = {*line, *self.heldout.metrics}
         if rule.metric not in known and not rule.metric.startswith(tuple(f"{probe.name}/" for probe in self.probes)):
-            raise unknown_name("metric", rule.metric, known, where=f"stage {self.name}, keep_best.metric")
+            raise unknown_name("metric", rule.metric, known, where="keep_best.metric")
         # What probes find, the first rank alone knows.
         value = line.get(rule.metric)
         (judged,) = self.mesh.gather(math.nan if value is None else value)[0]
@@ -390,20 +390,20 @@ def _spread(decoder: Decoder, configuration: TrainingConfiguration, mesh: Mesh, 
     )
 
 
-def _require_shares(configuration: TrainingConfiguration, mesh: Mesh, name: str) -> None:
+def _require_shares(configuration: TrainingConfiguration, mesh: Mesh) -> None:
     """Refuse a batch that the ranks cannot share out, or a setting that one process alone can have."""
     rows, readers = configuration.batch_rows, mesh.sizes.data
     if rows % readers:
         raise UserError(
             f"a batch of {rows} rows cannot be shared out evenly among {readers} ranks that read different rows",
-            where=f"stage {name}, batch_tokens",
+            where="batch_tokens",
             fix=f"make it a multiple of {readers} × sequence_length, or use tensor, context or pipeline",
         )
     if mesh.sizes.pipeline > 1 and (rows // readers) % min(configuration.micro_batch_rows, rows // readers):
         raise UserError(
             f"{rows // readers} rows a rank cannot be cut into micro-batches of {configuration.micro_batch_rows} rows,"
             " and those of a pipeline are all of one size",
-            where=f"stage {name}, micro_batch_tokens",
+            where="micro_batch_tokens",
             fix="choose a divisor",
         )
 

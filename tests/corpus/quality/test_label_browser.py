@@ -234,4 +234,4 @@ def test_labels_of_another_corpus_and_other_files_are_refused(curated: Path, tmp
     refused = run_cli("label", documents, "-o", tmp_path / "notes.txt", "--port", "0", code=2)
     assert "no file of labels" in refused.stderr
     refused = run_cli("label", tmp_path, "-o", tmp_path / "labels.sqlite", code=2)
-    assert "artifact is not finished" in refused.stderr
+    assert "no artifact: it has no artifact.json" in refused.stderr

@@ -16,7 +16,7 @@ from vernacular.corpus.readers.record import Record, broken
 from vernacular.corpus.synthetic.answer_cache import Answer, AnswerCache, Spending
 from vernacular.corpus.synthetic.endpoint import EndpointConfiguration
 from vernacular.corpus.synthetic.prompts import Request, read_requests
-from vernacular.foundation.endpoint import Endpoint, Patience, Rejected, Unreachable
+from vernacular.foundation.endpoint import Endpoint, Rejected, Unreachable
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.foundation.files import sha256_json
 from vernacular.foundation.progress import progress
@@ -94,8 +94,9 @@ class _Questioner:
     ) -> None:
         self._name, self._settings, self._cache = name, settings, cache
         self._spending, self._outcome = spending, outcome
-        patience = Patience(settings.timeout, settings.retries, self._wait)
-        self._endpoint = Endpoint(settings.url, settings.key_from, patience)
+        self._endpoint = Endpoint(
+            settings.url, settings.key_from, seconds=settings.timeout, retries=settings.retries, wait=self._wait
+        )
 
     def _wait(self, seconds: float) -> None:
         self._spending.again()

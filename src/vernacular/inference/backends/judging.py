@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from vernacular.foundation.endpoint import Endpoint, Patience, Rejected
+from vernacular.foundation.endpoint import Endpoint, Rejected
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.inference.backends.openai_replies import ChatCompletion, read_reply
 from vernacular.models.language_model import Message
@@ -41,7 +41,7 @@ class ServerJudge:
         retries: int = 4,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
-        self._endpoint = Endpoint(url, key_from, Patience(seconds, retries, wait))
+        self._endpoint = Endpoint(url, key_from, seconds=seconds, retries=retries, wait=wait)
         self._model = model
 
     @property

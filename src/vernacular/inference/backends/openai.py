@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field
 
 from vernacular.foundation.configuration import Configuration
-from vernacular.foundation.endpoint import Endpoint, Patience, Rejected
+from vernacular.foundation.endpoint import Endpoint, Rejected
 from vernacular.foundation.errors import UserError
 from vernacular.inference.backends.address import OPENAI
 from vernacular.inference.backends.openai_replies import (
@@ -75,7 +75,7 @@ class OpenAiModel(TokenScorer):
 
     def __init__(self, url: str, settings: OpenAiSettings, *, wait: Callable[[float], object] = time.sleep) -> None:
         self._settings = settings
-        self._endpoint = Endpoint(url, settings.key_from, Patience(settings.timeout, settings.retries, wait))
+        self._endpoint = Endpoint(url, settings.key_from, seconds=settings.timeout, retries=settings.retries, wait=wait)
         self._known_reader = Reader(settings.weights) if settings.weights is not None else None
         self.template = settings.template or ("local" if self._known_reader is not None else "server")
         if self.template == "local" and self._known_reader is None:

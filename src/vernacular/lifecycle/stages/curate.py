@@ -36,6 +36,19 @@ class Curate(Stage, CurateConfiguration):
         data = None if self.decontamination is None else self.decontamination.data
         return [path for path in (*paths, data) if path is not None]
 
+    def check(self) -> None:
+        """As `Stage`: names of rules and of scripts, and the memory, by what a process takes."""
+        from vernacular.corpus.decontamination.index import run_sizes
+        from vernacular.corpus.filters import check_names
+        from vernacular.corpus.shingles import bands_of
+
+        check_names(self.filters)
+        bands_of(self.near_duplicates)
+        if self.decontamination is not None:
+            run_sizes(self.decontamination.sizes)
+        if self.engine.runner == "native":
+            self.engine.fitting_workers()
+
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Curate into the stage's folder."""
         from vernacular.corpus.curation import curate

@@ -49,6 +49,15 @@ class Evaluate(Stage, EvaluateConfiguration):
             raise ValueError(f"unknown suite '{name}': {unknown_name('suite', name, suites()).fix}")
         return name
 
+    def check(self) -> None:
+        """As `Stage`: there is something to evaluate, and it is named in one way."""
+        if self.suite is not None and self.tasks is not None:
+            raise UserError(
+                "the stage names a suite and tasks", where="suite", fix="keep one: `tasks`, or `suite` and `only`"
+            )
+        if self.suite is None and self.tasks is None and self.heldout is None:
+            raise UserError("there is nothing to evaluate", where="weights", fix="set suite or tasks, heldout, or both")
+
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""
         from vernacular.evaluation.answer_file import ANSWERS
@@ -86,12 +95,6 @@ class Evaluate(Stage, EvaluateConfiguration):
         from vernacular.evaluation.suites.selection import select
         from vernacular.evaluation.suites.suite import read_suite
 
-        if self.tasks is not None:
-            raise UserError(
-                "the stage names a suite and tasks",
-                where=workplace.name,
-                fix="keep one: `tasks`, or `suite` and `only`",
-            )
         return select(
             read_suite(self.suite),
             workplace.inputs.get("data"),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from vernacular.foundation.artifact import LOGS
-from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators
+from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators, require_both
 from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace
 from vernacular.lifecycle.stages.tokenize import TOKENIZER
 from vernacular.training.configuration import PretrainConfiguration
@@ -41,6 +41,11 @@ class Pretrain(Stage, PretrainConfiguration):
         if not isinstance(tokens, str) and (not tokens or len(set(tokens)) < len(tokens)):
             raise ValueError("tokens needs at least one stage or folder, and each only once")
         return tokens
+
+    def check(self) -> None:
+        """As `Stage`: what belongs together is given together."""
+        self.require_beginning(self.weights)
+        require_both(self.evaluate, self.evaluation_tasks)
 
     def tokens_folders(self, inputs: Mapping[str, Path]) -> dict[str, Path]:
         """The folders of its tokens, by the names that the recipe gives them: cells of a mixture by `tokens`."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from vernacular.foundation.errors import UserError
-from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators
+from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators, require_both
 from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace
 from vernacular.training.configuration import SftConfiguration
 
@@ -30,6 +30,10 @@ class Sft(Stage, SftConfiguration):
     evaluate: InTraining | None = Field(
         None, description="score evaluation_tasks every so many steps, e.g. {every: 500}; each with its record"
     )
+
+    def check(self) -> None:
+        """As `Stage`: what belongs together is given together."""
+        require_both(self.evaluate, self.evaluation_tasks)
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Tokenize the conversations, train, and write the weights."""

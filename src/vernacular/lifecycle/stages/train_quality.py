@@ -27,6 +27,13 @@ class TrainQuality(Stage, TrainQualityConfiguration):
         """The labels."""
         return [self.labels] if self.labels is not None else []
 
+    def check(self) -> None:
+        """As `Stage`: names of kinds of damage."""
+        from vernacular.corpus.quality.weak_labels import chosen_kinds
+
+        if self.damage is not None:
+            chosen_kinds(self.damage)
+
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Train into the stage's folder."""
         from vernacular.corpus.quality.training import train_quality

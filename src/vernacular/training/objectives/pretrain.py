@@ -85,12 +85,7 @@ def _decoder(
     configuration: PretrainConfiguration, encoder: Tokenizer, weights: Path | None
 ) -> tuple[Decoder, Iterator[tuple[str, Tensor]]]:
     """The decoder, without storage, and what is to be in it."""
-    if (weights is None) == (configuration.model is None):
-        raise UserError(
-            "give either weights to begin with or the shape of a new model, not both or neither",
-            where="weights, model",
-            fix="remove one of the two keys",
-        )
+    configuration.require_beginning(weights)
     if weights is None:
         assert configuration.model is not None
         decoder = hollow_decoder(configure(configuration.model, encoder.vocab_size, configuration.sequence_length))

@@ -50,8 +50,8 @@ def sft(
         raise UserError(
             f"sequence_length {configuration.sequence_length} exceeds the weights' limit of "
             f"{decoder.configuration.max_positions}",
-            where=f"stage {name}",
-            fix="lower sequence_length",
+            where="sequence_length",
+            fix="lower it",
         )
     settings = configuration.conversation_settings
     data = this_process().first(lambda: tokenize_conversations(conversations, weights, folder / TOKENS, settings))
