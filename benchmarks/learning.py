@@ -1,9 +1,10 @@
 """What a model has learnt after so many seconds: held-out bits per byte, ours beside AdamW training in transformers.
 
 Both begin with the same weights, read the same tokens in the same order and have the same two threads for the same
-time, each in a process of its own, one after the other. Ours is `recipes/own-text.yaml` as it stands, cut to the time;
-the peer trains a Llama of the same shape as nanoGPT does, at each of four rates, of which its best counts. The loss is
-that of all held-out targets, each model reading rows in the way it was trained.
+time, each in a process of its own, one after the other. Ours is `recipes/own-text.yaml` as it stands, with as many
+steps as should fit; the peer has the seconds that ours then took, and trains a Llama of the same shape as nanoGPT
+does, at each of four rates, of which its best counts. The loss is that of all held-out targets, each model reading
+rows in the way it was trained.
 
     python benchmarks/learning.py FOLDER
     python benchmarks/learning.py FOLDER --seconds 60
@@ -46,8 +47,6 @@ PEER_RATES = (0.002, 0.004, 0.008, 0.016)
 THREADS = 2
 # Of both programs: threads that wait long without sleeping lose much where cores are shared (docs/LOG.md).
 WAITING = {"GOMP_SPINCOUNT": "1000"}
-# What a run may take beyond its time before the comparison is no longer fair.
-LATE = 1.01
 
 
 def prepare(text: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], float]:
@@ -88,8 +87,8 @@ def measure(text: Path, seconds: float, overrides: Sequence[str]) -> Iterator[di
             with Worker(sys.executable, script, json.dumps(job)) as worker:
                 for rate in rates:
                     outcome = worker.ask({"seconds": seconds, "learning_rate": rate})
-                    if outcome["seconds"] > LATE * seconds:
-                        raise SystemExit(f"{name} took {outcome['seconds']:.1f} of {seconds} seconds: measure again")
+                    if name == "ours":
+                        seconds = outcome["seconds"]  # how many steps fit was an estimate
                     bits = outcome["heldout_loss"] / math.log(2) / bytes_per_target
                     found.setdefault(name, []).append(bits)
                     yield {"what": "run", "program": name, "learning_rate": rate, **outcome, "bits_per_byte": bits}

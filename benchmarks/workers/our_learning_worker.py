@@ -16,9 +16,8 @@ from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.trainer import Trainer
 
-# After one to warm up, two short runs tell how many steps fit into the time; a little is left for what they do not see.
+# After one to warm up, two short runs tell how many steps fit into the time.
 TRIAL_STEPS = (20, 40, 120)
-OF_THE_TIME = 0.97
 EVERYTHING = 1 << 40
 
 
@@ -52,7 +51,7 @@ def main() -> None:
             _, few, many = (seconds_of(trainer(steps, f"{folder}/{steps}")) for steps in TRIAL_STEPS)
             each = (many - few) / (TRIAL_STEPS[2] - TRIAL_STEPS[1])
             once = max(0.0, few - TRIAL_STEPS[1] * each)
-            steps = int((OF_THE_TIME * lesson.seconds - once) / each)
+            steps = int((lesson.seconds - once) / each)
             whole = trainer(steps, f"{folder}/whole")
             seconds = seconds_of(whole)
             return Outcome(steps, seconds, heldout_loss(whole))
