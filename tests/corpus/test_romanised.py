@@ -219,3 +219,20 @@ def test_calibration_finds_the_shift_and_the_temperature_that_were_hidden() -> N
     read = fitted.apply(hidden, languages)
     assert (read.argmax(axis=1) == truth).mean() > (hidden.argmax(axis=1) == truth).mean() + 0.02
     assert set(fitted.thresholds) == set(languages)
+
+
+def test_unknown_languages_raise_the_threshold_of_what_they_look_like_but_it_keeps_its_own_sentences() -> None:
+    rng = np.random.default_rng(1)
+    truth, languages = rng.integers(0, 3, 3000), ["hi", "ne", "mr"]
+    known = rng.normal(0, 1, (3000, 3)) + 4 * np.eye(3)[truth]
+    unknown = rng.normal(0, 1, (600, 3)) + 2.5 * np.eye(3)[0]
+    labels = [languages[index] for index in truth]
+    alone = fit(known, languages, labels)
+    fitted = fit(np.concatenate([known, unknown]), languages, [*labels, *["mai"] * 600])
+    assert (fitted.temperature, fitted.shifts) == (alone.temperature, alone.shifts)
+    assert alone.threshold("hi") < 0.6 < 0.9 < fitted.threshold("hi")
+    assert fitted.threshold("mr") < 0.6
+    read = fitted.apply(known[truth == 0], languages)
+    certainty = np.exp(read[:, 0]) / np.exp(read).sum(axis=1)
+    kept = certainty[read.argmax(axis=1) == 0] >= fitted.threshold("hi")
+    assert kept.mean() == pytest.approx(0.985, abs=0.002), "and no more, since all are alike"

@@ -3,7 +3,8 @@
 A language model for identification is surer of some languages than it should be, and mistakes close ones for each other
 always in the same direction. One temperature, and one shift a language, mend that (vector scaling: Guo et al. 2017,
 arXiv:1706.04599, section 4.2, with a single temperature); then each language gets the least probability at which it is
-right nearly always. The figures are `data/calibration.yaml`; `vernacular fit-languages` makes them anew.
+right nearly always, sentences in languages that the model does not have among what it may be wrong about. The figures
+are `data/calibration.yaml`; `vernacular fit-languages` makes them anew.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import numpy as np
 import scipy.optimize
 import yaml
 
-# At or above its threshold a language is right so often; a threshold never falls below the least, nor rises above the
-# highest: what is rarer than that is for the mean of the corpus to bear.
-_PRECISION = 0.99
+# At or above its threshold a language is right so often, where a sentence in a language that the model does not have
+# counts a quarter: there are more of them in the UDHR than in any corpus. But so many of its own sentences it keeps,
+# however much it looks like an unknown one. A threshold never falls below the least, nor rises above the highest.
+_PRECISION, _OF_UNKNOWN = 0.98, 0.25
+_RECALL = 0.985
 _LEAST, _HIGHEST = 0.12, 0.95
+# What a language of n sentences weighs in the fit: n^(1 - 0.75), between all languages alike and all sentences alike.
+_EVENNESS = 0.75
 _DECAY = 1e-3
 _FEWEST_SENTENCES = 20
 
@@ -64,18 +69,19 @@ def fit(scores: np.ndarray, languages: Sequence[str], truth: Sequence[str]) -> C
     Args:
         scores: float [D, K], log-odds, impossible languages at -inf.
         languages: the K languages.
-        truth: the language of each sentence; sentences in a language that the model does not have are left out.
+        truth: the language of each sentence; those in a language that the model does not have raise thresholds only.
     """
     places = {language: place for place, language in enumerate(languages)}
     targets = np.array([places.get(language, -1) for language in truth])
     # What the script rules out cannot be right, whatever the figures.
     known = (targets >= 0) & np.isfinite(scores[np.arange(len(targets)), targets])
-    scores, targets = np.asarray(scores, dtype=np.float64)[known], targets[known]
+    everything = np.where(np.isfinite(scores), scores, -1e3)
+    truly = np.where(known, targets, -1)
+    finite, targets = everything[known].astype(np.float64), targets[known]
     sizes = np.bincount(targets, minlength=len(languages))
-    weights = 1.0 / sizes[targets]
+    weights = sizes[targets] ** -_EVENNESS
     weights /= weights.sum()
     movable = sizes >= _FEWEST_SENTENCES
-    finite = np.where(np.isfinite(scores), scores, -1e3)
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scale, shifts = np.exp(parameters[0]), np.zeros(len(languages))
@@ -98,27 +104,32 @@ def fit(scores: np.ndarray, languages: Sequence[str], truth: Sequence[str]) -> C
         for place, shift in zip(np.flatnonzero(movable), found[1:], strict=True)
     }
     fitted = Calibration(round(float(np.exp(-found[0])), 4), shifts, {}, 0.0)
-    read = fitted.apply(np.where(np.isfinite(scores), scores, -1e3).astype(np.float32), languages)
-    return Calibration(fitted.temperature, shifts, *_thresholds(read, languages, targets))
+    read = fitted.apply(everything.astype(np.float32), languages)
+    return Calibration(fitted.temperature, shifts, *_thresholds(read, languages, truly))
 
 
 def _thresholds(read: np.ndarray, languages: Sequence[str], targets: np.ndarray) -> tuple[dict[str, float], float]:
+    """Of scores [D, K] as they are read; a target of -1 is a language that the model does not have."""
     probabilities = np.exp(read - read.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     best = probabilities.argmax(axis=1)
     certainty = probabilities[np.arange(len(best)), best]
+    right, weights = targets == best, np.where(targets >= 0, 1.0, _OF_UNKNOWN)
     thresholds = {}
     for place, language in enumerate(languages):
         mine = best == place
         if mine.sum() >= _FEWEST_SENTENCES:
-            thresholds[language] = _threshold(certainty[mine], targets[mine] == place)
-    return thresholds, _threshold(certainty, targets == best)
+            thresholds[language] = _threshold(certainty[mine], right[mine], weights[mine])
+    return thresholds, _threshold(certainty, right, weights)
 
 
-def _threshold(certainty: np.ndarray, right: np.ndarray) -> float:
-    """The least certainty from which on the share of right ones is as high as it should be."""
+def _threshold(certainty: np.ndarray, right: np.ndarray, weights: np.ndarray) -> float:
+    """The least certainty from which on the share of right ones is as high as it should be, or that keeps enough."""
     order = np.argsort(-certainty)
-    shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    shares = np.cumsum((right * weights)[order]) / np.cumsum(weights[order])
     enough = np.flatnonzero(shares >= _PRECISION)
     least = certainty[order][enough[-1]] if len(enough) else 1.0
+    own = np.sort(certainty[right])
+    if len(own) >= _FEWEST_SENTENCES:
+        least = min(least, own[int((1 - _RECALL) * len(own))])
     return round(float(np.clip(least, _LEAST, _HIGHEST)), 3)

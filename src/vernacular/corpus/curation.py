@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from vernacular.corpus.synthetic.asking import Outcome
 
 # Raised when the same settings and files come to give other runs.
-_LEDGER_VERSION = 3
+_LEDGER_VERSION = 4
 # A part of the rows is held, sorted and copied: so many times its size at most.
 _COPIES_OF_A_PART = 128
 

@@ -18,7 +18,7 @@ class Curate(Stage, CurateConfiguration):
     """Read sources, normalise, identify language, filter, deduplicate, hold out."""
 
     continues: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     do: Literal["curate"]
 
