@@ -125,7 +125,7 @@ def test_a_server_that_fails_stalls_and_talks_nonsense(server: FakeServer, place
             sends({"choices": [{"message": {"content": None}}]}),  # nonsense
         ]
     )
-    settings = source(place, server.url, timeout=0.5, maximum_failures=0.5)
+    settings = source(place, server.url, timeout=3, maximum_failures=0.5)
     summary = curated(settings, place / "out")
     assert (summary["documents"], summary["quarantined"]) == (2, 4)
     lines = (place / "out/logs/quarantine.jsonl").read_text().splitlines()

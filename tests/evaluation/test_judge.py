@@ -111,7 +111,7 @@ def says(text: str, tokens: int = 50) -> Reply:
 
 
 def patient(server: FakeServer, **settings: Any) -> ServerJudge:
-    return ServerJudge(server.url, "sędzia", wait=lambda seconds: None, **{"seconds": 0.5, "retries": 2, **settings})
+    return ServerJudge(server.url, "sędzia", wait=lambda seconds: None, **{"seconds": 3, "retries": 2, **settings})
 
 
 @pytest.mark.parametrize(
