@@ -81,6 +81,11 @@ def test_what_a_stage_finds_wrong_when_it_runs_is_named_with_its_line_too(recipe
     with pytest.raises(UserError, match="no document in cs is left") as caught:
         run(recipe, out=tmp_path / "runs")
     assert caught.value.where == f"{recipe}:{line} (stages.corpus.languages)"
+    loaded = load_recipe(recipe)
+    for place in ("model.safetensors", "model.hidden_size.x", "elsewhere", "texts/hi.jsonl:3"):
+        with pytest.raises(UserError) as caught, loaded.places_told("base"):
+            raise UserError("a file, and no key", where=place)
+        assert caught.value.where == place
 
 
 def test_a_circle_is_named_without_the_stages_behind_it(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def _located(error: Mapping[str, Any], value: Any) -> _Problem:
     here = value
     for number, part in enumerate(error["loc"]):
         is_last = number == len(error["loc"]) - 1
-        if part in (inner := _parts(here)):
+        if part in (inner := parts_of(here)):
             here = inner[part]
         elif isinstance(part, int) or (is_last and error["type"] == "missing") or not _BRANCH.fullmatch(part):
             here = None
@@ -104,7 +104,7 @@ def _located(error: Mapping[str, Any], value: Any) -> _Problem:
     return _Problem(error["type"], tuple(at), point, error)
 
 
-def _parts(value: Any) -> Mapping[Any, Any]:
+def parts_of(value: Any) -> Mapping[Any, Any]:
     """What stands below a value, by key or position."""
     if isinstance(value, Mapping):
         return value

@@ -27,7 +27,7 @@ from vernacular.foundation.configuration import (
     validate,
 )
 from vernacular.foundation.errors import UserError, VernacularError, unknown_name
-from vernacular.foundation.explanation import KeyPath
+from vernacular.foundation.explanation import KeyPath, parts_of
 from vernacular.lifecycle.stage import Stage
 from vernacular.lifecycle.stages.change_tokenizer import ChangeTokenizer
 from vernacular.lifecycle.stages.curate import Curate
@@ -136,12 +136,19 @@ class Recipe(Configuration):
         try:
             yield
         except VernacularError as error:
-            key, *below = (error.where or "").split(".")
-            if key not in type(self.stages[name]).model_fields:
-                raise
-            parts = (int(part) if part.isdigit() else part for part in below)
-            error.where = self._document.where(("stages", name, key, *parts))
+            key = tuple(int(part) if part.isdigit() else part for part in (error.where or "").split("."))
+            if self._is_key(name, key):
+                error.where = self._document.where(("stages", name, *key))
             raise
+
+    def _is_key(self, name: str, key: KeyPath) -> bool:
+        """Whether a stage has such a setting; what errors name is often a file."""
+        here: Any = self.stages[name]
+        for part in key:
+            if part not in (below := parts_of(here)):
+                return False
+            here = below[part]
+        return True
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

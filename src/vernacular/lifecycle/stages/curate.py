@@ -38,13 +38,14 @@ class Curate(Stage, CurateConfiguration):
 
     def check(self) -> None:
         """As `Stage`: names of rules and of scripts, and the memory, by what a process takes."""
-        from vernacular.corpus.decontamination.index import run_sizes
         from vernacular.corpus.filters import check_names
         from vernacular.corpus.shingles import bands_of
 
         check_names(self.filters)
         bands_of(self.near_duplicates)
         if self.decontamination is not None:
+            from vernacular.corpus.decontamination.index import run_sizes
+
             run_sizes(self.decontamination.sizes)
         if self.engine.runner == "native":
             self.engine.fitting_workers()
