@@ -221,6 +221,8 @@ def test_the_schema_knows_every_verb_and_describes_every_key() -> None:
 
 
 def test_the_command_line_prints_no_traceback(recipe: Path, run_cli: Any) -> None:
+    taken = run_cli("plan", recipe, "--out", recipe, cwd=recipe.parent, code=2)
+    assert taken.stderr.startswith("error: a file stands where a folder is needed\n  where: --out")
     edit(recipe, "steps: 12", "stepz: 12")
     refused = run_cli("run", recipe, cwd=recipe.parent, code=2)
     assert refused.stderr.startswith("error: unknown key 'stepz'")
