@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 import tiny
 from vernacular.foundation.errors import InternalError
+from vernacular.models import feed_forward
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.decoder import Decoder
 from vernacular.models.weights import load_decoder
@@ -27,6 +29,9 @@ GRANITE = {
     "initializer_range": 0.1,
 }
 EXPERTS = {**GRANITE, "family": "granitemoe", "feed_forward": "experts", "num_experts": 5, "experts_per_token": 2}
+
+MANY_LAYERS = 9
+"""More than the programs that PyTorch's compiler keeps of one function, which are eight."""
 
 
 def theirs(folder: Path) -> Any:
@@ -183,3 +188,38 @@ def test_a_router_that_is_not_heard_is_an_error(mixture: Path, ids_BT: torch.Ten
     routers = Routers(load_decoder(mixture), 0.0)
     with pytest.raises(InternalError, match="0 of 2 routers"):
         routers.counts(torch.ones_like(ids_BT, dtype=torch.bool))
+
+
+def test_a_compiled_block_whose_router_is_heard_is_one_program_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a GPU: on a CPU, experts are multiplied one by one, in a loop that no program holds.
+    monkeypatch.setattr(feed_forward, "grouped_product", grouped_as_on_a_gpu)
+    shape = {"hidden_size": 32, "num_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 16}
+    mixture = {"feed_forward": "experts", "num_experts": 4, "experts_per_token": 2, "router_aux_loss_coef": 0.3}
+    decoder = Decoder(DecoderConfiguration(vocab_size=16, num_layers=MANY_LAYERS, max_positions=16, **shape, **mixture))
+    decoder.initialise(0)
+    routers, programs = Routers(decoder, 0.7), list[torch.fx.GraphModule]()
+    ids_BT = torch.randint(16, (2, 12), generator=torch.Generator().manual_seed(6))
+
+    def gradients() -> list[torch.Tensor]:
+        decoder.zero_grad()
+        with routers.listening():
+            hidden_BTD = decoder(ids_BT)
+        total = losses_of(routers, torch.ones_like(ids_BT, dtype=torch.bool)).total
+        (hidden_BTD.square().sum() + total).backward()
+        return [parameter.grad for parameter in decoder.parameters() if parameter.grad is not None]
+
+    def note(program: torch.fx.GraphModule, _given: Any) -> Callable[..., Any]:
+        programs.append(program)
+        return program.forward
+
+    expected = gradients()
+    for block in decoder.blocks:
+        block.forward = torch.compile(block.forward, backend=note, fullgraph=True)
+    for _ in range(2):
+        torch.testing.assert_close(gradients(), expected, rtol=0, atol=0)
+    assert len(programs) == 1
+
+
+def grouped_as_on_a_gpu(x_MI: torch.Tensor, weights_EOI: torch.Tensor, ends_E: torch.Tensor) -> torch.Tensor:
+    weights_EIO = weights_EOI.bfloat16().transpose(-2, -1)
+    return torch.nn.functional.grouped_mm(x_MI.bfloat16(), weights_EIO, offs=ends_E).to(x_MI.dtype)

@@ -55,17 +55,14 @@ class Routers:
     def __init__(self, decoder: Decoder, z_weight: float) -> None:
         self.configuration = decoder.configuration
         self.z_weight = z_weight
-        self._scores: dict[int, Tensor] = {}
         self._listens = False
-        self._layers: dict[nn.Module, int] = {}
-        # What is taken down leaves the graph of a block that is compiled; one function, or each layer is compiled anew.
-        note = torch.compiler.disable(self._note)
+        self._routers: dict[int, nn.Module] = {}
         for layer, block in enumerate(decoder.blocks):
             # A layer of another stage is nothing but a place.
             mixture = getattr(block, "feed_forward", None)
             if isinstance(mixture, ExpertFeedForward):
-                self._layers[mixture.router] = layer
-                mixture.router.register_forward_hook(note)
+                self._routers[layer] = mixture.router
+                mixture.router.register_forward_hook(self._note)
 
     def __bool__(self) -> bool:
         """Whether the whole decoder has any, be it on other stages."""
@@ -74,7 +71,8 @@ class Routers:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take down the scores of the forward pass inside. Blocks computed again in the backward pass are not heard."""
-        self._scores.clear()
+        for router in self._routers.values():
+            vars(router).pop("scores_NE", None)
         self._listens = True
         try:
             yield
@@ -82,8 +80,10 @@ class Routers:
             self._listens = False
 
     def _note(self, router: nn.Module, inputs: Any, scores_NE: Tensor) -> None:
+        # Left with the router, so that a compiled block is one program: one place for all layers would cut it in five,
+        # and a function for each layer would have each compiled anew.
         if self._listens:
-            self._scores[self._layers[router]] = scores_NE
+            router.scores_NE = scores_NE
 
     @torch.no_grad()
     def counts(self, is_text_BT: Tensor) -> Tensor:
@@ -126,15 +126,14 @@ class Routers:
         return measured
 
     def _scores_of_text(self, is_text_BT: Tensor) -> dict[int, Tensor]:
-        if len(self._scores) != len(self._layers):
-            raise InternalError(f"{len(self._scores)} of {len(self._layers)} routers were heard in a forward pass")
+        left = {layer: vars(router).get("scores_NE") for layer, router in self._routers.items()}
+        heard = {layer: scores_NE for layer, scores_NE in left.items() if scores_NE is not None}
+        if len(heard) != len(self._routers):
+            raise InternalError(f"{len(heard)} of {len(self._routers)} routers were heard in a forward pass")
         # Looked up once, for to look is to wait for a GPU.
         text_M = is_text_BT.flatten().nonzero().squeeze(1)
         every = len(text_M) == is_text_BT.numel()
-        return {
-            layer: (scores_NE if every else scores_NE[text_M]).float()
-            for layer, scores_NE in sorted(self._scores.items())
-        }
+        return {layer: (scores_NE if every else scores_NE[text_M]).float() for layer, scores_NE in heard.items()}
 
 
 class Routing:
