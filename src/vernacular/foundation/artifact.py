@@ -166,8 +166,10 @@ def read_artifact(folder: str | Path) -> Artifact:
 
 def learned_to_answer(folder: Path) -> bool | None:
     """Whether the stage that made these weights taught them to answer; None where that cannot be told."""
-    do = read_artifact(folder).do if is_finished(folder) else None
-    return None if do in (None, "change-tokenizer") else do != "pretrain"
+    artifact = read_artifact(folder) if is_finished(folder) else None
+    if artifact is None or artifact.do == "change-tokenizer":
+        return None
+    return artifact.summary["learned_to_answer"] if artifact.do == "merge" else artifact.do != "pretrain"
 
 
 def check_sizes(folder: Path, artifact: Artifact) -> None:

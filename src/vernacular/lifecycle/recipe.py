@@ -33,6 +33,7 @@ from vernacular.lifecycle.stages.change_tokenizer import ChangeTokenizer
 from vernacular.lifecycle.stages.curate import Curate
 from vernacular.lifecycle.stages.evaluate import Evaluate
 from vernacular.lifecycle.stages.extend_tokenizer import ExtendTokenizer
+from vernacular.lifecycle.stages.merge import Merge
 from vernacular.lifecycle.stages.pretrain import Pretrain
 from vernacular.lifecycle.stages.publish import Publish
 from vernacular.lifecycle.stages.sft import Sft
@@ -51,6 +52,7 @@ AnyStage = Annotated[
     | ChangeTokenizer
     | Pretrain
     | Sft
+    | Merge
     | Evaluate
     | Publish,
     Field(discriminator="do"),
@@ -65,6 +67,7 @@ STAGES: Mapping[str, type[Stage]] = {
     "change-tokenizer": ChangeTokenizer,
     "pretrain": Pretrain,
     "sft": Sft,
+    "merge": Merge,
     "evaluate": Evaluate,
     "publish": Publish,
 }

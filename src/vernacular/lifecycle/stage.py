@@ -27,7 +27,7 @@ class Reads:
     made_by: tuple[str, ...] = ()
 
 
-WEIGHTS = ("pretrain", "sft", "change-tokenizer", "publish")
+WEIGHTS = ("pretrain", "sft", "merge", "change-tokenizer", "publish")
 """What a stage does that makes weights."""
 TOKENIZERS = ("train-tokenizer", "extend-tokenizer", "trim-tokenizer", *WEIGHTS)
 """What a stage does in whose folder a tokenizer lies."""

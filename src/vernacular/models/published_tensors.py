@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -46,8 +47,13 @@ def copy_tensors(
                 return tensors.read(name)
 
             write_tensors(folder, written, read, shard_bytes)
+    return stated_dtype(written)
+
+
+def stated_dtype(tensors: Iterable[TensorFacts]) -> str:
+    """The name of the dtype that most of the tensors' bytes have: what config.json states."""
     sizes: dict[torch.dtype, int] = {}
-    for facts in written:
+    for facts in tensors:
         sizes[facts.dtype] = sizes.get(facts.dtype, 0) + facts.num_bytes
     return str(max(sizes, key=sizes.__getitem__)).removeprefix("torch.")
 
