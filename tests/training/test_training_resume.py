@@ -162,6 +162,11 @@ def test_a_rollback_is_a_run_that_never_had_those_batches(
     assert rolled[-1]["spikes"] == 1
 
 
+def test_points_of_return_are_refused_where_nothing_returns() -> None:
+    with pytest.raises(ValueError, match="return_every belongs to rule: rollback"):
+        settings(spikes=RULE | {"rule": "skip", "return_every": 50})
+
+
 def test_too_many_spikes_stop_the_run(tmp_path: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison({3, 4, 5}, 50.0, monkeypatch)
     with pytest.raises(UserError, match="the spike number 3") as caught:

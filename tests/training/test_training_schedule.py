@@ -120,6 +120,8 @@ def test_bieliks_rate_follows_the_root_of_the_tokens_that_are_learned_from() -> 
         ({"schedule": "constant", "final_learning_rate": 0.1}, "never reaches final_learning_rate"),
         ({"schedule": "power", "decay": {}}, "an exponential never falls to 0"),
         ({"name": "muon", "mup": {}}, "remove mup"),
+        ({"muon": {"momentum": 0.9}}, "muon belongs to name: muon; the optimiser is adamw"),
+        ({"power": {"amplitude": 0.5}}, "power belongs to schedule: power; the schedule is cosine"),
     ],
 )
 def test_settings_that_say_nothing_together_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -46,6 +46,8 @@ class SpikeConfiguration(Configuration):
     def _can_begin(self) -> Self:
         if self.after > self.window:
             raise ValueError(f"after {self.after} exceeds window {self.window}: the rule would never hold")
+        if self.rule == "skip" and self.return_every != type(self).model_fields["return_every"].default:
+            raise ValueError("return_every belongs to rule: rollback; leave it out where spikes are skipped")
         return self
 
 
