@@ -57,3 +57,21 @@ def test_a_batch_without_weight_has_no_loss() -> None:
     loss.backward()
     assert loss.item() == 0
     assert correct.item() == 0
+
+
+def test_chunks_of_bfloat16_add_up_in_float32() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(4096, 16, generator=generator).bfloat16()
+    head = torch.nn.Parameter(0.1 * torch.randn(32, 16, generator=generator).bfloat16())
+    head.grad_dtype = torch.float32
+    targets = torch.randint(0, 32, (4096,), generator=generator)
+    exact = head.detach().double().requires_grad_()
+    functional.cross_entropy(hidden.double() @ exact.T, targets, reduction="sum").backward()
+    assert exact.grad is not None
+    distances = []
+    for chunk_tokens in (4096, 32):
+        head.grad = None
+        chunked_cross_entropy(hidden, head, targets, torch.ones(4096), chunk_tokens=chunk_tokens).loss.backward()
+        assert head.grad is not None
+        distances.append(float((head.grad - exact.grad).norm() / exact.grad.norm()))
+    assert max(distances) < 1.5 * min(distances)

@@ -86,7 +86,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         vocabulary = len(head_VD)
         head = _aligned(head_VD.to(hidden_ND.dtype))
         hidden_gradient_ND = torch.empty_like(hidden_ND) if needs_gradient else None
-        head_gradient_VD = head.new_zeros(head.shape, dtype=head_VD.dtype) if needs_gradient else None
+        # Also where the weights are bfloat16: added up in that, each chunk's addition would be rounded.
+        head_gradient_VD = head.new_zeros(head.shape, dtype=torch.float32) if needs_gradient else None
         loss = hidden_ND.new_zeros((), dtype=torch.float32)
         correct = hidden_ND.new_zeros((), dtype=torch.float32)
         squares = hidden_ND.new_zeros((), dtype=torch.float32)
