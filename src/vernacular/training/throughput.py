@@ -66,6 +66,8 @@ def find_peak(precision: str, device: torch.device, threads: int = 1) -> Peak | 
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
+        if " MIG " in name:
+            return None  # a slice, called by the whole GPU's name
         table = yaml.safe_load((files("vernacular.training") / "hardware.yaml").read_text(encoding="utf-8"))
         for known, peaks in table.items():
             if known in name:
