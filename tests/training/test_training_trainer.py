@@ -178,6 +178,47 @@ def test_weights_or_a_shape_but_not_both(tmp_path: Path, tokens: Path, tokenizer
         train(tmp_path, tokens, tokenizer, settings(model=None))
 
 
+POWER = {"schedule": "power", "power": {"amplitude": 0.001}, "decay": {"fraction": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "message"),
+    [
+        ({"optimiser": {"learning_rate": 1e-2, "warmup_steps": 99}}, "epochs", "warmup_steps 99 exceeds steps 4"),
+        ({"profile": {"first": 5, "last": 6}}, "epochs", "profile.first 5 exceeds steps 4"),
+        ({"batch_tokens": 40 * 24}, "epochs", "15 rows, read 1 times, fill no batch of 40 rows"),
+        ({"router_z_loss": 0.1}, "router_z_loss", "the model has no experts"),
+        ({"load_balance": "pass"}, "load_balance", "the model has no experts"),
+        (
+            {"optimiser": POWER | {"learning_rate": 1e-2, "final_learning_rate": 1e-3}},
+            "optimiser.final_learning_rate",
+            "its decay would rise",
+        ),
+    ],
+)
+def test_what_the_run_has_no_place_for_is_refused_before_its_first_step(
+    changes: dict[str, Any], where: str, message: str, tmp_path: Path, tokens: Path, tokenizer: Path
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        train(tmp_path, tokens, tokenizer, settings(**{"steps": None, "epochs": 1} | changes))
+    assert caught.value.where == where
+    assert not read_metrics(tmp_path)
+
+
+def test_weights_without_experts_refuse_a_routers_loss(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    train(tmp_path / "first", tokens, tokenizer, settings(steps=2))
+    (tmp_path / "second").mkdir()
+    with pytest.raises(UserError, match="the model has no experts"):
+        pretrain(
+            settings(model=None, router_z_loss=0.1),
+            tokens=tokens,
+            tokenizer=tokenizer,
+            weights=tmp_path / "first",
+            folder=tmp_path / "second",
+            name="further",
+        )
+
+
 def test_further_training_begins_with_the_given_weights(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
     train(tmp_path / "first", tokens, tokenizer, settings(steps=30))
     (tmp_path / "second").mkdir()
@@ -210,7 +251,10 @@ def test_bfloat16_follows_float32(tmp_path: Path, tokens: Path, tokenizer: Path)
         ({"batch_tokens": 100}, "not a multiple of sequence_length"),
         ({"micro_batch_tokens": 36}, "micro_batch_tokens"),
         ({"optimiser": {"learning_rate": 1e-3, "warmup_steps": 99}}, "warmup_steps 99 exceeds"),
+        ({"optimiser": {"learning_rate": 1e-3, "warmup_steps": 5, "final_learning_rate": 1e-4}}, "no steps to fall"),
         ({"optimiser": {"learning_rate": 1e-3, "final_learning_rate": 1e-2}}, "above learning_rate"),
+        ({"profile": {"first": 7, "last": 8}}, "nothing would be traced"),
+        ({"steps": None, "epochs": math.inf}, "finite"),
         ({"model": SHAPE | {"num_key_value_heads": 3}}, "does not divide"),
     ],
 )

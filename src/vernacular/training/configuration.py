@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vernacular.foundation.configuration import NEUTRAL, Configuration
 from vernacular.foundation.errors import UserError
-from vernacular.models.configuration import ModelShape
+from vernacular.models.configuration import Architecture, ModelShape
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.tokens.configuration import (
     ConversationsConfiguration,
@@ -95,7 +95,9 @@ class TrainingConfiguration(Configuration):
     """What all objectives share."""
 
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
-    epochs: float | None = Field(None, gt=0, description="passes over the data; give this or steps")
+    epochs: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="passes over the data; give this or steps"
+    )
     sequence_length: int = Field(gt=1, description="tokens per row")
     batch_tokens: int = Field(gt=0, description="tokens per optimiser step; a multiple of sequence_length")
     micro_batch_tokens: int | None = Field(
@@ -212,9 +214,21 @@ class TrainingConfiguration(Configuration):
             raise ValueError("stop judges what is measured every heldout_every steps; set it")
         if self.stop is not None and self.spikes is not None and self.spikes.rule == "rollback":
             raise ValueError("stop and spikes.rule: rollback exclude each other; a rollback may go behind good weights")
-        if self.steps is not None and self.optimiser.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps {self.optimiser.warmup_steps} exceeds steps {self.steps}")
+        if self.steps is not None and (misfit := self._misfit(self.steps)) is not None:
+            raise ValueError(misfit)
         return self
+
+    def _misfit(self, steps: int) -> str | None:
+        """The setting that a run of so many steps has no place for, in words."""
+        warmup, final = self.optimiser.warmup_steps, self.optimiser.final_learning_rate
+        if warmup > steps:
+            return f"warmup_steps {warmup} exceeds steps {steps}"
+        needed = 1 if self.optimiser.decay is not None else 2 if final else 0
+        if steps - warmup < needed:
+            return f"warmup_steps {warmup} of {steps} leave the rate no steps to fall to final_learning_rate {final:g}"
+        if self.profile is not None and self.profile.first > steps:
+            return f"profile.first {self.profile.first} exceeds steps {steps}: nothing would be traced"
+        return None
 
     def decisive_settings(self) -> dict[str, Any]:
         """As of every configuration; where a run may be stopped, how it is measured decides too."""
@@ -244,12 +258,30 @@ class TrainingConfiguration(Configuration):
         can_compute = device == "cpu" and not self.compile and self.parallel.context == 1
         return can_compute and self.kernels != "torch"
 
+    def require_experts(self, shape: Architecture) -> None:
+        """Refuse what is said of routers where a model has none. Raises `UserError`."""
+        if shape.num_experts is not None:
+            return
+        for key, default in (("router_z_loss", 0.0), ("load_balance", "batch")):
+            if (value := getattr(self, key)) != default:
+                raise UserError(
+                    f"{key} {value} is said of a mixture's routers; the model has no experts",
+                    where=key,
+                    fix="leave it out, or choose a mixture of experts",
+                )
+
     def num_steps(self, num_rows: int) -> int:
-        """Optimiser steps for a dataset of `num_rows` rows."""
+        """Optimiser steps for a dataset of `num_rows` rows. Raises `UserError` where the settings do not fit them."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
-        return max(1, round(self.epochs * num_rows / self.batch_rows))
+        steps = round(self.epochs * num_rows / self.batch_rows)
+        misfit = self._misfit(steps)
+        if steps == 0:
+            misfit = f"{num_rows} rows, read {self.epochs:g} times, fill no batch of {self.batch_rows} rows"
+        if misfit is not None:
+            raise UserError(misfit, where="epochs", fix="raise it, lower what is named or batch_tokens, or set steps")
+        return steps
 
 
 class PretrainConfiguration(TrainingConfiguration):
@@ -275,7 +307,7 @@ class PretrainConfiguration(TrainingConfiguration):
     )
 
     def require_beginning(self, weights: object | None) -> None:
-        """Refuse to begin from both weights and a shape, or from neither.
+        """Refuse to begin from both weights and a shape, or from neither, and what the shape has no place for.
 
         Args:
             weights: what is trained further; None for a new decoder.
@@ -286,6 +318,8 @@ class PretrainConfiguration(TrainingConfiguration):
                 where="model",
                 fix="add `weights` or `model`" if weights is None else "remove `weights` or `model`",
             )
+        if self.model is not None:
+            self.require_experts(self.model)
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from vernacular.foundation.errors import UserError
 from vernacular.training.optimisation import OptimiserConfiguration, PowerConfiguration
 
 
@@ -38,6 +39,18 @@ def learning_rate(configuration: OptimiserConfiguration, step: int, course: Cour
     first = last - max(1, round(configuration.decay.fraction * course.steps))
     progress = _progress(step, max(first, warmup - 1), last)
     return rate * DECAYS[configuration.decay.form](lowest, progress)
+
+
+def require_fall(configuration: OptimiserConfiguration, course: Course) -> None:
+    """Refuse a final decay that would rise. Raises `UserError`: the power law ends below the rate to fall to."""
+    last = CURVES[configuration.schedule](configuration, course.steps - 1, course)
+    if configuration.decay is not None and last < configuration.final_learning_rate:
+        raise UserError(
+            f"the schedule {configuration.schedule} is at {last:.3g} at its last step, which is below"
+            f" final_learning_rate {configuration.final_learning_rate:g}: its decay would rise",
+            where="optimiser.final_learning_rate",
+            fix=f"lower it below {last:.3g}, or leave decay out",
+        )
 
 
 def adapted(rate: float, loss_tokens: int, batch_tokens: int) -> float:

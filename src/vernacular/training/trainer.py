@@ -35,7 +35,7 @@ from vernacular.training.optimisers.optimiser import build_optimiser, set_learni
 from vernacular.training.position import Position, StepResult, Window
 from vernacular.training.probe import Probe
 from vernacular.training.report import describe, describe_cells, summarise, summarise_mixture
-from vernacular.training.schedule import Course, adapted, learning_rate
+from vernacular.training.schedule import Course, adapted, learning_rate, require_fall
 from vernacular.training.spikes import SpikeRule
 from vernacular.training.stragglers import Stragglers
 from vernacular.training.throughput import add_up, explain, find_peak, training_flops_per_token, utilisation
@@ -80,6 +80,7 @@ class Trainer:
         self.name = name
         self.folder = folder
         self.probes = probes
+        configuration.require_experts(decoder.configuration)
         _require_shares(configuration, self.mesh)
         native = configuration.compute_natively(self.mesh.device.type)
         self.run = _spread(decoder, configuration, self.mesh, native=native)
@@ -106,6 +107,7 @@ class Trainer:
         self.look_ahead = objective.look_ahead(self.train_rows, self.order)
         self.heldout = Heldout(objective.strata(), configuration.heldout_tokens // configuration.sequence_length)
         self.course = Course(self.steps, configuration.batch_rows, configuration.batch_tokens)
+        require_fall(configuration.optimiser, self.course)
         self.threads = configuration.threads or max(1, usable_cores() // processes_here())
         self.flops_per_token = training_flops_per_token(decoder.configuration, configuration.sequence_length)
         own = find_peak(configuration.precision.removesuffix("-pure"), self.mesh.device, self.threads)
