@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from killed_training import killed_at_update
 from tiny_training import SHAPE, settings
 from vernacular.foundation.errors import UserError
+from vernacular.models.decoder import Decoder
 from vernacular.tokens.order import Order
 from vernacular.training.configuration import PretrainConfiguration
 from vernacular.training.metrics import read_metrics
@@ -56,10 +58,11 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(folder: Path, tokens: Path, configuration: PretrainConfiguration) -> dict[str, Any]:
+def run(folder: Path, tokens: Path, configuration: PretrainConfiguration, **options: Any) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = tokens.parent / "tokenizer"
     return pretrain(
-        configuration, tokens=tokens, tokenizer=tokens.parent / "tokenizer", weights=None, folder=folder, name="base"
+        configuration, tokens=tokens, tokenizer=tokenizer, weights=None, folder=folder, name="base", **options
     )
 
 
@@ -160,6 +163,36 @@ def test_a_rollback_is_a_run_that_never_had_those_batches(
     rolled, without = read_metrics(tmp_path / "rolled"), read_metrics(tmp_path / "without")
     assert [line["loss"] for line in rolled] == [line["loss"] for line in without]
     assert rolled[-1]["spikes"] == 1
+
+
+class Told:
+    """A probe that finds what it is told to, and notes how large the embedding was."""
+
+    name = "told"
+    every = 1
+
+    def __init__(self, *values: float) -> None:
+        self.values = iter(values)
+        self.norms: list[float] = []
+
+    def measure(self, decoder: Decoder, step: int) -> Mapping[str, float]:
+        self.norms.append(decoder.embedding.weight.norm().item())
+        return {"value": next(self.values)}
+
+
+def test_the_best_of_what_a_rollback_undoes_is_not_kept(
+    tmp_path: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison({5}, 50.0, monkeypatch)
+    probe = Told(0.5, 0.4, 0.3, 0.2, 0.1, *[0.9] * 5)  # five steps, then back to the third and five steps more
+    configuration = settings(
+        steps=8, keep_best={"metric": "told/value"}, spikes=RULE | {"rule": "rollback", "return_every": 3}
+    )
+    summary = run(tmp_path, tokens, configuration, probes=[probe])
+    assert (summary["best_step"], summary["best"]) == (3, 0.3)
+    best = tensors(tmp_path / "best")["model.embed_tokens.weight"]
+    assert best.norm().item() == pytest.approx(probe.norms[2], rel=1e-6)
+    assert len(set(probe.norms[:5])) == 5
 
 
 def test_points_of_return_are_refused_where_nothing_returns() -> None:

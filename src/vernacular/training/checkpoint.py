@@ -121,10 +121,10 @@ class Checkpoints:
             wait([self._writing])
 
     def go_back(self, step: int) -> None:
-        """Remove every checkpoint later than the latest return point up to `step`."""
+        """Remove every checkpoint later than the latest return point up to `step`; also the best of what is undone."""
         self.finish()
         if self._mesh.leads:
-            for name in self.storage.names(_STEP):
+            for name in [name for kind in (_STEP, _BEST) for name in self.storage.names(kind)]:
                 if _step_of(name) > self._return_point(step):
                     self.storage.remove(name)
         self._mesh.wait()
@@ -220,13 +220,16 @@ class Checkpoints:
         persist(once, self.storage.patience, may_pass)
 
     def _remove_old(self, newest: str) -> None:
+        every, return_point = self.configuration.keep_every, self._return_point(_step_of(newest))
         for kind in (_BEST, _GOOD):
             if newest.startswith(kind):
+                # The best up to the return point is the best again, should the run go back there.
+                before = [name for name in self.storage.names(kind) if _step_of(name) <= return_point]
+                kept = {newest, *(before[-1:] if self.return_every else ())}
                 for name in self.storage.names(kind):
-                    if name != newest:
+                    if name not in kept:
                         self.storage.remove(name)
                 return
-        every, return_point = self.configuration.keep_every, self._return_point(_step_of(newest))
         for name in self.storage.names(_STEP)[: -self.configuration.keep_checkpoints]:
             kept = every is not None and _step_of(name) % every == 0
             if not kept and not (self.return_every and _step_of(name) == return_point):
