@@ -17,6 +17,7 @@ from vernacular.foundation.errors import MachineError, UserError
 from vernacular.models.weights import load_decoder
 from vernacular.training.checkpoint_storage import open_storage
 from vernacular.training.metrics import read_metrics
+from vernacular.training.objectives.next_token import NextToken
 
 Hire = Callable[[int], Crew]
 Spread = tuple[int, dict[str, Any]]
@@ -188,6 +189,15 @@ def test_a_metric_that_nothing_measures_is_refused(tokens: Path, tmp_path: Path)
     with pytest.raises(UserError, match="heldout_los") as caught:
         trained_together.train("dense", {"keep_best": {"metric": "heldout_los"}}, tokens, tmp_path)
     assert "heldout_loss" in str(caught.value)
+
+
+def test_the_best_by_what_is_not_held_out_is_refused(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NextToken, "strata", lambda self: [])
+    with pytest.raises(UserError, match="unknown metric 'heldout_loss'") as caught:
+        trained_together.train("dense", {"keep_best": {"metric": "heldout_loss"}}, tokens, tmp_path)
+    assert caught.value.where == "keep_best.metric"
 
 
 @pytest.mark.parametrize("is_async", [False, True])

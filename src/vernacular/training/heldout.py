@@ -81,7 +81,9 @@ class Heldout:
 
     @property
     def metrics(self) -> list[str]:
-        """The names that `score` may give."""
+        """The names that `score` may give; none where nothing is held out."""
+        if not self.strata:
+            return []
         languages = {f"/{stratum.language}" for stratum in self.strata}
         sources = {f"/source/{stratum.source}" for stratum in self.strata}
         return [f"heldout_{kind}{of}" for kind in _KINDS for of in ("", *languages, *sources)]
