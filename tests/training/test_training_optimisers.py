@@ -244,3 +244,30 @@ def test_noise_depends_on_seed_weight_and_step_alone() -> None:
         assert not torch.equal(once, other)
     assert (once.float() - value).abs().max() <= 2**-8
     assert abs((once.float() - value).mean()) < 1e-4, "as often up as down"
+
+
+def test_what_kahan_cuts_off_is_lost_in_no_step() -> None:
+    """Updates of 2⁻²⁰ of a weight: they add up to what they do in float32, to the bit."""
+    ours = nn.Parameter(1 + torch.rand(256, generator=torch.Generator().manual_seed(0)).bfloat16())
+    ours.grad_dtype = torch.float32
+    exact = nn.Parameter(ours.detach().float())
+    group = {"rule": "adamw", "weight_decay": 0.1, "rate_scale": 1.0, "parts": 1}
+    pair = [(ours, Rounder("kahan", 0)), (exact, Rounder("nearest", 0))]
+    rules = [
+        RuledOptimiser(
+            [{"params": [weight], **group}],
+            SETTINGS | {"lr": 1e-6},
+            average_dtype=torch.float32,
+            rounder=rounder,
+            names=named([weight]),
+        )
+        for weight, rounder in pair
+    ]
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3000):
+        ours.grad = 1 + torch.randn(256, generator=generator)
+        exact.grad = ours.grad.clone()
+        for rule in rules:
+            rule.step()
+    torch.testing.assert_close(Rounder.read(ours, rules[0].state[ours]), exact.detach(), rtol=0, atol=0)
+    assert (ours.float() - exact).abs().max() <= 2**-8, "half of a last bit"

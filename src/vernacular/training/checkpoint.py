@@ -225,9 +225,9 @@ class Checkpoints:
             if newest.startswith(kind):
                 # The best up to the return point is the best again, should the run go back there.
                 before = [name for name in self.storage.names(kind) if _step_of(name) <= return_point]
-                kept = {newest, *(before[-1:] if self.return_every else ())}
+                stay = {newest, *(before[-1:] if self.return_every else ())}
                 for name in self.storage.names(kind):
-                    if name not in kept:
+                    if name not in stay:
                         self.storage.remove(name)
                 return
         for name in self.storage.names(_STEP)[: -self.configuration.keep_checkpoints]:
