@@ -47,6 +47,8 @@ def test_an_unknown_key_names_file_line_and_nearest_key(tmp_path: Path) -> None:
     [
         ("name: demo\ninner: {steps: 3}\n", "'learning_rate' is missing", 2),
         ("name: demo\ninner: {learning_rate: -1}\n", "above 0", 2),
+        ("name: demo\ninner: {learning_rate: .inf}\n", "a finite number is needed, not inf", 2),
+        ("name: demo\ninner: {learning_rate: 1.0e+999}\n", "a finite number is needed, not inf", 2),
         ("name: demo\ninner:\n  learning_rate: fast\n", "a number is needed", 3),
     ],
 )

@@ -18,9 +18,11 @@ NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
 
 
 class Configuration(BaseModel):
-    """Base of every configuration: frozen, no unknown keys, every field documented by its `Field(description=…)`."""
+    """Base of every configuration: frozen, no unknown keys, no infinite numbers, every field with its `description`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     def decisive_settings(self) -> dict[str, Any]:
         """The settings that can change the result, as JSON values; those marked `NEUTRAL` are left out."""
