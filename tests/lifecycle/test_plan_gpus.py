@@ -18,6 +18,7 @@ from vernacular.models.family import configure
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.hardware import find_gpu
+from vernacular.training.optimisers.eight_bit import BLOCK
 from vernacular.training.throughput import find_peak
 
 FOUR_MILLION = 4_194_304
@@ -198,6 +199,40 @@ def test_what_is_proposed_fits_and_adds_up(name: str, gpus: int, gpu: str) -> No
 def test_what_cannot_fit_is_refused(name: str, gpus: int, gpu: str) -> None:
     with pytest.raises(UserError, match="least memory of any layout"):
         propose(DECODERS[name], training(), find_gpu(gpu), gpus, fill=0.9)
+
+
+def test_a_tensor_that_parts_blocks_of_8_bit_averages_is_not_proposed() -> None:
+    # 8 rows use 64 GPUs by cuts alone, and 7168 / 8 is no multiple of the 256 values that share a scale.
+    decoder = shape(32000, hidden_size=2048, num_layers=32, num_heads=16, num_key_value_heads=8, intermediate_size=7168)
+    usual, eight_bit = (
+        propose(
+            decoder,
+            training(batch_tokens=32_768, optimiser={"name": name, "learning_rate": 1e-4}),
+            find_gpu("h100"),
+            64,
+            fill=0.9,
+        )
+        for name in ("adamw", "adamw-8bit")
+    )
+    assert usual.sizes.tensor == 8
+    assert 7168 // eight_bit.sizes.tensor % BLOCK == 0
+
+
+def test_what_a_stage_excludes_is_not_proposed() -> None:
+    # 96 rows among 5 GPUs need a pipeline of 5, which the load balance of single passes excludes.
+    few = MANY_EXPERTS.model_copy(update={"hidden_size": 1024, "num_experts": 8})
+    batch = {"batch_tokens": 96 * 4096}
+    assert propose(few, training(**batch), find_gpu("h200"), 5, fill=0.9).sizes.pipeline == 5
+    with pytest.raises(UserError, match="cannot be divided over 5 GPUs"):
+        propose(few, training(**batch, load_balance="pass"), find_gpu("h200"), 5, fill=0.9)
+    # The blocks of a mixture are compiled or checkpointed.
+    eager, compiled = (
+        propose(MANY_EXPERTS, training(compile=compile), find_gpu("h100"), 64, fill=0.9) for compile in (False, True)
+    )
+    assert (eager.parallel.activation_checkpointing, eager.sizes.tensor) == ("full", 1)
+    assert (compiled.parallel.activation_checkpointing, compiled.sizes.tensor) == ("none", 8)
+    with pytest.raises(UserError, match="native kernels compute on a CPU only"):
+        propose(BIELIK, training(kernels="native"), find_gpu("h100"), 256, fill=0.9)
 
 
 def test_the_simplest_layout_that_fits_is_proposed() -> None:

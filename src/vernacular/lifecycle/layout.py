@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
+from pydantic import ValidationError
+
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.memory import Memory, training_memory
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.parallel.configuration import ActivationCheckpointing, ParallelConfiguration, Sizes
 from vernacular.training.configuration import TrainingConfiguration
 from vernacular.training.hardware import Gpu
+from vernacular.training.optimisation import EIGHT_BIT_BLOCK
 
 _CHECKPOINTING: tuple[ActivationCheckpointing, ...] = ("none", "selective", "full")
 _LONGEST_PIPELINE = 16
@@ -40,7 +43,7 @@ class Layout:
 def propose(
     shape: DecoderConfiguration, training: TrainingConfiguration, gpu: Gpu, gpus: int, *, fill: float
 ) -> Layout:
-    """The first layout that fits, from simple to involved.
+    """The first layout that fits and that training accepts, from simple to involved.
 
     1. Cuts: as few as possible; of as many, experts before tensor (within a node) before context before pipeline.
     2. Within these: no activation checkpointing before selective before full.
@@ -56,8 +59,10 @@ def propose(
         fill: share of a GPU's memory that may be used.
 
     Raises:
-        UserError: no layout uses all GPUs, or none fits; says what the least would need.
+        UserError: the stage is not one for GPUs; no layout uses all of them, or none fits; says what the least would
+            need.
     """
+    training.compute_natively("cuda")
     tightest: Layout | None = None
     for parallel, sizes in _cuts(shape, training, gpu, gpus):
         for layout in _within(shape, training, parallel, sizes, gpu):
@@ -99,11 +104,21 @@ def _cuts(
         try:
             sizes = parallel.sizes(gpus)
             parallel.check(shape, training.sequence_length, device="cuda")
-        except UserError:  # Not a mistake of anyone's: this cut does not suit the decoder.
+            type(training)(**{**dict(training), "parallel": parallel})
+        except (UserError, ValidationError):  # Not a mistake of anyone's: this cut does not suit decoder or stage.
+            continue
+        if not _keeps_blocks(shape, training, tensor):
             continue
         rows, rest = divmod(training.batch_rows, sizes.data)
         if not rest and rows >= pipeline:
             yield parallel, sizes
+
+
+def _keeps_blocks(shape: DecoderConfiguration, training: TrainingConfiguration, tensor: int) -> bool:
+    """Whether averages of 8 bits keep whole blocks where `tensor` cuts rows, as their optimiser asks."""
+    cut = [shape.num_heads * shape.head_dim, *([] if shape.num_experts else [shape.intermediate_size])]
+    is_whole = tensor == 1 or not any(columns // tensor % EIGHT_BIT_BLOCK for columns in cut)
+    return is_whole or training.optimiser.name != "adamw-8bit"
 
 
 def _within(
@@ -113,7 +128,9 @@ def _within(
     rows = training.batch_rows // whole.data
     most = training.micro_batch_rows if training.micro_batch_tokens is not None else rows
     micro = [size for size in range(min(most, rows // whole.pipeline), 0, -1) if rows % size == 0]
-    for checkpointing, (stage, shard) in product(_CHECKPOINTING, _shardings(cut, whole, gpu)):
+    # A mixture's blocks are compiled or checkpointed, not both.
+    ways = _CHECKPOINTING[:1] if training.compile and shape.num_experts else _CHECKPOINTING
+    for checkpointing, (stage, shard) in product(ways, _shardings(cut, whole, gpu)):
         parallel = cut.model_copy(
             update={
                 "activation_checkpointing": checkpointing,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.parallel.configuration import ParallelConfiguration, Sizes
 from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.optimisation import EIGHT_BIT_BLOCK
 
 _FLOAT32 = 4
-# Bytes a weight for the optimiser's averages. The 8-bit one keeps a float32 scale for each 256 values of both averages.
-_AVERAGES = {"adamw": 8.0, "adamw-bf16": 4.0, "adamw-8bit": 2 + 2 * _FLOAT32 / 256, "muon": 8.0}
+# Bytes a weight for the optimiser's averages. The 8-bit one keeps a float32 scale for each block of both averages.
+_AVERAGES = {"adamw": 8.0, "adamw-bf16": 4.0, "adamw-8bit": 2 + 2 * _FLOAT32 / EIGHT_BIT_BLOCK, "muon": 8.0}
 _MUON_MATRIX = 4.0
 
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 
-from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.parallel.activation import apply_checkpointing
 from vernacular.parallel.configuration import ParallelConfiguration
@@ -58,13 +57,7 @@ def spread(
     Raises:
         UserError: the model cannot be spread like that; names the setting.
     """
-    if compile and decoder.configuration.num_experts and configuration.activation_checkpointing != "none":
-        raise UserError(
-            "the blocks of a mixture cannot be compiled and checkpointed at once: PyTorch would compile nothing",
-            where="compile, parallel.activation_checkpointing",
-            fix="leave one of them out",
-        )
-    configuration.check(decoder.configuration, sequence_length, device=mesh.device.type)
+    configuration.check(decoder.configuration, sequence_length, device=mesh.device.type, compile=compile)
     cut_stage(decoder, mesh)
     apply_tensor(decoder, mesh, sequence_parallel=configuration.sequence_parallel)
     apply_experts(decoder, mesh)

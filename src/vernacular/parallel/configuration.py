@@ -133,14 +133,21 @@ class ParallelConfiguration(Configuration):
             )
         return sizes
 
-    def check(self, decoder: DecoderConfiguration, sequence_length: int, *, device: str) -> None:
+    def check(self, decoder: DecoderConfiguration, sequence_length: int, *, device: str, compile: bool = False) -> None:
         """Refuse a model that these settings cannot spread; the error names the setting.
 
         Args:
             decoder: the model's shape.
             sequence_length: tokens in a row.
             device: `cpu` or `cuda`.
+            compile: whether each block is compiled.
         """
+        if compile and decoder.num_experts and self.activation_checkpointing != "none":
+            raise UserError(
+                "the blocks of a mixture cannot be compiled and checkpointed at once: PyTorch would compile nothing",
+                where="compile, parallel.activation_checkpointing",
+                fix="leave one of them out",
+            )
         for setting, size, quantity, value in self._divisions(decoder, sequence_length):
             if value % size:
                 raise UserError(

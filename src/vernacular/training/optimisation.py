@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from vernacular.foundation.configuration import Configuration
 
+# Values of a row, at most, that share a scale among the averages of adamw-8bit.
+EIGHT_BIT_BLOCK = 256
+
 
 class DecayConfiguration(Configuration):
     """The fall to `final_learning_rate` at the end of warm-up–stable–decay and of the power schedule."""

@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 
 from vernacular.foundation.errors import UserError
 from vernacular.parallel.gradients import own_part
+from vernacular.training.optimisation import EIGHT_BIT_BLOCK as BLOCK
 
-BLOCK = 256
 FEWEST = 4096  # values of a weight whose averages are in 8 bits, as is usual; norms never are
 CODES, SCALE = "_codes", "_scale"  # what the names of an average's two tensors end with
 # The square average is never below 0 and needs no sign.
