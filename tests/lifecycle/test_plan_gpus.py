@@ -88,7 +88,8 @@ def given(shape: DecoderConfiguration, stage: TrainingConfiguration, cluster: Cl
 
 def predicted_granite_hours(name: str) -> float:
     _, tokens, gpus, parallel = GRANITE_RUNS[name]
-    cluster, stage = open_cluster("h100", gpus), training(round(tokens / FOUR_MILLION))
+    # Ours alone counts the experts' choices in passes of their own, unless every pass balances by itself.
+    cluster, stage = open_cluster("h100", gpus), training(round(tokens / FOUR_MILLION), load_balance="pass")
     hours = forecast_layout(GRANITE[name], stage, cluster, given(GRANITE[name], stage, cluster, **parallel)).gpu_hours
     assert hours is not None
     return hours
@@ -155,6 +156,21 @@ def test_what_is_computed_again_takes_time_and_is_no_use() -> None:
     )
     assert twice.step_seconds == pytest.approx(once.step_seconds * 4 / 3)
     assert twice.step_flops == once.step_flops
+    # A mixture's choices are counted first where a batch goes through in several passes.
+    mixture, cluster = GRANITE["1B"], open_cluster("h100", 256)
+    alone, counted, both = (
+        forecast_layout(mixture, stage, cluster, given(mixture, stage, cluster, **parallel)).step_seconds
+        for stage, parallel in (
+            (training(load_balance="pass"), {}),
+            (training(), {}),
+            (training(), {"activation_checkpointing": "full"}),
+        )
+    )
+    assert counted == pytest.approx(alone * 4 / 3)
+    assert both == pytest.approx(alone * 5 / 3)
+    whole = propose(mixture, training(), find_gpu("h100"), 256, fill=0.9)
+    assert whole.micro_batches == 1
+    assert forecast_layout(mixture, training(), cluster, whole).step_seconds == pytest.approx(alone)
 
 
 LARGE = shape(128256, hidden_size=8192, num_layers=80, num_heads=64, num_key_value_heads=8, intermediate_size=28672)

@@ -102,7 +102,7 @@ def forecast_layout(
     per_token = 3 * shape.forward_flops_per_token(training.sequence_length)
     step_flops = per_token * training.batch_tokens
     speed = cluster.gpus * cluster.gpu.peak(training.precision) * utilisations()[name].value
-    step_seconds = step_flops * computed_again(layout) / speed
+    step_seconds = step_flops * computed_again(shape, training, layout) / speed
     seconds = None if training.steps is None else training.steps * step_seconds / assumption("availability").value
     gpu_hours = None if seconds is None else cluster.gpus * seconds / 3600
     kwh = None if gpu_hours is None else gpu_hours * cluster.gpu.watts / 1000 * cluster.pue
@@ -125,9 +125,19 @@ def situation(shape: DecoderConfiguration, layout: Layout) -> str:
     return "cut" if max(layout.sizes.tensor, layout.sizes.context, layout.sizes.pipeline) > 1 else "sharded"
 
 
-def computed_again(layout: Layout) -> float:
-    """Factor of the time: full checkpointing does every forward pass twice; selective repeats no product."""
-    return 4 / 3 if layout.parallel.activation_checkpointing == "full" else 1.0
+def computed_again(shape: DecoderConfiguration, training: TrainingConfiguration, layout: Layout) -> float:
+    """Factor of the time, a backward pass taking as long as two forward ones."""
+    return (forward_passes(shape, training, layout) + 2) / 3
+
+
+def forward_passes(shape: DecoderConfiguration, training: TrainingConfiguration, layout: Layout) -> int:
+    """How often a micro-batch goes forward: full checkpointing does it again, selective repeats no product.
+
+    Once more where the experts that the whole batch chose are counted first.
+    """
+    again = layout.parallel.activation_checkpointing == "full"
+    counted = shape.num_experts and training.counts_ahead(layout.micro_batches, layout.sizes.pipeline)
+    return 1 + bool(again) + bool(counted)
 
 
 def utilisations() -> dict[str, Assumption]:

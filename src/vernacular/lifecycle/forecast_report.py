@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vernacular.lifecycle.forecast import Cluster, Forecast, assumption, computed_again, utilisations
+from vernacular.lifecycle.forecast import Cluster, Forecast, assumption, forward_passes, utilisations
 from vernacular.lifecycle.layout import Layout
 from vernacular.lifecycle.memory import Memory, averages_size, weight_size
 from vernacular.models.configuration import DecoderConfiguration
@@ -22,7 +22,8 @@ def describe(
     is_mixture = active != shape.num_parameters()
     per_token = found.step_flops / training.batch_tokens
     speed = training.batch_tokens / found.step_seconds / cluster.gpus
-    again = " × 4/3 (forward passes done twice)" if computed_again(layout) > 1 else ""
+    passes = forward_passes(shape, training, layout)
+    again = "" if passes == 1 else f" × {passes + 2}/3 ({passes} forward passes)"
     lines = {
         "parameters": f"{shape.num_parameters():,}" + (f", {active:,} of them for each token" if is_mixture else ""),
         "layout": _layout(layout, training),

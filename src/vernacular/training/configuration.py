@@ -247,6 +247,15 @@ class TrainingConfiguration(Configuration):
         """Rows per forward pass."""
         return (self.micro_batch_tokens or self.batch_tokens) // self.sequence_length
 
+    def counts_ahead(self, passes: int, stages: int) -> bool:
+        """Whether a mixture's choices of experts are counted in forward passes of their own: none sees the whole batch.
+
+        Args:
+            passes: micro-batches of a step, on a rank.
+            stages: of the pipeline.
+        """
+        return self.load_balance == "batch" and (passes > 1 or stages > 1)
+
     def compute_natively(self, device: str) -> bool:
         """Whether the CPU kernels compute on this device. Raises `UserError` where they are asked for elsewhere."""
         if self.kernels == "native" and device != "cpu":

@@ -100,7 +100,8 @@ class Learner:
         sums = torch.zeros(3, dtype=torch.float64, device=self.mesh.device)
         routing: Routing | None = None
         if self.routers:
-            counts_LE = self._count(parts) if self._counts_ahead(len(parts)) else None
+            counts_ahead = self.configuration.counts_ahead(len(parts), self.mesh.sizes.pipeline)
+            counts_LE = self._count(parts) if counts_ahead else None
             routing = Routing(self.routers, self.mesh, totals.text_tokens, counts_LE)
 
         def read(decoder: Decoder, part: TensorBatch) -> Tensor:
@@ -144,10 +145,6 @@ class Learner:
             float(sum(self.objective.num_bytes(batch) for batch in batches)),
         )
         return HeldoutSums(nats, correct, weight, num_bytes)
-
-    def _counts_ahead(self, passes: int) -> bool:
-        """Whether the experts' choices are counted in passes of their own: no pass sees the whole batch."""
-        return self.configuration.load_balance == "batch" and (passes > 1 or self.mesh.sizes.pipeline > 1)
 
     def _count(self, parts: Sequence[TensorBatch]) -> Tensor:
         """How often each expert is chosen in the global batch, [L, E]."""
