@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +343,13 @@ def test_the_command_prints_every_part_with_its_formula(run_cli: Any, repository
     ):
         assert part in words
     assert "~ estimates for 2 × gh200" in words
+    # What a plan counts on are settings of the stage, the micro-batch among them.
+    line = next(line for line in words.splitlines() if line.startswith("  settings"))
+    settings = yaml.safe_load("{" + line.removeprefix("  settings") + "}")
+    rows, length = re.findall(r"micro-batches of (\d+) rows? of (\d+) tokens", words)[0]
+    assert settings["micro_batch_tokens"] == int(rows) * int(length)
+    taken = [f"stages.base.{key}={json.dumps(value)}" for key, value in settings.items()]
+    assert line in run_cli("plan", recipe, *taken, "--out", tmp_path, "--gpus", "2", "--gpu", "GH200").stdout
     assert "llm-foundry" in words
     assert "epochs: 2.5" in words
     lone = run_cli("plan", recipe, "--gpus", "2", code=2)

@@ -34,7 +34,8 @@ SCALED = {
         *("model", "sequence_length", "batch_tokens", "micro_batch_tokens", "steps", "heldout_every"),
         *("checkpoint_every", "optimiser.learning_rate", "optimiser.final_learning_rate", "optimiser.warmup_steps"),
         *("optimiser.power.amplitude", "optimiser.mup.base_width"),
-        *("parallel", "checkpoint_async"),  # of the machine, not of the model: a proxy is one process's
+        # Of the machine, not of the model: a proxy is one process's. A micro-batch was published of Bielik alone.
+        *("parallel", "checkpoint_async"),
     },
     "evaluate": set(),
     "publish": {"title", "licence", "description", "intended_use", "limitations"},
@@ -162,7 +163,7 @@ def test_a_proxys_rates_rise_and_fall_as_the_full_ones(
         )
         assert bool(ours.warmup_steps) == bool(theirs.warmup_steps)
         assert (made.steps is None) == (asked.steps is None)
-        if asked.micro_batch_tokens is not None:
+        if name == "bielik-7b-v0.1":
             assert made.micro_batch_rows == asked.micro_batch_rows
         if theirs.mup is not None and ours.mup is not None:
             widths = (shape_of(recipe[name], stage).hidden_size for recipe in (small, full))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import yaml
 
 from published_shapes import BEGINS_WITH
 from vernacular.lifecycle.estimate import decoder_shape
+from vernacular.lifecycle.memory import training_memory
 from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.training.configuration import TrainingConfiguration
+from vernacular.training.hardware import find_gpu
 from vernacular.training.schedule import Course, learning_rate
 
 ALL_WEIGHTS = {
@@ -269,6 +272,24 @@ def test_every_training_setting_is_published_or_has_a_remark(name: str, reposito
         if ".".join(at[1:]) not in published and "#" not in lines[node.start_mark.line]:
             unmarked.append(".".join(at))
     assert unmarked == []
+
+
+@pytest.mark.parametrize("name", ALL_WEIGHTS)
+def test_a_recipe_as_it_stands_fits_the_gpus_that_it_names(
+    name: str, repository: Path, tmp_path: Path, overrides: dict[str, str]
+) -> None:
+    named = re.search(r"--gpus (\d+) --gpu (\w+)", path_of(name, repository).read_text(encoding="utf-8"))
+    assert named is not None
+    recipe, gpu = loaded(name, repository, overrides), find_gpu(named[2])
+    for stage, settings in recipe.stages.items():
+        if not isinstance(settings, TrainingConfiguration):
+            continue
+        shape = decoder_shape(recipe, stage, tmp_path)
+        assert shape is not None
+        sizes = settings.parallel.sizes(min(int(named[1]), settings.batch_rows))
+        rows = min(settings.micro_batch_rows, settings.batch_rows // sizes.data)
+        memory = training_memory(shape, settings, settings.parallel, sizes, rows)
+        assert memory.total < 0.9 * gpu.memory, stage
 
 
 def test_granites_rate_goes_on_from_one_stage_to_the_next(repository: Path, overrides: dict[str, str]) -> None:

@@ -27,7 +27,8 @@ def describe(
     lines = {
         "parameters": f"{shape.num_parameters():,}" + (f", {active:,} of them for each token" if is_mixture else ""),
         "layout": _layout(layout, training),
-        "settings": _settings(layout.parallel),
+        "settings": f"parallel: {_settings(layout.parallel)}, micro_batch_tokens: "
+        f"{layout.micro_rows * training.sequence_length}",
         "memory a GPU": _memory(layout.memory, shape, training)
         + f" = {layout.memory.total / 1e9:.1f} of {gpu.memory / 1e9:.0f} GB",
         "operations": f"{per_token:.3e} a token (3 × forward) × {training.batch_tokens:,} tokens a step"
