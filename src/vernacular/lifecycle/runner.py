@@ -30,6 +30,7 @@ from vernacular.lifecycle.recipe import Recipe, load_recipe
 from vernacular.lifecycle.stage import Stage, Workplace
 from vernacular.parallel.processes import Processes, this_process
 from vernacular.tokens.elsewhere import address_of
+from vernacular.training.configuration import TrainingConfiguration
 
 # Below the recipe's folder: what stands for the artifacts at other addresses.
 _ELSEWHERE = ".elsewhere"
@@ -70,6 +71,7 @@ def _lead(recipe: Recipe, names: Sequence[str], folder: Path, processes: Process
     begun = time.perf_counter()
     done = 0
     with _only_run_in(folder):
+        _require_layouts(recipe, names, folder, processes.size)
         for name in names:
             done += _bring_up_to_date(recipe, name, folder, processes)
     processes.tell(_END)
@@ -119,6 +121,20 @@ def _wanted(recipe: Recipe, until: str | None) -> list[str]:
     if until not in recipe.stages:
         raise unknown_name("stage", until, recipe.stages, where="--until")
     return [*recipe.ancestors(until), until]
+
+
+def _require_layouts(recipe: Recipe, names: Sequence[str], folder: Path, world: int) -> None:
+    """Refuse now what an unfinished stage would refuse of the processes in hours: batches and cuts that do not suit."""
+    from vernacular.lifecycle.estimate import decoder_shape
+
+    for name in names:
+        stage = recipe.stages[name]
+        if isinstance(stage, TrainingConfiguration) and not is_finished(folder / name):
+            with recipe.places_told(name):
+                stage.require_shares(world)
+                if (shape := decoder_shape(recipe, name, folder)) is not None:
+                    device = stage.device or "cuda"  # what is left out may turn out to be either
+                    stage.parallel.check(shape, stage.sequence_length, device=device, compile=stage.compile)
 
 
 def _bring_up_to_date(recipe: Recipe, name: str, folder: Path, processes: Processes) -> bool:

@@ -247,6 +247,36 @@ class TrainingConfiguration(Configuration):
         """Rows per forward pass."""
         return (self.micro_batch_tokens or self.batch_tokens) // self.sequence_length
 
+    def require_shares(self, world: int) -> None:
+        """Refuse a batch that so many ranks cannot share out.
+
+        Raises:
+            UserError: `parallel` does not make up `world`, or the batch does not suit it; names the setting.
+        """
+        sizes = self.parallel.sizes(world)
+        rows, readers = self.batch_rows, sizes.data
+        if rows % readers:
+            raise UserError(
+                f"a batch of {rows} rows cannot be shared out evenly among {readers} ranks that read different rows",
+                where="batch_tokens",
+                fix=f"make it a multiple of {readers} × sequence_length, use tensor, context or pipeline, or run this"
+                " stage with other processes, those before it first by --until",
+            )
+        passes, rest = divmod(rows // readers, min(self.micro_batch_rows, rows // readers))
+        if sizes.pipeline > passes:
+            raise UserError(
+                f"a step of {passes} micro-batches cannot fill a pipeline of {sizes.pipeline} stages",
+                where="parallel.pipeline",
+                fix="lower micro_batch_tokens, or pipeline",
+            )
+        if sizes.pipeline > 1 and rest:
+            raise UserError(
+                f"{rows // readers} rows a rank cannot be cut into micro-batches of {self.micro_batch_rows} rows,"
+                " and those of a pipeline are all of one size",
+                where="micro_batch_tokens",
+                fix="choose a divisor",
+            )
+
     def counts_ahead(self, passes: int, stages: int) -> bool:
         """Whether a mixture's choices of experts are counted in forward passes of their own: none sees the whole batch.
 

@@ -81,7 +81,7 @@ class Trainer:
         self.folder = folder
         self.probes = probes
         configuration.require_experts(decoder.configuration)
-        _require_shares(configuration, self.mesh)
+        configuration.require_shares(self.mesh.sizes.world)
         native = configuration.compute_natively(self.mesh.device.type)
         self.run = _spread(decoder, configuration, self.mesh, native=native)
         if values is not None:
@@ -390,24 +390,6 @@ def _spread(decoder: Decoder, configuration: TrainingConfiguration, mesh: Mesh, 
         sequence_length=configuration.sequence_length,
         compile=configuration.compile,
     )
-
-
-def _require_shares(configuration: TrainingConfiguration, mesh: Mesh) -> None:
-    """Refuse a batch that the ranks cannot share out, or a setting that one process alone can have."""
-    rows, readers = configuration.batch_rows, mesh.sizes.data
-    if rows % readers:
-        raise UserError(
-            f"a batch of {rows} rows cannot be shared out evenly among {readers} ranks that read different rows",
-            where="batch_tokens",
-            fix=f"make it a multiple of {readers} × sequence_length, or use tensor, context or pipeline",
-        )
-    if mesh.sizes.pipeline > 1 and (rows // readers) % min(configuration.micro_batch_rows, rows // readers):
-        raise UserError(
-            f"{rows // readers} rows a rank cannot be cut into micro-batches of {configuration.micro_batch_rows} rows,"
-            " and those of a pipeline are all of one size",
-            where="micro_batch_tokens",
-            fix="choose a divisor",
-        )
 
 
 def _names_in(batches: Sequence[Batch]) -> list[str]:
