@@ -155,10 +155,27 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "scores": {"num_fewshot": 5},
     },
 }
+# What decides the weights of any run: stated in every training stage, published or chosen.
+CHOSEN = {"name", "learning_rate", "schedule", "beta1", "beta2", "epsilon", "weight_decay", "clip"}
 # Published, and no setting of today: said in a remark.
 REMARKS = {
-    "param-1": ["7.5T", "512", "0.8M", "32 H200", "25%", "2.77T", "37%", "5T", "2T", "3.5 ×", "128K", "2,860,648,448"],
-    "krutrim-1": ["2T tokens", "70%", "12", "October and November 2023", "April 2023", "7,345,967,616", "ReLU"],
+    "param-1": [
+        "7.5T",
+        "512",
+        "0.8M",
+        "32 H200",
+        "25%",
+        "2.77T",
+        "37%",
+        "5T",
+        "2T",
+        "3.5 ×",
+        "128K",
+        "2,860,648,448",
+        "is 2",
+        "token 3",
+    ],
+    "krutrim-1": ["2T tokens", "70%", "12", "October and November 2023", "April 2023", "7,345,967,616", "ReLU", "= 8"],
     "krutrim-2": [
         *("5120", "40 layers", "32 query", "8 key-value", "128", "14336", "1e-5", "1000000", "131072", "1024000"),
         *("4096", "128K", "22", "December 2024", "April 2024", "12,247,782,400"),
@@ -166,7 +183,19 @@ REMARKS = {
     "granite-3.0-1b-a400m": [
         *("8T", "2T", "10T", "1024 rows", "128 or 256", "ZeRO-1", "71,171", "1.3", "0.39", "20M", "100k", "30k"),
         *("English 68", "code 13", "tools 8", "math 6", "safety 1", "90%", "30%", "10%", "49152", "428,658,688"),
-        *("best of 64", "rank 8", "1000 updates", "5e-7", "0.05", "64 rollouts", "116", "0.2"),
+        *(
+            "best of 64",
+            "rank 8",
+            "1000 updates",
+            "5e-7",
+            "0.05",
+            "64 rollouts",
+            "116",
+            "0.2",
+            "every 100 steps",
+            "0.02",
+        ),
+        *("English 40", "code 25", "math 5", "safety 30"),
     ],
     "bielik-7b-v0.1": [
         *("256 GH200", "9200", "18M", "22B", "36B", "72.8B", "93", "0.90", "9,000", "42 bands", "2.3M", "700M"),
@@ -272,6 +301,15 @@ def test_every_training_setting_is_published_or_has_a_remark(name: str, reposito
         if ".".join(at[1:]) not in published and "#" not in lines[node.start_mark.line]:
             unmarked.append(".".join(at))
     assert unmarked == []
+
+
+@pytest.mark.parametrize("name", ALL_WEIGHTS)
+def test_no_choice_is_left_to_a_default(name: str, repository: Path) -> None:
+    stages = yaml.safe_load(path_of(name, repository).read_text(encoding="utf-8"))["stages"]
+    for stage, settings in stages.items():
+        if settings["do"] in ("pretrain", "sft"):
+            assert {"precision", "document_mask"} <= settings.keys(), stage
+            assert settings["optimiser"].keys() >= CHOSEN, stage
 
 
 @pytest.mark.parametrize("name", ALL_WEIGHTS)
