@@ -162,7 +162,8 @@ def block_activations(shape: DecoderConfiguration, training: TrainingConfigurati
     if checkpointing == "full":
         return stream * h
     if checkpointing == "selective":
-        return stream * h + value * (2 * q + 2 * k + 2 * h + (1 if is_plain else 2) * inner + rows)
+        answers = h * (chosen if shape.num_experts else 1)
+        return stream * h + value * (2 * q + 2 * k + h + (1 if is_plain else 2) * inner + answers)
     # Queries, keys and values; then gate and up, or up alone, or the router.
     copies = (3 + (2 if is_gated else 1)) if stream != value else 2
     return 2 * stream * h + value * (copies * h + 2 * q + 2 * k + (2 if is_plain else 4) * inner + rows)
