@@ -65,8 +65,11 @@ def test_token_stages_are_mixed_and_the_plan_says_how(recipe: Path, tmp_path: Pa
     refused = run_cli("plan", recipe, wrong, "--out", out, code=2).stderr
     assert "unknown tokens 'pl-token'" in refused
     assert "did you mean 'pl-tokens'" in refused
+    assert f"where: override {wrong} (stages.base.mixture.shares.pl-token)" in refused
     capped = "stages.base.mixture={by: language, max_epochs: 0.01}"
-    assert "raise max_epochs" in run_cli("plan", recipe, capped, "--out", out, code=2).stderr
+    too_little = run_cli("plan", recipe, capped, "--out", out, code=2).stderr
+    assert "raise max_epochs" in too_little
+    assert "stages.base.mixture.max_epochs" in too_little
     missing = run_cli("plan", recipe, "stages.base.tokens=[hi-tokens, pl-tokenz]", "--out", out, code=2).stderr
     assert "did you mean 'pl-tokens'" in missing
     assert "tokens.1" in missing

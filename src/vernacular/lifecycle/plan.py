@@ -50,7 +50,11 @@ def plan(
             (name, recipe.stages[name].do, *_cells(cost), _time(cost, decision, folder / name), _words(decision))
         )
     lines = _aligned(rows)
-    if mixtures := [line for name in recipe.order() for line in describe_mixture(recipe, name, folder)]:
+    mixtures: list[str] = []
+    for name in recipe.order():
+        with recipe.places_told(name):
+            mixtures += describe_mixture(recipe, name, folder)
+    if mixtures:
         lines += ["", *mixtures]
     if cluster is not None:
         lines += _on_gpus(recipe, folder, cluster, forecasts)
