@@ -205,7 +205,7 @@ class MixtureConfiguration(Configuration):
         1.0,
         ge=0,
         le=1,
-        description="instead of shares: a cell's share is its tokens to this power. 1: in proportion; 0: all alike;"
+        description="instead of shares: a cell's share is its rows to this power. 1: in proportion; 0: all alike;"
         " 0.3: mT5's and XLM-R's. It is 1/T where others give a temperature T",
     )
     max_epochs: float | None = Field(

@@ -1,6 +1,6 @@
 """The mixture: how many rows of each cell (a language, a source, a token stage) each phase of a training stage reads.
 
-With an exponent a, a cell of n tokens has the share n^a / Σ n^a: a = 1 is in proportion, a below 1 gives the small
+With an exponent a, a cell of n rows has the share n^a / Σ n^a: a = 1 is in proportion, a below 1 gives the small
 languages more (Conneau et al., XLM-R, arXiv 1911.02116; Xue et al., mT5, arXiv 2010.11934; both 0.3). Epochs are capped
 since tokens read more than about four times teach little more (Muennighoff et al., arXiv 2305.16264).
 """
