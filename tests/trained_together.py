@@ -35,7 +35,11 @@ EXPERTS = SHAPE | {
     "router_aux_loss_coef": 0.3,
     "tie_embeddings": False,
 }
-MODELS: dict[str, dict[str, Any]] = {"dense": {"model": SHAPE}, "mixture": {"model": EXPERTS, "router_z_loss": 1e-2}}
+MODELS: dict[str, dict[str, Any]] = {
+    "dense": {"model": SHAPE},
+    "mixture": {"model": EXPERTS, "router_z_loss": 1e-2},
+    "alibi": {"model": SHAPE | {"family": "mpt"}},
+}
 
 
 class Stopped(Exception):

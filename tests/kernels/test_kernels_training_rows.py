@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.nn import functional
 
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import InternalError, UserError
 from vernacular.kernels import training_rows as rows
 from vernacular.kernels.cross_entropy import cross_entropy_rows
 from vernacular.kernels.training_experts import experts
@@ -169,3 +170,9 @@ def test_a_score_that_is_no_number_reaches_the_loss() -> None:
 def test_other_precisions_are_refused_by_name() -> None:
     with pytest.raises(UserError, match=r"torch\.float64"):
         rows.gated_silu(drawn(2, 4).double(), drawn(2, 4).double())
+
+
+def test_what_is_still_on_its_way_from_other_ranks_is_refused() -> None:
+    awaited = AsyncCollectiveTensor(torch.ones(2, 4))
+    with pytest.raises(InternalError, match="AsyncCollectiveTensor"):
+        rows.rms_norm(awaited, torch.ones(4), 1e-5)

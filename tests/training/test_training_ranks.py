@@ -37,6 +37,7 @@ TWO: list[Case] = [
     ("dense", 48, {"pipeline": 2}),
     ("mixture", 48, {"pipeline": 2, "schedule": "gpipe"}),
     ("mixture", 96, {"context": 2}),
+    ("alibi", 96, {"tensor": 2}),
 ]
 FOUR: list[Case] = [
     ("dense", 192, {}),

@@ -42,7 +42,6 @@ class _Experts(torch.autograd.Function):
     def forward(
         ctx: Any, x_ND: Tensor, input_EOD: Tensor, output_EDI: Tensor, chosen_NK: Tensor, gates_NK: Tensor
     ) -> Tensor:
-        is_bfloat16(x_ND, input_EOD, output_EDI)
         width, inner = output_EDI.shape[1:]
         places_NK, counts = _places(chosen_NK, len(input_EOD))
         tokens_M = torch.zeros(sum(counts), dtype=torch.int64)
@@ -50,6 +49,7 @@ class _Experts(torch.autograd.Function):
         by_M = torch.zeros(len(tokens_M))
         by_M[places_NK] = gates_NK.float()
         rows_MD = x_ND.index_select(0, tokens_M)
+        is_bfloat16(rows_MD, input_EOD, output_EDI)
         opened_MO = x_ND.new_empty(len(tokens_M), 2 * inner)
         _multiply(rows_MD, input_EOD.transpose(1, 2), counts, opened_MO)
         hidden_MI = x_ND.new_empty(len(tokens_M), inner)

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import InternalError, UserError
 from vernacular.kernels import build
 
 _PART_ROWS = 64
@@ -54,7 +55,14 @@ def product_dtype(x: Tensor) -> torch.dtype:
 
 
 def is_bfloat16(*tensors: Tensor) -> bool:
-    """Whether they are bfloat16 rather than float32. Raises `UserError` for any other dtype, and for a mixture."""
+    """Whether they are bfloat16 rather than float32. Raises `UserError` for any other dtype, and for a mixture.
+
+    Raises `InternalError` for what only stands for a tensor, such as an answer of other ranks that is still on its way:
+    nothing is at its address.
+    """
+    for x in tensors:
+        if is_traceable_wrapper_subclass(x):
+            raise InternalError(f"the CPU kernels were given {type(x).__name__}, which holds no values itself")
     dtypes = {x.dtype for x in tensors}
     if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.bfloat16}:
         names = ", ".join(sorted(str(dtype) for dtype in dtypes))

@@ -76,7 +76,7 @@ def _plan(block: nn.Module, residual: Placement) -> dict[str, ParallelStyle]:
             "feed_forward.project.gate": ColwiseParallel(),
             "feed_forward.project.up": ColwiseParallel(),
         }
-    return plan | {"feed_forward.up": ColwiseParallel(input_layouts=residual)}
+    return plan | {"feed_forward": gather(), "feed_forward.up": ColwiseParallel()}
 
 
 def _by_token(module: nn.Module, ranks: DeviceMesh, *, is_whole_after: bool) -> None:
