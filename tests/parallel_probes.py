@@ -69,6 +69,21 @@ def what_is_sharded(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def gradient_in_a_pipeline(settings: dict[str, Any]) -> tuple[str, str]:
+    """How a stage's gradient looks as the last of three micro-batches begins, the first having gone back; and then."""
+    mesh = open_mesh(ParallelConfiguration.model_validate(settings))
+    run, _ = begin("dense", settings, mesh)
+    weight = next(run.decoder.blocks.parameters())
+    seen: list[str] = []
+
+    def look(decoder: Decoder, part: tiny_parallel.Part) -> Tensor:
+        seen.append(_form(weight.grad))
+        return read(decoder, part)
+
+    run.learn([share(rows_of([row, row + 1]), mesh) for row in (1, 3, 5)], look, loss_over(1.0))
+    return seen[-1], _form(weight.grad)
+
+
 def places_told_wrong(model: str, settings: dict[str, Any]) -> list[str]:
     """The weights of which a rank's own values are not at the places that it thinks they are."""
     run, _ = begin(model, settings, open_mesh(ParallelConfiguration.model_validate(settings)))

@@ -46,6 +46,13 @@ def test_a_stage_of_zero_shards_what_it_says(
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize(("stage", "before_last"), [(1, "none"), (2, "part"), (3, "part")])
+def test_a_stage_of_zero_shards_what_it_says_in_a_pipeline_too(stage: int, before_last: str, hire: Hire) -> None:
+    settings = {"pipeline": 2, "zero_stage": stage}
+    assert hire(4).run(parallel_probes.gradient_in_a_pipeline, settings) == [(before_last, "part")] * 4
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize("chosen", ["all the first", "only this rank's", "spread"])
 def test_no_row_is_dropped_however_lopsided_the_choice(chosen: str, hire: Hire) -> None:
     expected = parallel_probes.answer_alone(chosen, ranks=4)

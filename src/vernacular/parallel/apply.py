@@ -90,7 +90,7 @@ class Spread:
         self._pipeline: Pipeline | None = None
         if mesh.sizes.pipeline > 1:
             split = mesh.sizes.tensor if configuration.sequence_parallel else 1
-            self._pipeline = Pipeline(decoder, mesh, configuration.schedule, split)
+            self._pipeline = Pipeline(decoder, mesh, configuration.schedule, split, self._before_backward)
 
     def learn(self, parts: Sequence[Any], read: Read, loss: Loss) -> list[float]:
         """Add up the gradients of a step's micro-batches; returns this rank's share of each one's loss.
@@ -104,7 +104,7 @@ class Spread:
             return self._pipeline.run(parts, read, loss, backward=True)
         values = []
         for number, part in enumerate(parts):
-            set_last_micro_batch(self.decoder, self._configuration, is_last=number == len(parts) - 1)
+            self._before_backward(number == len(parts) - 1)
             value = loss(self.decoder, read(self.decoder, part), part)
             value.backward()
             values.append(float(value.detach()))
@@ -123,3 +123,6 @@ class Spread:
     def clip(self, largest: float | None) -> float:
         """Bound the norm of the whole model's gradient; returns the norm it had, the same on every rank."""
         return clip_gradients(self.decoder.parameters(), self.mesh, math.inf if largest is None else largest)
+
+    def _before_backward(self, is_last: bool) -> None:
+        set_last_micro_batch(self.decoder, self._configuration, is_last=is_last)

@@ -78,10 +78,19 @@ class Pipeline:
         mesh: whose `pipeline` ranks are the stages, in order.
         schedule: `1f1b` or `gpipe`.
         residual_split: how many tensor ranks the residual stream between stages is divided over.
+        before_backward: told before each micro-batch's backward pass on this stage whether it is the step's last.
     """
 
-    def __init__(self, decoder: Decoder, mesh: Mesh, schedule: str, residual_split: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        mesh: Mesh,
+        schedule: str,
+        residual_split: int,
+        before_backward: Callable[[bool], None],
+    ) -> None:
         self._mesh, self._schedule, self._split = mesh, schedule, residual_split
+        self._before_backward = before_backward
         self._stage = _Stage(decoder, is_first=mesh.is_first_stage, is_last=mesh.is_last_stage)
         self._schedules: dict[tuple[Any, ...], PipelineScheduleSingle] = {}
 
@@ -116,7 +125,8 @@ class Pipeline:
             shape = (rows, length // self._split, self._stage.width)
             between = torch.empty(shape, dtype=self._stage.dtype, device="meta").requires_grad_()
             number, loss = torch.empty(1, dtype=torch.int64, device="meta"), torch.empty((), device="meta")
-            stage = PipelineStage(
+            stage = _ScheduledStage(
+                self._before_backward,
                 self._stage,
                 self._mesh.place("pipeline"),
                 self._mesh.sizes.pipeline,
@@ -128,6 +138,21 @@ class Pipeline:
             kind = _SCHEDULES[self._schedule]
             self._schedules[key] = kind(stage, len(parts), loss_fn=lambda value, number: value, scale_grads=False)
         return self._schedules[key]
+
+
+class _ScheduledStage(PipelineStage):
+    """Says before each backward pass whether it is the last; PyTorch's own tells sharded modules, none around one."""
+
+    def __init__(self, before_backward: Callable[[bool], None], *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._before_backward = before_backward
+
+    def backward_one_chunk(
+        self, bwd_chunk_id: int, loss: Any = None, full_backward: bool = True, last_backward: bool = False
+    ) -> None:
+        """One micro-batch's backward pass."""
+        self._before_backward(last_backward)
+        super().backward_one_chunk(bwd_chunk_id, loss, full_backward, last_backward)
 
 
 class _Stage(nn.Module):
