@@ -33,6 +33,17 @@ def test_sizes_that_do_not_make_up_the_ranks_are_refused(settings: dict[str, Any
     assert caught.value.fix
 
 
+def test_experts_that_their_ranks_cannot_share_out_are_refused() -> None:
+    mixture = make_decoder("mixture").configuration
+    settings = ParallelConfiguration(expert=2)
+    settings.check_shards(mixture, settings.sizes(4))
+    with pytest.raises(UserError, match=r"3 ranks share out each expert.*hidden_size 32") as caught:
+        settings.check_shards(mixture, settings.sizes(6))
+    assert caught.value.where == "parallel.expert"
+    replicated = ParallelConfiguration(expert=2, data_replicate=3)
+    replicated.check_shards(mixture, replicated.sizes(6))
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "where", "quantity"),
     [

@@ -140,6 +140,10 @@ def _within(
             }
         )
         sizes = parallel.sizes(whole.world)
+        try:
+            parallel.check_shards(shape, sizes)
+        except UserError:  # As above: the same cut may suit the decoder with fewer ranks to a replica.
+            continue
         for micro_rows in micro:
             memory = training_memory(shape, training, parallel, sizes, micro_rows)
             yield Layout(parallel, sizes, micro_rows, rows // micro_rows, memory)

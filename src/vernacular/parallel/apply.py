@@ -58,6 +58,7 @@ def spread(
         UserError: the model cannot be spread like that; names the setting.
     """
     configuration.check(decoder.configuration, sequence_length, device=mesh.device.type, compile=compile)
+    configuration.check_shards(decoder.configuration, mesh.sizes)
     cut_stage(decoder, mesh)
     apply_tensor(decoder, mesh, sequence_parallel=configuration.sequence_parallel)
     apply_experts(decoder, mesh)

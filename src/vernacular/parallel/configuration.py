@@ -172,6 +172,24 @@ class ParallelConfiguration(Configuration):
                 fix="set float8 to false",
             )
 
+    def check_shards(self, decoder: DecoderConfiguration, sizes: Sizes) -> None:
+        """Refuse experts that the ranks which hold the same ones cannot share out evenly; the error names the setting.
+
+        Args:
+            decoder: the model's shape.
+            sizes: as `sizes` returns them.
+        """
+        ranks = sizes.tokens // self.expert
+        uneven = {"hidden_size": decoder.hidden_size, "2 × intermediate_size": 2 * decoder.intermediate_size}
+        for quantity, value in uneven.items():
+            if self.expert > 1 and value % ranks:
+                raise UserError(
+                    f"expert is {self.expert}, so {ranks} ranks share out each expert, which does not divide the"
+                    f" model's {quantity} {value}",
+                    where="parallel.expert",
+                    fix="choose expert or data_replicate so that data_shard × context × tensor / expert is a divisor",
+                )
+
     def _divisions(self, decoder: DecoderConfiguration, sequence_length: int) -> list[tuple[str, int, str, int]]:
         """(setting, its size, what it must divide, how large that is)."""
         tensor = [
