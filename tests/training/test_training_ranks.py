@@ -157,6 +157,20 @@ def test_other_optimisers_follow_one_process(
 
 
 @pytest.mark.distributed
+def test_how_far_a_step_moves_a_large_weight_is_looked_at_in_the_same_values(
+    hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    changes = {"model": SHAPE | {"intermediate_size": 4096}, "steps": 2}
+    trained_together.train("dense", changes, tokens, tmp_path / "alone")
+    hire(2).run(trained_together.train, "dense", changes | {"parallel": {"tensor": 2}}, tokens, tmp_path / "spread")
+    (alone, _), (spread, _) = (read_metrics(tmp_path / name) for name in ("alone", "spread"))
+    ratios = {key for key in alone if key.startswith("update_ratio/")}
+    assert "update_ratio/feed-forward" in ratios
+    for key in ratios:
+        assert spread[key] == pytest.approx(alone[key], rel=1e-5), key
+
+
+@pytest.mark.distributed
 @pytest.mark.parametrize("parallel", [{}, {"tensor": 2}], ids=str)
 def test_no_rank_ever_holds_the_whole_decoder(
     parallel: dict[str, Any], hire: Hire, tokens: Path, tmp_path: Path

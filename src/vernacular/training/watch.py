@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from vernacular.foundation.artifact import LOGS
-from vernacular.parallel.gradients import holders, own_part
+from vernacular.parallel.gradients import holders, own_part, place_of
 from vernacular.parallel.mesh import Mesh
 from vernacular.training.configuration import ProfileConfiguration
 from vernacular.training.optimisers.groups import ROLES, Role, roles
@@ -20,7 +21,7 @@ _LOOKED_AT = 65_536
 
 
 class UpdateRatio:
-    """‖Δw‖ / ‖w‖ by what the weights are part of, over the first 65,536 values of each rank's part of each tensor.
+    """‖Δw‖ / ‖w‖ by what the weights are part of, over the first 65,536 values of each tensor, on whichever ranks.
 
     About 1e-3 is usual at the peak rate; far less learns nothing, far more forgets what it learned.
     """
@@ -28,6 +29,7 @@ class UpdateRatio:
     def __init__(self, decoder: nn.Module, mesh: Mesh) -> None:
         self._decoder, self._mesh = decoder, mesh
         self._before: list[Tensor] = []
+        self._first = {name: _first_of(parameter) for name, _, parameter in roles(decoder)}
 
     def remember(self) -> None:
         """Take the weights down as they are before a step."""
@@ -45,8 +47,18 @@ class UpdateRatio:
         return {f"update_ratio/{role}": (change / whole) ** 0.5 for role, change, whole in ratios if whole}
 
     def _values(self) -> Iterator[tuple[Role, float, Tensor]]:
-        for _, role, parameter in roles(self._decoder):
-            yield role, 1 / holders(parameter, self._mesh), own_part(parameter.detach()).flatten()[:_LOOKED_AT]
+        for name, role, parameter in roles(self._decoder):
+            values = own_part(parameter.detach()).flatten()[self._first[name]]
+            yield role, 1 / holders(parameter, self._mesh), values
+
+
+def _first_of(parameter: Tensor) -> Tensor | slice:
+    """Which of this rank's values are among the tensor's first ones."""
+    if not isinstance(parameter, DTensor):
+        return slice(_LOOKED_AT)
+    # A place above 2³¹ is counted as a negative number.
+    place = place_of(parameter).flatten()
+    return ((place >= 0) & (place < _LOOKED_AT)).nonzero().squeeze(1)
 
 
 def peak_memory_bytes(device: torch.device) -> int:
