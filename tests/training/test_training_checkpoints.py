@@ -13,8 +13,10 @@ from torch.distributed.checkpoint import FileSystemWriter
 
 import trained_together
 from crew import Crew
+from killed_training import Killed
 from vernacular.foundation.errors import MachineError, UserError
 from vernacular.models.weights import load_decoder
+from vernacular.training import checkpoint_storage
 from vernacular.training.checkpoint_storage import open_storage
 from vernacular.training.metrics import read_metrics
 from vernacular.training.objectives.next_token import NextToken
@@ -183,6 +185,23 @@ def test_the_best_checkpoint_stays_and_its_weights_are_written(tokens: Path, tmp
     assert distance(tmp_path / "plain", tmp_path / "run") == 0
     assert distance(tmp_path / "run" / "best", tmp_path / "run") > 0
     load_decoder(tmp_path / "run" / "best")
+
+
+def test_a_checkpoint_removed_in_part_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(tmp_path)
+    for step in (2, 4):
+        storage.begin(f"step-{step:08d}")
+        storage.commit(f"step-{step:08d}", {"step": step})
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint_storage.shutil, "rmtree", killed)
+        storage.remove("step-00000004")
+    assert storage.names("step") == ["step-00000002"]
+    storage.begin("step-00000006")
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002"]
 
 
 def test_a_metric_that_nothing_measures_is_refused(tokens: Path, tmp_path: Path) -> None:

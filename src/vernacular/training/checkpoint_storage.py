@@ -102,7 +102,9 @@ class LocalStorage:
     def begin(self, name: str) -> None:
         """As `Storage`."""
         with machine_errors("writing a checkpoint", self.folder / name):
-            for left in self.folder.glob(".*.part"):
+            removed_in_part = {path for kind in KINDS for path in self.folder.glob(f"{kind}-*")}
+            removed_in_part -= {self.folder / found for kind in KINDS for found in self.names(kind)}
+            for left in (*self.folder.glob(".*.part"), *removed_in_part):
                 shutil.rmtree(left)
             self._unfinished(name).mkdir(parents=True)
 
@@ -127,6 +129,8 @@ class LocalStorage:
     def remove(self, name: str) -> None:
         """As `Storage`."""
         try:
+            # First what makes it one: removed in part, it is none.
+            (self.folder / name / _POSITION).unlink(missing_ok=True)
             shutil.rmtree(self.folder / name)
         except OSError as error:
             raise self.explain(error, "removing a checkpoint", name) from error
