@@ -16,11 +16,13 @@ from tiny_training import SHAPE, settings
 from vernacular.foundation.errors import UserError
 from vernacular.models.decoder import Decoder
 from vernacular.tokens.order import Order
-from vernacular.training.configuration import PretrainConfiguration
+from vernacular.training.configuration import PretrainConfiguration, SpikeConfiguration
 from vernacular.training.metrics import read_metrics
 from vernacular.training.objectives.next_token import NextToken
 from vernacular.training.objectives.objective import Loss
 from vernacular.training.objectives.pretrain import pretrain
+from vernacular.training.position import Position, StepResult
+from vernacular.training.spikes import SpikeRule
 
 EXPERTS = SHAPE | {"family": "granitemoe", "num_experts": 4, "experts_per_token": 2}
 RULE = {"factor": 8.0, "after": 2, "window": 10}
@@ -198,6 +200,16 @@ def test_the_best_of_what_a_rollback_undoes_is_not_kept(
 def test_points_of_return_are_refused_where_nothing_returns() -> None:
     with pytest.raises(ValueError, match="return_every belongs to rule: rollback"):
         settings(spikes=RULE | {"rule": "skip", "return_every": 50})
+
+
+def test_a_spike_met_again_after_a_restart_stands_there_once_though_other_ranks_round_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    rule = SpikeRule(SpikeConfiguration(rule="skip"), tmp_path)
+    for loss in (265.8, 265.80002):
+        position = Position(threads=1, data="", step=4, batch=4)
+        rule.note(position, StepResult(loss, 0.0, 1.0, 0.0, 0.0, 0.0, gradient_norm=1.0))
+    (spike,) = rule.path.read_text().splitlines()
+    assert json.loads(spike)["loss"] == 265.8
 
 
 def test_too_many_spikes_stop_the_run(tmp_path: Path, tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ class SpikeRule:
             entry |= {name: value if math.isfinite(value) else str(value), f"median_{name}": usual}
             words.append(f"{name.replace('_', ' ')} {value:.4g}" + ("" if usual is None else f", median {usual:.4g}"))
         if self._writes:
-            self._write(json.dumps(entry) + "\n")
+            self._write(entry)
         if position.spikes > self.configuration.most:
             raise UserError(
                 f"step {position.step + 1} is the spike number {position.spikes} of this run,"
@@ -81,9 +81,10 @@ class SpikeRule:
             )
         return f"spike at step {position.step + 1} ({'; '.join(words)}): {self.configuration.rule}"
 
-    def _write(self, line: str) -> None:
+    def _write(self, entry: dict[str, Any]) -> None:
         with machine_errors("writing the spikes", self.path):
-            # A run that was killed and resumed meets the same spike again.
-            if not self.path.is_file() or line not in self.path.read_text(encoding="utf-8"):
+            # A run that was killed and resumed meets the same spike again, on other ranks with other last digits.
+            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+            if entry["batch"] not in [json.loads(line)["batch"] for line in lines]:
                 with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(line)
+                    file.write(json.dumps(entry) + "\n")
