@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
@@ -38,6 +39,8 @@ EXPERTS = SHAPE | {
 MODELS: dict[str, dict[str, Any]] = {
     "dense": {"model": SHAPE},
     "mixture": {"model": EXPERTS, "router_z_loss": 1e-2},
+    # More layers than the programs that PyTorch's compiler keeps of one function, which are eight.
+    "deep mixture": {"model": EXPERTS | {"num_layers": 10}, "router_z_loss": 1e-2},
     "alibi": {"model": SHAPE | {"family": "mpt"}},
 }
 
@@ -135,6 +138,12 @@ def _unpacked(batch: Batch) -> Batch:
         documents_BT=spread(np.zeros_like(batch.documents_BT), -1),
         names=tuple(batch.names[row] for row, _ in alone),
     )
+
+
+def train_traced(model: str, changes: dict[str, Any], tokens: Path, folder: Path) -> None:
+    """As `train` with compiled blocks, but the compiler's programs are run op by op: so they are made in a second."""
+    with patch.object(torch, "compile", partial(torch.compile, backend="eager")):
+        train(model, changes | {"compile": True}, tokens, folder)
 
 
 def weights_held(changes: dict[str, Any], tokens: Path, folder: Path) -> dict[str, Any]:

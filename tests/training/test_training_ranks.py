@@ -255,6 +255,16 @@ def test_activations_computed_again_give_the_very_same_run(
     assert_follows(tmp_path, alone(model), loss=1e-12, norm=1e-12, weight=1e-30)
 
 
+@pytest.mark.distributed
+@pytest.mark.parametrize("parallel", [{}, {"expert": 2}], ids=str)
+def test_blocks_of_a_mixture_are_compiled_once_however_many_rows_go_where(
+    parallel: dict[str, Any], alone: Callable[[str], Path], hire: Hire, tokens: Path, tmp_path: Path
+) -> None:
+    changes = {"micro_batch_tokens": 48, "parallel": parallel}
+    hire(2).run(trained_together.train_traced, "deep mixture", changes, tokens, tmp_path)
+    assert_follows(tmp_path, alone("deep mixture"))
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize(("ranks", "model"), [(2, "dense"), (1, "mixture")])

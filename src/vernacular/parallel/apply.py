@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from vernacular.models.decoder import Decoder
+from vernacular.models.feed_forward import Experts
 from vernacular.parallel.activation import apply_checkpointing
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.parallel.context import apply_context
@@ -68,6 +69,9 @@ def spread(
     if compile:
         # The law: a block that fits no program compiled so far ends the run, rather than go on uncompiled.
         torch._dynamo.config.fail_on_recompile_limit_hit = True
+        torch._dynamo.reset()  # the programs of a stage before would count against the limit of this one
+        if mesh.device.type == "cpu":
+            _leave_out_experts(decoder)
         for block in decoder.blocks:
             block.forward = torch.compile(block.forward)
     apply_shards(decoder, mesh, configuration)
@@ -76,6 +80,14 @@ def spread(
         widen_gradients(decoder)
     apply_context(decoder, mesh)
     return Spread(decoder, configuration, mesh)
+
+
+def _leave_out_experts(decoder: Decoder) -> None:
+    """A CPU multiplies them one by one: their numbers of rows, others in every pass, would be constants of programs."""
+    layers = [module for module in decoder.modules() if isinstance(module, Experts)]
+    for experts in layers:
+        # One function: with one for each layer, each would be compiled anew.
+        experts.answer = layers[0].answer if experts is not layers[0] else torch.compiler.disable(experts.answer)
 
 
 class Spread:

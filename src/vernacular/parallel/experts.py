@@ -89,8 +89,9 @@ def apply_experts(decoder: Decoder, mesh: Mesh) -> None:
             divided = distribute_tensor(weight.detach(), ranks, [Shard(0)], src_data_rank=None)
             experts.register_parameter(name, nn.Parameter(divided, requires_grad=weight.requires_grad))
         experts.__class__ = OwnExperts
-        experts.register_forward_pre_hook(exchange.there)
-        experts.register_forward_hook(exchange.back)
+        # Not compiled: how many rows go where is another number in every pass.
+        experts.register_forward_pre_hook(torch.compiler.disable(exchange.there))
+        experts.register_forward_hook(torch.compiler.disable(exchange.back))
 
 
 def _exchange(rows: Tensor, receive: list[int] | None, send: list[int] | None, group: ProcessGroup) -> Tensor:
