@@ -42,6 +42,46 @@ def test_an_unknown_key_names_file_line_and_nearest_key(tmp_path: Path) -> None:
     assert "did you mean 'steps'?" in str(caught.value)
 
 
+class Bounded(Configuration):
+    above: int = Field(1, gt=0)
+    between: int = Field(1, gt=0, lt=100)
+    below: int | None = Field(None, le=5)
+    share: float = Field(0.5, ge=0, lt=1)
+    choice: Literal["skip", "rollback"] | None = None
+    code: str = "hi"
+    codes: tuple[str, ...] = Field(("hi",), min_length=1)
+    switch: bool = False
+    inner: Inner | None = None
+    shares: dict[str, tuple[Inner, ...]] = Field(default_factory=dict)
+    either: str | tuple[int, ...] = "hi"
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ({"above": 0}, "give a whole number of 1 or more"),
+        ({"above": "viel"}, "give a whole number of 1 or more"),
+        ({"above": None}, "give a whole number of 1 or more"),
+        ({"between": 100}, "give a whole number from 1 to 99"),
+        ({"below": 6}, "give a whole number of 5 or less"),
+        ({"share": 1}, "give a number that is at least 0 and below 1"),
+        ({"choice": "skp"}, "give 'skip' or 'rollback'"),
+        ({"code": 7}, "give a text"),
+        ({"code": False}, "put it in quotation marks: YAML reads yes, no, on and off as true or false"),
+        ({"codes": []}, "give a list of at least 1 entry"),
+        ({"codes": ["hi", 7]}, "give a text"),
+        ({"switch": "maybe"}, "give true or false"),
+        ({"inner": 7}, "give a mapping of keys to values such as {learning_rate: …}"),
+        ({"shares": {"hi": [{"learning_rate": 0}]}}, "give a number that is above 0"),
+        ({"either": True}, "give a text or a list"),
+    ],
+)
+def test_a_wrong_type_and_a_broken_bound_say_what_to_give(value: dict[str, Any], fix: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Bounded, value)
+    assert caught.value.fix == fix
+
+
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from vernacular.foundation.errors import UserError, nearest
+from vernacular.foundation.expectation import expected
 
 KeyPath = tuple[str | int, ...]
 
@@ -83,7 +84,7 @@ def explain(model: type[BaseModel], error: ValidationError, value: Any, where: C
         )
     if first.kind == "missing":
         return UserError(f"the key '{first.at[-1]}' is missing", where=place, fix=f"add `{first.at[-1]}: …`")
-    return UserError(_sentence(branches), where=place)
+    return UserError(_sentence(branches), where=place, fix=_fix(model, first))
 
 
 def _located(error: Mapping[str, Any], value: Any) -> _Problem:
@@ -127,9 +128,7 @@ def _sentence(branches: Sequence[_Problem]) -> str:
     given = first.error.get("input")
     if first.kind in _NEEDED:
         needed = list(dict.fromkeys(_NEEDED[branch.kind] for branch in branches if branch.kind != "none_required"))
-        quote = "; YAML reads yes, no, on and off so: put it in quotation marks"
-        hint = quote if isinstance(given, bool) and needed == [_TEXT] else ""
-        return f"{' or '.join(needed or ['null'])} is needed, not {_shown(given)}{hint}"
+        return f"{' or '.join(needed or ['null'])} is needed, not {_shown(given)}"
     if first.kind in _LIMITS:
         return f"{_LIMITS[first.kind].format(**context)}, not {_shown(given)}"
     if first.kind in _LENGTHS:
@@ -139,6 +138,16 @@ def _sentence(branches: Sequence[_Problem]) -> str:
     if first.kind == "value_error" and isinstance(cause, Exception) and cause.args:
         return str(cause.args[0])
     return f"{first.error['msg']} (given: {_shown(given)})"
+
+
+def _fix(model: type[BaseModel], problem: _Problem) -> str | None:
+    """What to give instead, where it was of the wrong type or beyond a bound; a validator's sentence says it itself."""
+    if problem.kind not in (*_NEEDED, *_LIMITS, *_LENGTHS):
+        return None
+    words = expected(model, problem.at)
+    if isinstance(problem.error.get("input"), bool) and words == _TEXT:
+        return "put it in quotation marks: YAML reads yes, no, on and off as true or false"
+    return f"give {words}" if words else None
 
 
 def _shown(value: Any) -> str:
