@@ -82,6 +82,41 @@ def test_a_wrong_type_and_a_broken_bound_say_what_to_give(value: dict[str, Any],
     assert caught.value.fix == fix
 
 
+class Numbers(Configuration):
+    many: int = 1
+    rate: float | None = None
+    stage: Literal[1, 2, 3] = 3
+    rates: dict[str, float] = Field(default_factory=dict)
+    either: int | bool = 1
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ("many: true", "many", "a whole number is needed, not true"),
+        ("many: yes", "many", "a whole number is needed, not true"),
+        ("rate: off", "rate", "a number is needed, not false"),
+        ("stage: true", "stage", "a whole number is needed, not true"),
+        ("rate: .inf", "rate", "a finite number is needed, not inf"),
+        ("rate: .nan", "rate", "a finite number is needed, not nan"),
+        ("rates: {hi: -.inf}", "rates.hi", "a finite number is needed, not -inf"),
+        ("many: 9223372036854775808", "many", "must be at most 9223372036854775807, not 9223372036854775808"),
+        ("many: -9223372036854775808", "many", "must be at least -9223372036854775807, not -9223372036854775808"),
+    ],
+)
+def test_what_is_a_number_to_python_only_is_refused(text: str, key: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Numbers, parse_yaml(text).value)
+    assert (caught.value.message, caught.value.where) == (message, key)
+
+
+@pytest.mark.parametrize("text", ["many: 9223372036854775807", "rate: 1" + "0" * 40, "either: true", "anything: .inf"])
+def test_other_numbers_are_taken(text: str) -> None:
+    ((key, value),) = parse_yaml(text).value.items()
+    assert getattr(validate(Numbers, {key: value}), key) == pytest.approx(value)
+
+
 @pytest.mark.parametrize(
     ("text", "message", "line"),
     [

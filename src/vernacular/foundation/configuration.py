@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from vernacular.foundation.errors import UserError
 from vernacular.foundation.explanation import KeyPath, explain
@@ -17,12 +20,44 @@ from vernacular.foundation.files import read_text
 NEUTRAL: dict[str, JsonValue] = {"changes_result": False}
 
 
+_MOST = 2**63 - 1
+_BOUNDS = {"le": _MOST, "ge": -_MOST}
+
+
 class Configuration(BaseModel):
-    """Base of every configuration: frozen, no unknown keys, no infinite numbers, every field with its `description`."""
+    """Base of every configuration: frozen, no unknown keys, every field documented by its `Field(description=…)`.
+
+    Numbers are finite, whole ones fit into 64 bits, and true is none, though Python takes it for 1.
+    """
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        given = values.items() if isinstance(values, Mapping) else ()
+        wrong = [
+            InitErrorDetails(type=problem, loc=(key,), input=value, ctx=_BOUNDS)
+            for key, value in given
+            if (problem := cls._problem(key, value))
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return values
+
+    @classmethod
+    def _problem(cls, key: str, value: Any) -> str | None:
+        """What is wrong with a number that pydantic would take, as pydantic calls it."""
+        if not isinstance(value, int) or key not in cls.model_fields:
+            return None
+        kinds = _kinds(cls.model_fields[key].annotation)
+        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+            return "int_type" if int in kinds else "float_type"
+        if abs(value) > _MOST and int in kinds and float not in kinds:
+            return "less_than_equal" if value > 0 else "greater_than_equal"
+        return None
 
     def decisive_settings(self) -> dict[str, Any]:
         """The settings that can change the result, as JSON values; those marked `NEUTRAL` are left out."""
@@ -33,6 +68,15 @@ class Configuration(BaseModel):
                 continue
             decisive[key] = _decisive(own, value)
         return decisive
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types whose values a setting takes, those of its choices among them."""
+    if get_origin(annotation) is Literal:
+        return {type(choice) for choice in get_args(annotation)}
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*(_kinds(inner) for inner in get_args(annotation)))
+    return {annotation}
 
 
 def _decisive(own: Any, value: Any) -> Any:

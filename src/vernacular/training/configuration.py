@@ -95,9 +95,7 @@ class TrainingConfiguration(Configuration):
     """What all objectives share."""
 
     steps: int | None = Field(None, gt=0, description="optimiser steps; give this or epochs")
-    epochs: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="passes over the data; give this or steps"
-    )
+    epochs: float | None = Field(None, gt=0, description="passes over the data; give this or steps")
     sequence_length: int = Field(gt=1, description="tokens per row")
     batch_tokens: int = Field(gt=0, description="tokens per optimiser step; a multiple of sequence_length")
     micro_batch_tokens: int | None = Field(
