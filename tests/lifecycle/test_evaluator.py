@@ -72,6 +72,20 @@ def test_half_of_what_it_takes_is_refused(tmp_path: Path) -> None:
             require_both(evaluate, tasks)
 
 
+def test_tasks_that_are_not_there_are_refused_before_training(tmp_path: Path) -> None:
+    tasks = write_tasks(tmp_path / "tasks")
+    workplace = Workplace("base", tmp_path / "base", {"evaluation_tasks": tasks}, ())
+    assert len(evaluators(InTraining(every=5, only=("ti*",)), workplace, tmp_path, instruct=False)) == 1
+    with pytest.raises(UserError, match="unknown task 'tied'") as caught:
+        evaluators(InTraining(every=5, only=("tied",)), workplace, tmp_path, instruct=False)
+    assert caught.value.where == "evaluate.only"
+
+
+def test_a_judge_is_refused_for_none_is_asked_on_the_way() -> None:
+    with pytest.raises(ValueError, match="a judge grades in a stage `evaluate` only"):
+        InTraining(every=5, judge="https://judge/v1")
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("processes", [1, 2])

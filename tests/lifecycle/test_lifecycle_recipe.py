@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tiny_training import SHAPE
 
 import tiny_recipe
 from vernacular.foundation.errors import UserError
@@ -59,6 +60,12 @@ def test_a_mistake_is_named_with_its_line(recipe: Path, old: str, new: str, mess
         ("corpus", {"near_duplicates": {"groupings": 2, "bands": 128}}, "different ways", "near_duplicates.groupings"),
         ("base", {"evaluate": {"every": 2}}, "takes both", "evaluate"),
         ("base", {"model": None}, "give either weights", "model"),
+        ("base", {"model": {**SHAPE, "family": "lama"}}, "unknown model family", "model.family"),
+        ("base", {"model": {**SHAPE, "window": 8}}, "has no place for window", "model.window"),
+        ("base", {"model": {**SHAPE, "num_experts": 4}}, "but the feed-forward is gated", "model"),
+        ("base", {"router_z_loss": 0.1}, "the model has no experts", "router_z_loss"),
+        ("base", {"profile": {"first": 99, "last": 99}}, "exceeds the run's 12 steps", "profile.first"),
+        ("base", {"optimiser": {"learning_rate": 1, "warmup_steps": 99}}, "exceeds", "optimiser.warmup_steps"),
         ("scores", {"do": "evaluate", "weights": "base"}, "nothing to evaluate", "weights"),
         ("grades", {"do": "train-quality", "documents": "corpus", "damage": {"kinds": ["x"]}}, "kind", "damage.kinds"),
     ],

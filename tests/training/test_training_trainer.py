@@ -178,14 +178,20 @@ def test_weights_or_a_shape_but_not_both(tmp_path: Path, tokens: Path, tokenizer
         train(tmp_path, tokens, tokenizer, settings(model=None))
 
 
+WARM = {"learning_rate": 1e-3, "warmup_steps": 99}
 POWER = {"schedule": "power", "power": {"amplitude": 0.001}, "decay": {"fraction": 0.5}}
 
 
 @pytest.mark.parametrize(
     ("changes", "where", "message"),
     [
-        ({"optimiser": {"learning_rate": 1e-2, "warmup_steps": 99}}, "epochs", "warmup_steps 99 exceeds steps 4"),
-        ({"profile": {"first": 5, "last": 6}}, "epochs", "profile.first 5 exceeds steps 4"),
+        ({"optimiser": WARM}, "optimiser.warmup_steps", "warmup_steps 99 exceeds the run's 4 steps"),
+        (
+            {"optimiser": WARM | {"warmup_steps": 3, "final_learning_rate": 1e-4}},
+            "optimiser.warmup_steps",
+            "leave the rate none of 4 to fall",
+        ),
+        ({"profile": {"first": 5, "last": 6}}, "profile.first", "profile.first 5 exceeds the run's 4 steps"),
         ({"batch_tokens": 40 * 24}, "epochs", "15 rows, read 1 times, fill no batch of 40 rows"),
         ({"router_z_loss": 0.1}, "router_z_loss", "the model has no experts"),
         ({"load_balance": "pass"}, "load_balance", "the model has no experts"),
@@ -244,20 +250,28 @@ def test_bfloat16_follows_float32(tmp_path: Path, tokens: Path, tokenizer: Path)
     assert tensors(tmp_path / "bfloat16")["model.norm.weight"].dtype == torch.float32
 
 
+def test_rows_longer_than_given_weights_can_read_are_refused(tmp_path: Path, tokens: Path, tokenizer: Path) -> None:
+    train(tmp_path / "short", tokens, tokenizer, settings())
+    longer = settings(model=None, sequence_length=48)
+    with pytest.raises(UserError, match="exceeds the weights' limit of") as caught:
+        pretrain(longer, tokens=tokens, tokenizer=tokenizer, weights=tmp_path / "short", folder=tmp_path, name="on")
+    assert caught.value.where == "sequence_length"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"epochs": 1.0}, "exactly one of steps and epochs"),
         ({"batch_tokens": 100}, "not a multiple of sequence_length"),
         ({"micro_batch_tokens": 36}, "micro_batch_tokens"),
-        ({"optimiser": {"learning_rate": 1e-3, "warmup_steps": 99}}, "warmup_steps 99 exceeds"),
-        ({"optimiser": {"learning_rate": 1e-3, "warmup_steps": 5, "final_learning_rate": 1e-4}}, "no steps to fall"),
+        ({"keep_every": 7, "checkpoint_every": 5}, "keep_every 7 is not a multiple of checkpoint_every 5"),
+        ({"optimiser": {"learning_rate": 1e-3, "muon": {"momentum": 0.5}}}, "muon has the settings of name: muon"),
+        ({"optimiser": {"learning_rate": 1e-3, "power": {"amplitude": 5}}}, "power has the constants of schedule"),
         ({"optimiser": {"learning_rate": 1e-3, "final_learning_rate": 1e-2}}, "above learning_rate"),
-        ({"profile": {"first": 7, "last": 8}}, "nothing would be traced"),
         ({"steps": None, "epochs": math.inf}, "finite"),
         ({"model": SHAPE | {"num_key_value_heads": 3}}, "does not divide"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_settings_that_contradict_or_would_be_ignored_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, UserError), match=message):
         configure(settings(**changes).model, 300, 64)  # type: ignore[arg-type]

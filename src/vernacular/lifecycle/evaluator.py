@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vernacular.evaluation.configuration import EvaluateConfiguration
 from vernacular.foundation.errors import UserError
 from vernacular.lifecycle.stage import Workplace, tasks_below
+from vernacular.parallel.processes import this_process
 
 if TYPE_CHECKING:
     from vernacular.models.decoder import Decoder
@@ -25,6 +26,12 @@ class InTraining(EvaluateConfiguration):
     """Which tasks are scored on the way, and how often."""
 
     every: int = Field(gt=0, description="steps between evaluations; one is always made after the last step")
+
+    @model_validator(mode="after")
+    def _needs_no_judge(self) -> Self:
+        if self.judge is not None:
+            raise ValueError("a judge grades in a stage `evaluate` only, not while a model trains; leave judge out")
+        return self
 
 
 class Evaluator:
@@ -85,12 +92,28 @@ def require_both(configuration: InTraining | None, tasks: str | None) -> None:
 def evaluators(
     configuration: InTraining | None, workplace: Workplace, tokenizer: Path, *, instruct: bool
 ) -> list[Evaluator]:
-    """The evaluator that a training stage asks for, if it does."""
-    tasks = workplace.inputs.get("evaluation_tasks")
-    if configuration is None or tasks is None:
+    """The evaluator that a training stage asks for, if it does.
+
+    Raises:
+        UserError: there is no task there, or none of a name that is asked for; said before training begins.
+    """
+    place = workplace.inputs.get("evaluation_tasks")
+    if configuration is None or place is None:
         return []
-    folder = workplace.folder / EVALUATIONS
-    return [Evaluator(configuration, tasks_below(tasks), tokenizer, folder, instruct=instruct)]
+    tasks, folder = tasks_below(place), workplace.folder / EVALUATIONS
+    this_process().first(lambda: _require_tasks(configuration, tasks))
+    return [Evaluator(configuration, tasks, tokenizer, folder, instruct=instruct)]
+
+
+def _require_tasks(configuration: InTraining, tasks: Path) -> None:
+    from vernacular.evaluation.tasks import find_tasks
+
+    try:
+        find_tasks(tasks, configuration.only)
+    except UserError as error:
+        if error.where == "only":
+            error.where = "evaluate.only"
+        raise
 
 
 def draw_scores(folder: Path) -> None:

@@ -98,11 +98,19 @@ def family_of(config: Mapping[str, Any], where: Path) -> str:
 
 
 def configure(shape: ModelShape, vocab_size: int, max_positions: int) -> DecoderConfiguration:
-    """The decoder of a shape, of its family's blocks, for a vocabulary and a longest sequence."""
+    """The decoder of a shape, of its family's blocks, for a vocabulary and a longest sequence.
+
+    Raises:
+        UserError: there is no such decoder; its place is the shape's key in a stage, as `model.family`.
+    """
+    if shape.family not in family_names():
+        raise unknown_name("model family", shape.family, family_names(), where="model.family")
     family = load_family(shape.family)
     if family.becomes is not None:
         raise UserError(
-            f"the family '{shape.family}' is read, not written", where="family", fix=f"say family: {family.becomes}"
+            f"the family '{shape.family}' is read, not written",
+            where="model.family",
+            fix=f"say family: {family.becomes}",
         )
     values: dict[str, Any] = {
         **shape.model_dump(exclude={"num_key_value_heads", "head_dim", "activation"}),
@@ -115,13 +123,13 @@ def configure(shape: ModelShape, vocab_size: int, max_positions: int) -> Decoder
     }
     if values["attention_multiplier"] is None and "attention_multiplier" in family.absent:
         values["attention_multiplier"] = values["head_dim"] ** -0.5  # These readers take silence for 1.
-    configuration = validate(DecoderConfiguration, values)
+    configuration = validate(DecoderConfiguration, values, at=("model",))
     # What the published layout has no word for would be lost between training and use.
     lost = _differences(configuration, from_published(to_published(configuration), Path("config.json")))
     if lost:
         raise UserError(
             f"the family '{shape.family}' has no place for {lost[0]}: {values[lost[0]]}",
-            where=lost[0],
+            where=f"model.{lost[0]}",
             fix="leave the setting out, or choose a family that has it",
         )
     return configuration

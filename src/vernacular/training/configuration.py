@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vernacular.foundation.configuration import NEUTRAL, Configuration
 from vernacular.foundation.errors import UserError
-from vernacular.models.configuration import Architecture, ModelShape
+from vernacular.models.configuration import DecoderConfiguration, ModelShape
 from vernacular.parallel.configuration import ParallelConfiguration
 from vernacular.tokens.configuration import (
     ConversationsConfiguration,
@@ -136,7 +136,7 @@ class TrainingConfiguration(Configuration):
         None, description="what computes (default: cuda where there is a GPU, else cpu)", json_schema_extra=NEUTRAL
     )
     seed: int = Field(0, ge=0, description="seed of the initial weights and of the data's order")
-    threads: int | None = Field(None, gt=0, description="CPU threads (default: all usable cores)")
+    threads: int | None = Field(None, gt=0, le=4096, description="CPU threads (default: all usable cores)")
     log_every: int = Field(10, gt=0, description="steps between lines of metrics", json_schema_extra=NEUTRAL)
     heldout_every: int | None = Field(
         None, gt=0, description="steps between held-out losses (default: the end only)", json_schema_extra=NEUTRAL
@@ -212,21 +212,12 @@ class TrainingConfiguration(Configuration):
             raise ValueError("stop judges what is measured every heldout_every steps; set it")
         if self.stop is not None and self.spikes is not None and self.spikes.rule == "rollback":
             raise ValueError("stop and spikes.rule: rollback exclude each other; a rollback may go behind good weights")
-        if self.steps is not None and (misfit := self._misfit(self.steps)) is not None:
-            raise ValueError(misfit)
+        if self.keep_every is not None and self.keep_every % self.checkpoint_every:
+            raise ValueError(
+                f"keep_every {self.keep_every} is not a multiple of checkpoint_every {self.checkpoint_every};"
+                " most of what it is to keep would never be written"
+            )
         return self
-
-    def _misfit(self, steps: int) -> str | None:
-        """The setting that a run of so many steps has no place for, in words."""
-        warmup, final = self.optimiser.warmup_steps, self.optimiser.final_learning_rate
-        if warmup > steps:
-            return f"warmup_steps {warmup} exceeds steps {steps}"
-        needed = 1 if self.optimiser.decay is not None else 2 if final else 0
-        if steps - warmup < needed:
-            return f"warmup_steps {warmup} of {steps} leave the rate no steps to fall to final_learning_rate {final:g}"
-        if self.profile is not None and self.profile.first > steps:
-            return f"profile.first {self.profile.first} exceeds steps {steps}: nothing would be traced"
-        return None
 
     def decisive_settings(self) -> dict[str, Any]:
         """As of every configuration; where a run may be stopped, how it is measured decides too."""
@@ -295,29 +286,52 @@ class TrainingConfiguration(Configuration):
         can_compute = device == "cpu" and not self.compile and self.parallel.context == 1
         return can_compute and self.kernels != "torch"
 
-    def require_experts(self, shape: Architecture) -> None:
-        """Refuse what is said of routers where a model has none. Raises `UserError`."""
-        if shape.num_experts is not None:
-            return
-        for key, default in (("router_z_loss", 0.0), ("load_balance", "batch")):
-            if (value := getattr(self, key)) != default:
+    def require_steps(self, steps: int) -> None:
+        """Refuse what a run of so many steps never comes to. Raises `UserError`."""
+        needed = {
+            "optimiser.warmup_steps": self.optimiser.warmup_steps,
+            "profile.first": 0 if self.profile is None else self.profile.first,
+        }
+        fix = "lower it, or train for more steps"
+        for key, least in needed.items():
+            if least > steps:
+                raise UserError(f"{key} {least} exceeds the run's {steps} steps", where=key, fix=fix)
+        warmup, final = self.optimiser.warmup_steps, self.optimiser.final_learning_rate
+        if steps - warmup < (1 if self.optimiser.decay is not None else 2 if final else 0):
+            message = (
+                f"{warmup} steps of warm-up leave the rate none of {steps} to fall to final_learning_rate {final:g}"
+            )
+            raise UserError(message, where="optimiser.warmup_steps", fix=fix)
+
+    def require_model(self, decoder: DecoderConfiguration) -> None:
+        """Refuse rows that the model cannot read, and settings of experts where it has none. Raises `UserError`."""
+        if self.sequence_length > decoder.max_positions:
+            raise UserError(
+                f"sequence_length {self.sequence_length} exceeds the weights' limit of {decoder.max_positions}",
+                where="sequence_length",
+                fix="lower it",
+            )
+        for key, is_given in {
+            "router_z_loss": self.router_z_loss > 0,
+            "load_balance": self.load_balance != "batch",
+        }.items():
+            if is_given and decoder.num_experts is None:
                 raise UserError(
-                    f"{key} {value} is said of a mixture's routers; the model has no experts",
-                    where=key,
-                    fix="leave it out, or choose a mixture of experts",
+                    f"{key} is of a mixture's routers, and the model has no experts", where=key, fix="leave it out"
                 )
 
     def num_steps(self, num_rows: int) -> int:
-        """Optimiser steps for a dataset of `num_rows` rows. Raises `UserError` where the settings do not fit them."""
+        """Optimiser steps for a dataset of `num_rows` rows. Raises `UserError` where they fill no batch."""
         if self.steps is not None:
             return self.steps
         assert self.epochs is not None
         steps = round(self.epochs * num_rows / self.batch_rows)
-        misfit = self._misfit(steps)
         if steps == 0:
-            misfit = f"{num_rows} rows, read {self.epochs:g} times, fill no batch of {self.batch_rows} rows"
-        if misfit is not None:
-            raise UserError(misfit, where="epochs", fix="raise it, lower what is named or batch_tokens, or set steps")
+            raise UserError(
+                f"{num_rows} rows, read {self.epochs:g} times, fill no batch of {self.batch_rows} rows",
+                where="epochs",
+                fix="raise it, lower batch_tokens, or set steps",
+            )
         return steps
 
 
@@ -344,7 +358,7 @@ class PretrainConfiguration(TrainingConfiguration):
     )
 
     def require_beginning(self, weights: object | None) -> None:
-        """Refuse to begin from both weights and a shape, or from neither, and what the shape has no place for.
+        """Refuse to begin from both weights and a shape, or from neither.
 
         Args:
             weights: what is trained further; None for a new decoder.
@@ -355,8 +369,6 @@ class PretrainConfiguration(TrainingConfiguration):
                 where="model",
                 fix="add `weights` or `model`" if weights is None else "remove `weights` or `model`",
             )
-        if self.model is not None:
-            self.require_experts(self.model)
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

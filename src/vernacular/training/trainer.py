@@ -80,7 +80,7 @@ class Trainer:
         self.name = name
         self.folder = folder
         self.probes = probes
-        configuration.require_experts(decoder.configuration)
+        configuration.require_model(decoder.configuration)
         configuration.require_shares(self.mesh.sizes.world)
         native = configuration.compute_natively(self.mesh.device.type)
         self.run = _spread(decoder, configuration, self.mesh, native=native)
@@ -103,6 +103,7 @@ class Trainer:
         )
         self.train_rows = objective.rows()
         self.steps = configuration.num_steps(len(self.train_rows))
+        configuration.require_steps(self.steps)
         self.order = objective.order(self.train_rows, self.steps)
         self.look_ahead = objective.look_ahead(self.train_rows, self.order)
         self.heldout = Heldout(objective.strata(), configuration.heldout_tokens // configuration.sequence_length)

@@ -12,7 +12,11 @@ from vernacular.foundation.artifact import LOGS
 from vernacular.lifecycle.evaluator import InTraining, draw_scores, evaluators, require_both
 from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace
 from vernacular.lifecycle.stages.tokenize import TOKENIZER
+from vernacular.models.family import configure
 from vernacular.training.configuration import PretrainConfiguration
+
+# The tokenizer may not be trained yet, and no shape is refused for its size.
+_ANY_VOCABULARY = 1
 
 
 class Pretrain(Stage, PretrainConfiguration):
@@ -43,9 +47,13 @@ class Pretrain(Stage, PretrainConfiguration):
         return tokens
 
     def check(self) -> None:
-        """As `Stage`: what belongs together is given together."""
+        """As `Stage`: what belongs together is given together, the steps suffice, and there is a model of the shape."""
         self.require_beginning(self.weights)
         require_both(self.evaluate, self.evaluation_tasks)
+        if self.steps is not None:
+            self.require_steps(self.steps)
+        if self.model is not None:
+            self.require_model(configure(self.model, _ANY_VOCABULARY, self.sequence_length))
 
     def tokens_folders(self, inputs: Mapping[str, Path]) -> dict[str, Path]:
         """The folders of its tokens, by the names that the recipe gives them: cells of a mixture by `tokens`."""

@@ -32,8 +32,10 @@ class Sft(Stage, SftConfiguration):
     )
 
     def check(self) -> None:
-        """As `Stage`: what belongs together is given together."""
+        """As `Stage`: what belongs together is given together, and the steps suffice."""
         require_both(self.evaluate, self.evaluation_tasks)
+        if self.steps is not None:
+            self.require_steps(self.steps)
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Tokenize the conversations, train, and write the weights."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vernacular.foundation.errors import UserError
 from vernacular.models.weights import hollow_decoder, read_config, stored_values
 from vernacular.parallel.processes import this_process
 from vernacular.tokens.tokenization import tokenize_conversations
@@ -46,13 +45,7 @@ def sft(
     """
     decoder = hollow_decoder(read_config(weights))
     values = stored_values(weights, decoder)
-    if configuration.sequence_length > decoder.configuration.max_positions:
-        raise UserError(
-            f"sequence_length {configuration.sequence_length} exceeds the weights' limit of "
-            f"{decoder.configuration.max_positions}",
-            where="sequence_length",
-            fix="lower it",
-        )
+    configuration.require_model(decoder.configuration)  # before the conversations are tokenized
     settings = configuration.conversation_settings
     data = this_process().first(lambda: tokenize_conversations(conversations, weights, folder / TOKENS, settings))
     encoder = Tokenizer.load(weights)
