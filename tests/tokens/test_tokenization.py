@@ -173,8 +173,13 @@ def test_a_template_that_cannot_be_masked_stops_the_run(
 def test_nothing_usable_is_refused(
     make_jsonl: Callable[[Sequence[object]], Path], tokenizer_folder: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="no conversation can be used; 1 malformed"):
-        tokenize_conversations(make_jsonl([{"messages": 1}]), tokenizer_folder, tmp_path / "t")
+    conversations = make_jsonl([{"messages": 1}, {"messages": 2}])
+    with pytest.raises(UserError, match="no conversation can be used; 2 malformed") as caught:
+        tokenize_conversations(conversations, tokenizer_folder, tmp_path / "t")
+    # A stage that fails leaves nothing, so the list of them is gone: the first is told at its line.
+    assert caught.value.where == f"{conversations}:1"
+    assert caught.value.fix is not None
+    assert caught.value.fix.startswith("mend the first of them: ")
     with pytest.raises(UserError, match="file not found"):
         tokenize_conversations(tmp_path / "none.jsonl", tokenizer_folder, tmp_path / "u")
 

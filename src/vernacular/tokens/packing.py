@@ -116,7 +116,8 @@ class PackedRows:
         window: int | None = None,
     ) -> None:
         if seq_length < 1:
-            raise UserError(f"seq_length is {seq_length}; a row needs at least 1 token", where="seq_length")
+            message = f"sequence_length is {seq_length}; a row needs at least 1 token"
+            raise UserError(message, where="sequence_length", fix="raise it")
         self.reader = reader
         self.seq_length = seq_length
         self.layout = layout
@@ -133,7 +134,9 @@ class PackedRows:
                 f"the split '{reader.split}' has no row to train on: {reader.num_tokens} tokens in"
                 f" {reader.num_documents} documents, {self.dropped} dropped",
                 where=reader.folder,
-                fix="give it more text, or a longer seq_length",
+                fix="raise sequence_length, or set overlong: truncate"
+                if self.dropped
+                else "give it more text, or have less of it held out",
             )
 
     def __len__(self) -> int:

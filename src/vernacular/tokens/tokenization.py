@@ -125,11 +125,11 @@ def tokenize_conversations(
             is_heldout = int(conversation.name[:8], 16) < configuration.heldout_fraction * 2**32
             writers["heldout" if is_heldout else "train"].add(conversation, ids, weights)
     if not any(writer.conversations for writer in writers.values()):
-        raise UserError(
-            f"no conversation can be used; {quarantine.lines} malformed lines",
-            where=conversations,
-            fix=f"see {folder / QUARANTINE}" if quarantine.lines else "give it conversations",
-        )
+        where, fix = str(conversations), "give it conversations"
+        if quarantine.first is not None:
+            line, problem = quarantine.first
+            where, fix = f"{where}:{line}", f"mend the first of them: {problem}"
+        raise UserError(f"no conversation can be used; {quarantine.lines} malformed lines", where=where, fix=fix)
     splits = {split: writer.entry for split, writer in writers.items()}
     write_index(folder, tokenizer, splits, template_hash=template.hash)
     return {
@@ -180,11 +180,13 @@ class _Quarantine:
         self._source = source
         self._strict = strict
         self.lines = 0
+        self.first: tuple[int, str] | None = None
 
     def reject(self, line: int, error: UserError) -> None:
         message = error.message if error.where is None else f"{error.message} ({error.where})"
         if self._strict:
             self._stop(line, message, error)
+        self.first = self.first or (line, message)
         record = {"file": self._source.name, "line": line, "error": message}
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self.lines += 1
