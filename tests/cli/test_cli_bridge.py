@@ -63,6 +63,22 @@ def test_import_refuses_what_it_cannot_do(run_cli, published: Path, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "flag"),
+    [
+        (("import", "--dtype", "int8"), "unknown dtype 'int8'", "--dtype"),
+        (("import", "--template", "krutrim-3"), "unknown chat template 'krutrim-3'", "--template"),
+        (("import", "--template", "nowhere.jinja"), "the chat template does not exist", "nowhere.jinja"),
+        (("export", "--dtype", "q8_0"), "unknown dtype 'q8_0'", "--dtype"),
+        (("export", "--dtype", "q4", "--format", "gguf"), "unknown dtype 'q4'", "--dtype"),
+    ],
+)
+def test_a_flag_is_refused_before_a_file_is_read(run_cli, tmp_path: Path, words, said: str, flag: str) -> None:
+    verb, *flags = words
+    shown = run_cli(verb, tmp_path / "not-there", tmp_path / "out", *flags, code=2).stderr
+    assert shown.startswith(f"error: {said}\n  where: {flag}\n  fix: ")
+
+
 def test_a_folder_is_replaced_only_by_force(run_cli, published: Path, tmp_path: Path) -> None:
     shutil.copytree(published, tmp_path / "out")
     assert "exists already" in run_cli("import", published, tmp_path / "out", code=2).stderr

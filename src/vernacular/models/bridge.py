@@ -19,9 +19,23 @@ from vernacular.foundation.progress import progress
 from vernacular.models.configuration import DecoderConfiguration
 from vernacular.models.family import family_of, from_published, load_family, to_published
 from vernacular.models.published_tensors import copy_tensors
-from vernacular.models.published_tokens import published_generation, published_ids, write_template, write_tokenizer
+from vernacular.models.published_tokens import (
+    check_template,
+    published_generation,
+    published_ids,
+    write_template,
+    write_tokenizer,
+)
 from vernacular.models.tensor_files import INDEX, SHARD_BYTES
-from vernacular.models.weights import CONFIG, GENERATION, TOKENIZER_FILES, check_has_tokenizer, read_config
+from vernacular.models.weights import (
+    CONFIG,
+    DTYPES,
+    GENERATION,
+    TOKENIZER_FILES,
+    check_dtype,
+    check_has_tokenizer,
+    read_config,
+)
 
 PROVENANCE = "provenance.json"
 FORMATS = ("transformers", "gguf")
@@ -79,6 +93,8 @@ def import_weights(
         UserError: a tensor is missing, surplus or misshapen, a file is truncated or holds more than plain tensors, the
             config is of no family, quantised, or asks for what our blocks do not compute; or `out` exists.
     """
+    check_dtype(dtype, DTYPES)
+    check_template(template)
     config, configuration = _read_published(source)
     configuration = _with_window(configuration, window)
     notes: list[str] = []
@@ -130,11 +146,16 @@ def export_weights(
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
+    if format == "gguf":
+        from vernacular.models.gguf.export import write_gguf  # needs the extra
+        from vernacular.models.gguf.tensors import TYPES
+
+        check_dtype(dtype, TYPES)
+    else:
+        check_dtype(dtype, DTYPES)
     configuration = read_config(weights)
     check_has_tokenizer(weights)
     if format == "gguf":
-        from vernacular.models.gguf.export import write_gguf  # needs the extra
-
         _check_apart(weights, out)
         notes = write_gguf(weights, out, dtype=dtype, force=force, ids_only=ids_only)
         return Bridged(out, configuration.family, configuration.num_parameters(), (out,), tuple(notes))

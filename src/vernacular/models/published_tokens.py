@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vernacular.foundation.errors import UserError
+from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.foundation.files import read_json_object, read_text, write_json
 from vernacular.models.weights import GENERATION, check_token_ids
 from vernacular.tokens.template import TEMPLATE_FILE, ChatTemplate
@@ -54,6 +54,15 @@ def write_tokenizer(source: Path, folder: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def check_template(template: str | Path | None) -> None:
+    """Refuse a chat template that there is not: a name that is not known, a file that does not exist. None is taken."""
+    if isinstance(template, Path):
+        if not template.is_file():
+            raise UserError("the chat template does not exist", where=template, fix="check the path")
+    elif template is not None and template not in (known := ChatTemplate.known()):
+        raise unknown_name("chat template", template, known, where="--template")
+
+
 def write_template(source: Path, folder: Path, tokenizer: Tokenizer, template: str | Path | None) -> None:
     """Write `chat_template.jinja`: the one asked for, or the source's own, if it has one.
 
@@ -64,8 +73,6 @@ def write_template(source: Path, folder: Path, tokenizer: Tokenizer, template: s
         template: the name of a known template, or a Jinja file; None takes the source's own.
     """
     if isinstance(template, Path):
-        if not template.is_file():
-            raise UserError("the chat template does not exist", where=template, fix="check the path")
         ChatTemplate(read_text(template), name=str(template)).save(folder)
     elif template is not None:
         ChatTemplate.named(template, tokenizer.special_names).save(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,12 @@ TOKENIZER_FILES = (
 )
 TIED_HEAD = "lm_head.weight"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def check_dtype(name: str | None, known: Iterable[str]) -> None:
+    """Refuse a name that is not among the known ones; None is the default and is taken. Raises `UserError`."""
+    if name is not None and name not in (names := set(known)):
+        raise unknown_name("dtype", name, names, where="--dtype")
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import yaml
@@ -64,6 +64,12 @@ class ChatTemplate:
         """`<|begin|>`, then `<|role|>TEXT<|end|>` for each message; `<|assistant|>` invites the answer."""
         return cls.named("default")
 
+    @staticmethod
+    def known() -> dict[str, dict[str, str]]:
+        """The published special tokens of each template that has a name, by the name."""
+        text = (files("vernacular.tokens") / "templates" / "special_tokens.yaml").read_text(encoding="utf-8")
+        return cast(dict[str, dict[str, str]], yaml.safe_load(text))
+
     @classmethod
     def named(cls, name: str, special_names: Mapping[str, str] | None = None) -> ChatTemplate:
         """A template of a published model: `granite-3.0`, `krutrim-1`, `krutrim-2`, `bielik-instruct`; or `default`.
@@ -75,8 +81,7 @@ class ChatTemplate:
             special_names: the special tokens of the tokenizer it is for (`Tokenizer.special_names`), where they are
                 not the published ones. Krutrim-1's card does not say its end token, so there it is needed.
         """
-        folder = files("vernacular.tokens") / "templates"
-        known = yaml.safe_load((folder / "special_tokens.yaml").read_text(encoding="utf-8"))
+        folder, known = files("vernacular.tokens") / "templates", cls.known()
         if name not in known:
             raise unknown_name("chat template", name, known)
         names = {**known[name], **(special_names or {})}
