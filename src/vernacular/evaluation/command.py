@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 
 from vernacular.evaluation.answer_cache import AnswerCache
 from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
-from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.configuration import EvaluateConfiguration, require_anything
 from vernacular.evaluation.crew import Crew, answer_files, follow
 from vernacular.evaluation.evaluation import evaluate
 from vernacular.evaluation.judge.asking import Judge
@@ -116,6 +116,7 @@ def _lead(
         say_what_is_left_out(selection)
     if places.texts:
         selection = _with_texts(selection, places)
+    require_anything(selection, places.tasks, places.heldout)  # before the weights are read
     with _claimed(configuration, places, resume=resume):
         return _answer(configuration, places, load, selection, judge=judge, cache=cache)
 

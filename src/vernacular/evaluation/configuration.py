@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from vernacular.foundation.configuration import NEUTRAL, Configuration
+from vernacular.foundation.errors import UserError
 
 
 class EvaluateConfiguration(Configuration):
@@ -72,3 +73,13 @@ class EvaluateConfiguration(Configuration):
     bert_score_idf: bool = Field(False, description="whether BERTScore counts rare tokens more")
     resamples: int = Field(1000, ge=100, description="bootstrap resamples where an interval has no closed form")
     seed: int = Field(0, ge=0, description="seed of few-shot choice, sampled answers and the bootstrap")
+
+
+def require_anything(*sources: object) -> None:
+    """Refuse an evaluation of nothing. Raises `UserError`.
+
+    Args:
+        sources: the suite, the tasks, the held-out text; None where it was not given.
+    """
+    if all(source is None for source in sources):
+        raise UserError("there is nothing to evaluate", where="tasks", fix="set suite or tasks, heldout, or both")

@@ -19,7 +19,7 @@ from vernacular.evaluation.answer_file import ANSWERS, AnswerFile
 from vernacular.evaluation.answers import RememberingModel
 from vernacular.evaluation.code.execution import Trying, check_allowed, check_samples, run_programs
 from vernacular.evaluation.code.trial import Trials
-from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.configuration import EvaluateConfiguration, require_anything
 from vernacular.evaluation.crew import Crew
 from vernacular.evaluation.harness import HarnessModel, TaskRun, quiet, run_task
 from vernacular.evaluation.items import item_hashes
@@ -93,8 +93,7 @@ def evaluate(
     Raises:
         UserError: nothing to evaluate, or a task that is broken, empty, or cannot be verified; its name is given.
     """
-    if tasks is None and heldout is None and selection is None:
-        raise UserError("there is nothing to evaluate", where="tasks, heldout", fix="set tasks, heldout, or both")
+    require_anything(selection, tasks, heldout)
     template, reason = decide_template(configuration.template, lm, instruct)
     known = {} if contamination is None else read_contamination(contamination)
     facts: dict[str, Any] = {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from vernacular.evaluation.configuration import EvaluateConfiguration
+from vernacular.evaluation.configuration import EvaluateConfiguration, require_anything
 from vernacular.foundation.artifact import CHECKPOINTS, learned_to_answer
 from vernacular.foundation.errors import UserError, unknown_name
 from vernacular.lifecycle.stage import WEIGHTS, Reads, Stage, Workplace, tasks_below
@@ -39,24 +39,17 @@ class Evaluate(Stage, EvaluateConfiguration):
         None, description="a curate stage with `decontamination`, or its contamination.json: those items score apart"
     )
 
-    @field_validator("suite")
-    @classmethod
-    def _is_known(cls, name: str | None) -> str | None:
-        """Refused here, before a model is trained for it."""
+    def check(self) -> None:
+        """As `Stage`: there is something to evaluate, it is named in one way, and the suite is known."""
         from vernacular.evaluation.suites.suite import suites
 
-        if name is not None and name not in suites():
-            raise ValueError(f"unknown suite '{name}': {unknown_name('suite', name, suites()).fix}")
-        return name
-
-    def check(self) -> None:
-        """As `Stage`: there is something to evaluate, and it is named in one way."""
+        require_anything(self.suite, self.tasks, self.heldout)
+        if self.suite is not None and self.suite not in suites():
+            raise unknown_name("suite", self.suite, suites(), where="suite")
         if self.suite is not None and self.tasks is not None:
             raise UserError(
                 "the stage names a suite and tasks", where="suite", fix="keep one: `tasks`, or `suite` and `only`"
             )
-        if self.suite is None and self.tasks is None and self.heldout is None:
-            raise UserError("there is nothing to evaluate", where="weights", fix="set suite or tasks, heldout, or both")
 
     def execute(self, workplace: Workplace) -> dict[str, Any]:
         """Load the weights and score them."""
