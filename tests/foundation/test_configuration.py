@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vernacular.foundation.configuration import (
     Configuration,
@@ -80,6 +80,28 @@ def test_a_wrong_type_and_a_broken_bound_say_what_to_give(value: dict[str, Any],
     with pytest.raises(UserError) as caught:
         validate(Bounded, value)
     assert caught.value.fix == fix
+
+
+class Window(Configuration):
+    first: int
+    last: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"last {self.last} is before first {self.first}", "raise last, or lower first")
+        if self.last == self.first:
+            raise ValueError("one step is no window; raise last")
+        return self
+
+
+def test_a_validator_says_what_is_wrong_and_what_to_change() -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Window, {"first": 3, "last": 2})
+    assert (caught.value.message, caught.value.fix) == ("last 2 is before first 3", "raise last, or lower first")
+    with pytest.raises(UserError) as caught:
+        validate(Window, {"first": 3, "last": 3})
+    assert (caught.value.message, caught.value.fix) == ("one step is no window; raise last", None)
 
 
 class Numbers(Configuration):

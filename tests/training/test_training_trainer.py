@@ -189,7 +189,7 @@ POWER = {"schedule": "power", "power": {"amplitude": 0.001}, "decay": {"fraction
         (
             {"optimiser": WARM | {"warmup_steps": 3, "final_learning_rate": 1e-4}},
             "optimiser.warmup_steps",
-            "leave the rate none of 4 to fall",
+            "leaves none of 4 steps to fall",
         ),
         ({"profile": {"first": 5, "last": 6}}, "profile.first", "profile.first 5 exceeds the run's 4 steps"),
         ({"batch_tokens": 40 * 24}, "epochs", "15 rows, read 1 times, fill no batch of 40 rows"),

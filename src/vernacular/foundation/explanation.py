@@ -141,7 +141,10 @@ def _sentence(branches: Sequence[_Problem]) -> str:
 
 
 def _fix(model: type[BaseModel], problem: _Problem) -> str | None:
-    """What to give instead, where it was of the wrong type or beyond a bound; a validator's sentence says it itself."""
+    """What to give instead: of a wrong type or beyond a bound by the schema; a validator says it as second argument."""
+    cause = problem.error.get("ctx", {}).get("error")
+    if isinstance(cause, ValueError):
+        return str(cause.args[1]) if len(cause.args) > 1 else None
     if problem.kind not in (*_NEEDED, *_LIMITS, *_LENGTHS):
         return None
     words = expected(model, problem.at)

@@ -107,7 +107,11 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"not valid JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}") from error
+        raise UserError(
+            f"not valid JSON: {error.msg}",
+            where=f"{path}:{error.lineno}:{error.colno}",
+            fix="mend it there; a file that was cut off, fetch again",
+        ) from error
 
 
 def read_json_object(path: str | Path) -> dict[str, Any]:

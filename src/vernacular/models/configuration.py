@@ -62,14 +62,22 @@ class DecoderConfiguration(Architecture):
                 "choose a divisor"
             )
         if self.position == "rotary" and self.head_dim % 2:
-            raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}")
+            raise ValueError(
+                f"rotary positions need an even head_dim, not {self.head_dim}", "change num_heads, or set head_dim"
+            )
         if self.feed_forward == "experts":
             if self.num_experts is None or self.experts_per_token is None:
-                raise ValueError("a mixture of experts needs num_experts and experts_per_token")
+                raise ValueError("a mixture of experts needs num_experts and experts_per_token", "add what is missing")
             if self.experts_per_token > self.num_experts:
-                raise ValueError(f"experts_per_token {self.experts_per_token} exceeds num_experts {self.num_experts}")
+                raise ValueError(
+                    f"experts_per_token {self.experts_per_token} exceeds num_experts {self.num_experts}",
+                    "change one of them",
+                )
         elif self.num_experts is not None:
-            raise ValueError(f"num_experts is {self.num_experts}, but the feed-forward is {self.feed_forward}")
+            raise ValueError(
+                f"num_experts is {self.num_experts}, but the feed-forward is {self.feed_forward}",
+                "leave num_experts out, or choose a family of experts, such as granitemoe",
+            )
         return self
 
     def num_parameters(self) -> int:

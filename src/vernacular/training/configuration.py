@@ -45,9 +45,10 @@ class SpikeConfiguration(Configuration):
     @model_validator(mode="after")
     def _can_begin(self) -> Self:
         if self.after > self.window:
-            raise ValueError(f"after {self.after} exceeds window {self.window}: the rule would never hold")
+            message = f"after {self.after} exceeds window {self.window}: the rule would never hold"
+            raise ValueError(message, "lower after, or raise window")
         if self.rule == "skip" and self.return_every != type(self).model_fields["return_every"].default:
-            raise ValueError("return_every belongs to rule: rollback; leave it out where spikes are skipped")
+            raise ValueError("return_every belongs to rule: rollback", "leave it out where spikes are skipped")
         return self
 
 
@@ -74,7 +75,7 @@ class ProfileConfiguration(Configuration):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         if self.last < self.first:
-            raise ValueError(f"last {self.last} is before first {self.first}")
+            raise ValueError(f"last {self.last} is before first {self.first}", "raise last, or lower first")
         return self
 
 
@@ -190,12 +191,16 @@ class TrainingConfiguration(Configuration):
             raise ValueError("give exactly one of steps and epochs")
         if self.batch_tokens % self.sequence_length:
             raise ValueError(
-                f"batch_tokens {self.batch_tokens} is not a multiple of sequence_length {self.sequence_length}"
+                f"batch_tokens {self.batch_tokens} is not a multiple of sequence_length {self.sequence_length}",
+                "change one of them",
             )
         if self.micro_batch_tokens is not None and (
             self.micro_batch_tokens % self.sequence_length or self.batch_tokens % self.micro_batch_tokens
         ):
-            raise ValueError("micro_batch_tokens must be a multiple of sequence_length and divide batch_tokens")
+            raise ValueError(
+                "micro_batch_tokens must be a multiple of sequence_length and divide batch_tokens",
+                f"change micro_batch_tokens {self.micro_batch_tokens}, or leave it out",
+            )
         if (self.precision == "bfloat16-pure") != (self.rounding is not None):
             raise ValueError("precision: bfloat16-pure and rounding belong together; give both or neither")
         if self.compile and self.kernels == "native":
@@ -215,7 +220,8 @@ class TrainingConfiguration(Configuration):
         if self.keep_every is not None and self.keep_every % self.checkpoint_every:
             raise ValueError(
                 f"keep_every {self.keep_every} is not a multiple of checkpoint_every {self.checkpoint_every};"
-                " most of what it is to keep would never be written"
+                " most of what it is to keep would never be written",
+                "change one of them",
             )
         return self
 
