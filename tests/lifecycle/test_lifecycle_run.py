@@ -243,9 +243,10 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_written(kilobytes: int, fi
         ("batch_tokens=64", 2, "a batch of 1 rows cannot be shared out evenly among 2 ranks"),
         ("parallel={pipeline: 2}", 2, "a step of 1 micro-batches cannot fill a pipeline of 2 stages"),
         ("parallel={tensor: 2}", 2, "tensor is 2, which does not divide the model's num_key_value_heads 1"),
+        ("sequence_length=128", 1, "sequence_length 128 exceeds the weights' limit of 64"),
     ],
 )
-def test_a_layout_that_a_later_stage_cannot_have_is_refused_before_the_first(
+def test_what_a_later_stage_cannot_have_is_refused_before_the_first(
     setting: str, processes: int, message: str, place: Path, tmp_path: Path, run_cli: Any
 ) -> None:
     overrides = ("stages.base.model.num_key_value_heads=1", f"stages.instruct.{setting}")

@@ -145,6 +145,13 @@ def test_an_address_without_a_secret_is_opened(address: str) -> None:
     assert open_address(address)[1].endswith(address.partition("://")[2].rpartition("/")[2])
 
 
+def test_an_address_whose_file_system_connects_at_once_and_to_nowhere_is_told() -> None:
+    # A host of this name exists nowhere (RFC 6761).
+    with pytest.raises(MachineError, match="while opening it") as caught:
+        open_address("ftp://nowhere.invalid/runs")
+    assert caught.value.where == "ftp://nowhere.invalid/runs"
+
+
 PART = "step-00000002/__1_0.distcp"  # the second rank's
 
 

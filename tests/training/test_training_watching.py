@@ -111,16 +111,27 @@ def conversations(path: Path, *weights: float | str) -> Path:
     return path
 
 
-def tune(base: Path, folder: Path, said: Path, normalisation: str, **optimiser: Any) -> list[dict[str, Any]]:
+def tune(
+    base: Path,
+    folder: Path,
+    said: Path,
+    normalisation: str = "openchat",
+    *,
+    steps: int = 1,
+    heldout_every: int | None = None,
+    heldout_fraction: float = 0.0,
+    **optimiser: Any,
+) -> list[dict[str, Any]]:
     folder.mkdir()
     shared = TrainingConfiguration.model_fields.keys() - {"optimiser"}
     values = {
         **settings().model_dump(include=shared),
-        "steps": 1,
+        "steps": steps,
+        "heldout_every": heldout_every,
         "sequence_length": 64,
         "batch_tokens": 128,
         "normalisation": normalisation,
-        "conversation_settings": {"heldout_fraction": 0.0},
+        "conversation_settings": {"heldout_fraction": heldout_fraction},
         "optimiser": {"learning_rate": 0.01, "clip": None, **optimiser},
     }
     sft(SftConfiguration.model_validate(values), weights=base, conversations=said, folder=folder, name="tuned")
@@ -132,6 +143,26 @@ def base(tmp_path_factory: pytest.TempPathFactory, tokens: Path) -> Path:
     folder = tmp_path_factory.mktemp("base") / "base"
     run(folder, tokens, settings(steps=4, sequence_length=64, batch_tokens=128))
     return folder
+
+
+@pytest.mark.parametrize("share", [0.2, 0.0])
+def test_tuning_is_held_against_what_it_began_with(
+    share: float, base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As every run that begins with weights: measured before the first step, where it is measured at intervals."""
+    said = tmp_path / "said.jsonl"
+    with open(said, "w", encoding="utf-8") as file:
+        for hour in range(40):
+            messages = [{"role": "user", "content": f"{hour}?"}, {"role": "assistant", "content": "Dochodzi szósta."}]
+            file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+    lines = tune(base, tmp_path / "tuned", said, steps=2, heldout_every=2, heldout_fraction=share)
+    measured = {line["step"]: line["heldout_loss"] for line in lines if "heldout_loss" in line}
+    assert list(measured) == ([0, 2] if share else [])
+    assert ("nothing is held out" in capfd.readouterr().err) is not bool(share)
+    if share:
+        assert measured[2] < measured[0]
+    else:
+        assert [line["step"] for line in lines] == [1, 2]
 
 
 def test_both_normalisations_are_one_where_all_weights_are_1(base: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def open_address(address: str) -> tuple[Any, str]:
 
     Raises:
         UserError: the address holds a secret, which errors and artifacts would repeat; it is not repeated here.
-        MachineError: there is no package for it.
+        MachineError: there is no package for it, or it cannot be reached.
     """
     import fsspec
 
@@ -51,6 +51,8 @@ def open_address(address: str) -> tuple[Any, str]:
             where=address,
             fix="install the package it names (s3fs for s3://, gcsfs for gs://), or correct the address",
         ) from error
+    except OSError as error:  # some file systems connect at once
+        raise explain(error, "opening it", address) from error
     return files, path
 
 

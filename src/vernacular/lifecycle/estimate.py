@@ -79,13 +79,14 @@ def decoder_shape(recipe: Recipe, name: str, folder: Path) -> DecoderConfigurati
     if isinstance(stage, Pretrain) and stage.model is not None:
         size = vocab_size(recipe, name, folder)
         return None if size is None else configure(stage.model, size, stage.sequence_length)
-    weights = paths.get("weights")
+    key = "weights" if "weights" in paths else "weights.0"  # several that are merged are of one shape
+    weights = paths.get(key)
     if weights is not None and (weights / "config.json").is_file():
         from vernacular.models.weights import read_config
 
         found: DecoderConfiguration | None = read_config(weights)
     else:
-        source = stage.references().get("weights")
+        source = stage.references().get(key)
         found = decoder_shape(recipe, source, folder) if source in recipe.stages else None
     if found is None or not isinstance(stage, ChangeTokenizer):
         return found

@@ -71,7 +71,7 @@ def _lead(recipe: Recipe, names: Sequence[str], folder: Path, processes: Process
     begun = time.perf_counter()
     done = 0
     with _only_run_in(folder):
-        _require_layouts(recipe, names, folder, processes.size)
+        _require_training(recipe, names, folder, processes.size)
         for name in names:
             done += _bring_up_to_date(recipe, name, folder, processes)
     processes.tell(_END)
@@ -123,8 +123,8 @@ def _wanted(recipe: Recipe, until: str | None) -> list[str]:
     return [*recipe.ancestors(until), until]
 
 
-def _require_layouts(recipe: Recipe, names: Sequence[str], folder: Path, world: int) -> None:
-    """Refuse now what an unfinished stage would refuse of the processes in hours: batches and cuts that do not suit."""
+def _require_training(recipe: Recipe, names: Sequence[str], folder: Path, world: int) -> None:
+    """Refuse now what an unfinished stage would refuse in hours: rows its model cannot read, cuts that do not suit."""
     from vernacular.lifecycle.estimate import decoder_shape
 
     for name in names:
@@ -133,6 +133,7 @@ def _require_layouts(recipe: Recipe, names: Sequence[str], folder: Path, world: 
             with recipe.places_told(name):
                 stage.require_shares(world)
                 if (shape := decoder_shape(recipe, name, folder)) is not None:
+                    stage.require_model(shape)
                     device = stage.device or "cuda"  # what is left out may turn out to be either
                     stage.parallel.check(shape, stage.sequence_length, device=device, compile=stage.compile)
 

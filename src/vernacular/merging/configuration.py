@@ -19,6 +19,8 @@ USED_BY: dict[str, tuple[Method, ...]] = {
 """The settings that only some methods read."""
 NEEDS_BASE = USED_BY["scale"]
 """The methods that merge what models have learned since a common base."""
+ANY_SHARES: tuple[Method, ...] = ("task-arithmetic", "dare")
+"""The methods that add changes up, and so can take some away."""
 
 
 class MergeConfiguration(Configuration):
@@ -51,17 +53,21 @@ class MergeConfiguration(Configuration):
     def _belongs_together(self) -> Self:
         for key, methods in USED_BY.items():
             if getattr(self, key) is not None and self.method not in methods:
-                raise ValueError(f"{key} is a setting of {', '.join(methods)}; leave it out, or change the method")
+                raise ValueError(
+                    f"{key} is a setting of {', '.join(methods)}, and the method is {self.method}",
+                    "leave it out, or change the method",
+                )
         if self.method in USED_BY["density"] and self.density is None:
-            raise ValueError(f"{self.method} needs a density: the part of each tensor's changes to keep, e.g. 0.2")
+            raise ValueError(
+                f"{self.method} needs a density: the part of each tensor's changes that is kept", "give one, e.g. 0.2"
+            )
         if self.shares is not None and self.method == "slerp":
-            raise ValueError("slerp has a position instead of shares; leave shares out")
-        if (
-            self.shares is not None
-            and self.method not in ("task-arithmetic", "dare")
-            and min(self.shares, default=1) <= 0
-        ):
-            raise ValueError(f"the shares of {self.method} are above 0; task-arithmetic and dare take others")
+            raise ValueError("slerp has a position instead of shares", "leave shares out")
+        if self.shares is not None and self.method not in ANY_SHARES and min(self.shares, default=1) <= 0:
+            raise ValueError(
+                f"the shares of {self.method} are above 0",
+                f"leave such a model out; {' and '.join(ANY_SHARES)} take any",
+            )
         return self
 
     def require_models(self, count: int, *, has_base: bool) -> None:

@@ -190,7 +190,7 @@ class PackedRows:
                 raise UserError(
                     f"{self._describe(int(document))} has {lengths[document]} tokens; a row holds {capacity}",
                     where=self.reader.folder,
-                    fix=f"set seq_length to at least {lengths.max() - 1}, or overlong to truncate or drop",
+                    fix=f"set sequence_length to at least {lengths.max() - 1}, or overlong to truncate or drop",
                 )
             start, _ = self.reader.document_range(int(document))
             keeps_loss = overlong == "truncate" and self.reader.weights(start + 1, start + capacity).any()

@@ -197,7 +197,11 @@ class Trainer:
 
     def _measure_start(self, position: Position, logbook: Logbook) -> None:
         """What held-out text says before the first step of a run that is to be held against it."""
-        if position.step or not self.measures_start:
+        if position.step:
+            return
+        if self.configuration.heldout_every is not None and not self.heldout.strata:
+            logbook.say("nothing is held out, so heldout_every measures nothing")
+        if not self.measures_start or not (self.heldout.strata or self.configuration.stop):
             return
         line = self.score_heldout()
         self.stop.begin(position, line)

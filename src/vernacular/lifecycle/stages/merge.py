@@ -25,7 +25,9 @@ class Merge(Stage, MergeConfiguration):
     @classmethod
     def _weights_differ(cls, weights: tuple[str, ...]) -> tuple[str, ...]:
         if not weights or len(set(weights)) < len(weights):
-            raise ValueError("weights needs at least one stage or folder, and each only once; shares say how much")
+            raise ValueError(
+                "weights needs at least one stage or folder, and each only once", "say by shares how much each counts"
+            )
         return weights
 
     def check(self) -> None:

@@ -66,6 +66,7 @@ def sft(
         values=values,
         mesh=open_training_mesh(configuration),
         probes=probes,
+        from_weights=True,
     )
     summary = trainer.fit()
     leave_weights(trainer, folder, weights)
