@@ -214,7 +214,7 @@ def test_the_schema_knows_every_verb_and_describes_every_key() -> None:
     }
     assert verbs == {
         "curate", "train-quality", "train-tokenizer", "extend-tokenizer", "trim-tokenizer", "tokenize",
-        "change-tokenizer", "pretrain", "sft", "evaluate", "publish",
+        "change-tokenizer", "pretrain", "sft", "merge", "evaluate", "publish",
     }  # fmt: skip
     for name, definition in schema["$defs"].items():
         for key, property_ in definition.get("properties", {}).items():

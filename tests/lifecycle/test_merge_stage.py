@@ -52,19 +52,20 @@ def test_models_of_a_recipe_become_one(place: Path, second: dict[str, Any], run_
         "weights.1": "second",
         "base": "base",
     }
-    assert merged["summary"]["shares"] == {"instruct": 1.0, "second": 1.0}
-    assert all(0 < distance < 1 for distance in merged["summary"]["distances"].values())
+    models = merged["summary"]["models"]
+    assert [(model["name"], model["share"]) for model in models] == [("instruct", 1.0), ("second", 1.0)]
+    assert all(0 < model["distance"] < 1 for model in models)
     assert (merged["summary"]["learned_to_answer"], between["summary"]["learned_to_answer"]) == (True, None)
     # At a fifth of the way it lies about a quarter as far from where it begins as from where it ends.
-    distances = between["summary"]["distances"]
-    assert distances["base"] / distances["instruct"] == pytest.approx(0.25, rel=0.1)
+    base, instruct = between["summary"]["models"]
+    assert base["distance"] / instruct["distance"] == pytest.approx(0.25, rel=0.1)
     assert run_cli("generate", "runs/tiny/merged", "Moja babcia", "--max-new-tokens", "4", cwd=place).stdout.strip()
     assert "second  [sft]" in run_cli("inspect", "runs/tiny/merged", cwd=place).stdout
 
     write(place, second, shares=[2.0, 1.0])
     again = run_cli("run", "tiny.yaml", cwd=place).stdout
     assert again.count("up to date") == 7
-    assert artifact(place, "merged")["summary"]["shares"] == {"instruct": 2.0, "second": 1.0}
+    assert [model["share"] for model in artifact(place, "merged")["summary"]["models"]] == [2.0, 1.0]
 
 
 @pytest.mark.parametrize(

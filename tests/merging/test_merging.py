@@ -183,14 +183,15 @@ def test_a_model_merged_with_itself_is_itself_and_lies_at_no_distance(place: Pat
     (tmp_path / "out").mkdir()
     weights = {"one": folder / "chat", "other": tmp_path / "twin"}
     summary = merge(MergeConfiguration(), weights, None, tmp_path / "out")
-    assert summary["distances"] == {"one": 0, "other": 0}
+    assert summary["models"] == [{"name": name, "share": 1.0, "distance": 0} for name in ("one", "other")]
     found, expected = tiny_tensors(tmp_path / "out"), tiny_tensors(folder / "chat")
     assert found.keys() == expected.keys()
     assert all((found[name] == expected[name]).all() for name in expected)
     summary = merge(
         MergeConfiguration(shares=(3.0, 1.0)), {**weights, "other": folder / "code"}, None, tmp_path / "out"
     )
-    assert summary["distances"]["other"] == pytest.approx(3 * summary["distances"]["one"], rel=1e-5)
+    one, other = summary["models"]
+    assert other["distance"] == pytest.approx(3 * one["distance"], rel=1e-4)
 
 
 def test_what_is_merged_is_read_by_transformers_and_can_be_narrower(place: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ WORDS = {
     "limitations": "- It was never trained.\n- Its answers are noise.",
 }
 OPTIMISER = {
+    "name": "muon",
     "learning_rate": 0.002,
     "warmup_steps": 20,
     "final_learning_rate": 0.0002,

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -102,6 +103,7 @@ def test_a_number_leads_to_its_record(released: Path) -> None:
 def test_the_tables_hold_what_the_stages_recorded(released: Path) -> None:
     training = "\n".join(section(card_of(released), "Training"))
     assert "| Learning rate | 0.002 → 0.0002 (cosine) |" in training
+    assert "| Optimiser | muon |" in training
     assert "| Tokens seen | 1,228,800 |" in training
     assert "| Time | 1 min 23 s |" in training
     data = "\n".join(section(card_of(released), "Training data"))
@@ -235,6 +237,23 @@ def test_weights_without_any_ancestry_say_so(made, words, tmp_path) -> None:
     assert "no record of the training." in card
     assert 'name = "example/pebble"' in card
     assert 'license: "other"\nlicense_name: "Pebble Community Licence"' in card
+
+
+def test_a_merged_models_card_says_of_what_and_how(made, ancestry, words, artifact, tmp_path) -> None:
+    merged = tmp_path / "merged"
+    shutil.copytree(made / "instruct", merged, ignore=shutil.ignore_patterns("artifact.json", "logs"))
+    settings = {"method": "ties", "density": 0.25, "scale": None, "position": None}
+    models = [
+        {"name": "instruct", "share": 2.0, "distance": 0.0312},
+        {"name": "/home/maya/weights/stories", "share": 1.0, "distance": 0.0655},
+    ]
+    artifact(merged, "merge", settings, {"models": models, "learned_to_answer": True})
+    release = tmp_path / "release"
+    publish(PublishConfiguration(**words), merged, made / "scores", [*ancestry, ("merged", merged)], release)
+    card = (release / "README.md").read_text(encoding="utf-8")
+    assert "Stage `merged` made one model of several, by `ties`, density 0.25:\n\n| model | share |" in card
+    assert "|---|---:|---:|\n| `instruct` | 2 | 0.0312 |\n| `stories` | 1 | 0.0655 |\n\n" in card
+    assert "maya" not in card
 
 
 def test_a_base_models_card_continues_text(made, ancestry, words, tmp_path) -> None:

@@ -42,8 +42,7 @@ def merge(
         folder: receives the weights.
 
     Returns:
-        The summary: parameters, the models' shares, and how far each model lies from the merged weights, as a part of
-        their length.
+        The summary: parameters, and each model's share and distance from the merged weights, as a part of their length.
 
     Raises:
         UserError: the models differ in shape, tokenizer or chat template, or their number does not fit the method.
@@ -53,7 +52,9 @@ def merge(
     shape = _common_shape(everyone)
     _require_one_tokenizer(everyone)
     speaker = _speaker(weights)
-    shares = configuration.shares or (1.0,) * len(weights)
+    position = 0.5 if configuration.position is None else configuration.position
+    shares = (1 - position, position) if configuration.method == "slerp" else configuration.shares
+    shares = shares or (1.0,) * len(weights)
     dtype, distances = _write_tensors(configuration, weights, shares, base, shape, folder)
     config = read_json_object(speaker / CONFIG)
     write_json(folder / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype})
@@ -63,8 +64,10 @@ def merge(
     answers = {learned_to_answer(one) for one in weights.values()}
     return {
         "parameters": shape.num_parameters(),
-        "shares": None if configuration.method == "slerp" else dict(zip(weights, shares, strict=True)),
-        "distances": {name: round(distance, 6) for name, distance in zip(weights, distances, strict=True)},
+        "models": [
+            {"name": name, "share": share, "distance": round(distance, 6)}
+            for name, share, distance in zip(weights, shares, distances, strict=True)
+        ],
         "learned_to_answer": answers.pop() if len(answers) == 1 else None,
     }
 
@@ -177,7 +180,7 @@ def _merge(
         return add_changes(base, tensors, shares, configuration, name)
     if configuration.method == "slerp":
         first, second = tensors
-        return slerp(first, second, 0.5 if configuration.position is None else configuration.position)
+        return slerp(first, second, shares[1])
     return mean(tensors, shares)
 
 

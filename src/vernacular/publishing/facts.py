@@ -45,6 +45,7 @@ def read_facts(release: Path) -> dict[str, Any]:
         "heldout": heldout_by_language(scores),
         "stages": stages,
         "training": training,
+        "merges": [stage for stage in stages if stage.do == "merge"],
         "tokenizers": [stage for stage in stages if stage.do == "train-tokenizer"],
         "token_stages": [stage for stage in stages if stage.do == "tokenize"],
         "curation": [(stage, _sourced(release, report_file(stage))) for stage in curations],

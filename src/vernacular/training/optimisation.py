@@ -106,9 +106,9 @@ class OptimiserConfiguration(Configuration):
         if self.decay is not None and self.decay.form == "exponential" and not self.final_learning_rate:
             raise ValueError("an exponential never falls to 0: set final_learning_rate, or decay.form to linear")
         if self.power != PowerConfiguration() and self.schedule != "power":
-            raise ValueError(f"power has the constants of schedule: power, and it is {self.schedule}; leave power out")
+            raise ValueError(f"power belongs to schedule: power; the schedule is {self.schedule}", "leave power out")
         if self.muon != MuonConfiguration() and self.name != "muon":
-            raise ValueError(f"muon has the settings of name: muon, and it is {self.name}; leave muon out")
+            raise ValueError(f"muon belongs to name: muon; the optimiser is {self.name}", "leave muon out")
         if self.mup is not None and self.name == "muon":
             raise ValueError("mup divides AdamW's rates by the width; Muon's need no such division: remove mup")
         return self

@@ -349,9 +349,16 @@ class Trainer:
             **({} if position.best is None else {"best_step": position.best_step, "best": position.best}),
             **self.stop.describe(position, last_step),
             **summarise_mixture(self.order, position.batch, self.configuration.sequence_length),
+            "gpus": self._gpus(),
             "mfu": None if mfu is None else round(mfu, 4),
             "mfu_formula": explain(self.flops_per_token, self.peak),
         }
+
+    def _gpus(self) -> str | None:
+        """What computed, as in "8 × NVIDIA H200"; None on CPUs."""
+        if self.mesh.device.type != "cuda":
+            return None
+        return f"{self.mesh.sizes.world} × {torch.cuda.get_device_name(self.mesh.device)}"
 
     def _refuse_loss(self, step: int) -> Callable[[float, Sequence[str]], None]:
         """Refuses a loss of that step which is no finite number, where no rule for spikes leaves it out."""
