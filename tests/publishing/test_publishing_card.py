@@ -245,7 +245,7 @@ def test_a_merged_models_card_says_of_what_and_how(made, ancestry, words, artifa
     settings = {"method": "ties", "density": 0.25, "scale": None, "position": None}
     models = [
         {"name": "instruct", "share": 2.0, "distance": 0.0312},
-        {"name": "/home/maya/weights/stories", "share": 1.0, "distance": 0.0655},
+        {"name": "/srv/maya/stories", "share": 1.0, "distance": 0.0655},
     ]
     artifact(merged, "merge", settings, {"models": models, "learned_to_answer": True})
     release = tmp_path / "release"
