@@ -106,30 +106,37 @@ def taken(command: Sequence[str], out: Path) -> dict[str, float]:
 
 
 def compare(folder: Path, method: str, ours: Path, theirs: Path) -> dict[str, float]:
-    """The largest difference between numbers of two folders that hold the same tensors, and how many were not compared.
-
-    With `ties`, changes of one size straddle the bound now and then: ours keeps them all, mergekit some of them.
-    """
+    """The largest difference between numbers of two folders of the same tensors, and how many were not compared."""
     a, b = load_file(ours / TENSORS), load_file(theirs / TENSORS)
     if a.keys() != b.keys():
         raise SystemExit(f"not the same tensors: {sorted(a.keys() ^ b.keys())}")
-    differences = {name: (a[name] - b[name]).abs() for name in a}
-    straddling = 0
-    if method == "ties":
-        base = load_file(folder / "base" / TENSORS)
-        for model in MODELS:
-            learned = load_file(folder / model / TENSORS)
-            for name, difference in differences.items():
-                sizes = (learned[name] - base[name]).abs()
-                kept = int(METHODS[method]["each"]["density"] * sizes.numel())
-                at_bound = sizes == float(np.partition(sizes.numpy().ravel(), -kept)[-kept])
-                if at_bound.sum() > 1:
-                    straddling += int(at_bound.sum())
-                    difference[at_bound] = 0
-    return {
-        "largest_difference": max(float(difference.max()) for difference in differences.values()),
-        "not_compared": straddling,
-    }
+    largest, left_out = 0.0, 0
+    models = [load_file(folder / name / TENSORS) for name in ("base", *MODELS)] if method == "ties" else []
+    for name in a:
+        difference = (a[name] - b[name]).abs()
+        if method == "ties":
+            base, *learned = (model[name] for model in models)
+            open_N = undecided(torch.stack([own - base for own in learned]))
+            difference[open_N] = 0
+            left_out += int(open_N.sum())
+        largest = max(largest, float(difference.max()))
+    return {"largest_difference": largest, "not_compared": left_out}
+
+
+def undecided(changes_MN: torch.Tensor) -> torch.Tensor:
+    """Where TIES leaves open what comes out: several changes are as large as the least kept one, or a vote is even.
+
+    Ours keeps all such changes, and changes nothing by an even vote; mergekit keeps some, and takes it for plus.
+    """
+    kept_MN, open_N = changes_MN.clone(), torch.zeros(changes_MN.shape[1:], dtype=torch.bool)
+    for change_N, kept_N in zip(changes_MN, kept_MN, strict=True):
+        sizes_N = change_N.abs()
+        kept = int(METHODS["ties"]["each"]["density"] * sizes_N.numel())
+        bound = float(np.partition(sizes_N.numpy().ravel(), -kept)[-kept])
+        kept_N[sizes_N < bound] = 0
+        if int((at_bound_N := sizes_N == bound).sum()) > 1:
+            open_N |= at_bound_N
+    return open_N | ((kept_MN.sum(dim=0) == 0) & (kept_MN != 0).any(dim=0))
 
 
 def measure(methods: Sequence[str], size: str, peer: str | None, turns: int) -> Iterator[dict[str, Any]]:
@@ -144,16 +151,19 @@ def measure(methods: Sequence[str], size: str, peer: str | None, turns: int) -> 
             if peer is not None:
                 commands["mergekit"] = (their_command(peer, folder, method, theirs), theirs)
             found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
-            for _ in range(turns):
+            line: dict[str, Any] = {"what": method, "models": METHODS[method]["models"]}
+            for turn in range(turns):
                 for name, (command, out) in commands.items():
                     found[name].append(taken(command, out))
-            line: dict[str, Any] = {"what": method, "models": METHODS[method]["models"]}
+                if peer is not None and turn == 0:
+                    line |= apart.submit(compare, folder, method, ours / "merged", theirs).result()
+                    if line["largest_difference"] > LARGEST_DIFFERENCE:
+                        raise SystemExit(
+                            f"{method}: other weights than mergekit's, by {line['largest_difference']:.1e}"
+                        )
             for name, runs in found.items():
                 line[name] = {key: round(statistics.median(run[key] for run in runs), 2) for key in runs[0]}
             if peer is not None:
-                line |= apart.submit(compare, folder, method, ours / "merged", theirs).result()
-                if line["largest_difference"] > LARGEST_DIFFERENCE:
-                    raise SystemExit(f"{method}: other weights than mergekit's, by {line['largest_difference']:.1e}")
                 line["ratio"] = {key: round(line["ours"][key] / line["mergekit"][key], 2) for key in line["ours"]}
             yield line
             shutil.rmtree(ours)

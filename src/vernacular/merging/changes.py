@@ -6,8 +6,9 @@
     dare-ties         some by chance, where they agree with the vote
 
 A vote elects for each number the sign of the models' weighted sum; the merged change is the weighted mean of those that
-have it. TIES' paper takes the largest changes of the whole model; here it is those of each tensor, so that no more than
-a tensor of each model is ever held.
+have it, and none where the vote is even. Changes as large as the smallest one that is kept are kept too. TIES' paper
+takes the largest changes of the whole model; here it is those of each tensor, so that no more than a tensor of each
+model is ever held.
 
 Shapes: M models, N numbers of a block.
 """
