@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
+
+from vernacular.merging.blocks import weighted_sum
 
 
 def mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
@@ -16,7 +17,4 @@ def mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
         shares: how much each counts.
     """
     total = sum(shares)
-    merged = torch.zeros_like(tensors[0], dtype=torch.float32)
-    for tensor, share in zip(tensors, shares, strict=True):
-        merged.add_(tensor.float(), alpha=share / total)
-    return merged
+    return weighted_sum(tensors, [share / total for share in shares])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vernacular.foundation.artifact import learned_to_answer
 from vernacular.foundation.errors import UserError
-from vernacular.foundation.files import read_json_object, sha256_file, write_json
+from vernacular.foundation.files import read_json_object, write_json
 from vernacular.foundation.progress import progress
 from vernacular.merging.blocks import blocks
 from vernacular.merging.changes import add_changes
@@ -24,7 +24,7 @@ from vernacular.models.family import load_family
 from vernacular.models.published_tensors import check_tensors, stated_dtype
 from vernacular.models.tensor_files import TensorFolder, tensor_files, write_tensors
 from vernacular.models.weights import CONFIG, GENERATION, check_has_tokenizer, copy_tokenizer, read_config, torch_dtype
-from vernacular.tokens.template import TEMPLATE_FILE
+from vernacular.tokens.template import ChatTemplate
 from vernacular.tokens.tokenizer import Tokenizer
 
 
@@ -104,17 +104,17 @@ def _require_one_tokenizer(folders: Mapping[str, Path]) -> None:
 
 def _speaker(weights: Mapping[str, Path]) -> Path:
     """The model whose chat template the merged one has; all templates must be one."""
-    speakers = {name: folder for name, folder in weights.items() if (folder / TEMPLATE_FILE).is_file()}
-    templates = {name: sha256_file(folder / TEMPLATE_FILE) for name, folder in speakers.items()}
-    if len(set(templates.values())) > 1:
-        first = next(iter(templates))
-        other = next(name for name, template in templates.items() if template != templates[first])
-        raise UserError(
-            f"{first} and {other} have different chat templates, so they were taught to answer in different words",
-            where=weights[other] / TEMPLATE_FILE,
-            fix="merge models that were tuned with one template",
-        )
-    return next(iter((speakers or weights).values()))
+    found = {name: ChatTemplate.find(folder) for name, folder in weights.items()}
+    templates = {name: template.hash for name, template in found.items() if template is not None}
+    first = next(iter(templates or weights))
+    for name, template in templates.items():
+        if template != templates[first]:
+            raise UserError(
+                f"{first} and {name} have different chat templates, so they were taught to answer in different words",
+                where=weights[name],
+                fix="merge models that were tuned with one template",
+            )
+    return weights[first]
 
 
 def _write_tensors(

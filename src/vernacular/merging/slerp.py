@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from vernacular.merging.blocks import blocks
+from vernacular.merging.blocks import blocks, weighted_sum
 
 _PARALLEL = 0.9995
 """Cosine above which the arc is as good as its chord, and its formula divides by almost nothing."""
@@ -30,8 +30,7 @@ def slerp(first: Tensor, second: Tensor, position: float) -> Tensor:
         angle = math.acos(cosine)
         of_first = math.sin((1 - position) * angle) / math.sin(angle)
         of_second = math.sin(position * angle) / math.sin(angle)
-    merged = first.float() * of_first
-    return merged.add_(second.float(), alpha=of_second)
+    return weighted_sum((first, second), (of_first, of_second))
 
 
 def _cosine(first: Tensor, second: Tensor) -> float:

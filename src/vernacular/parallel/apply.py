@@ -85,9 +85,11 @@ def spread(
 def _leave_out_experts(decoder: Decoder) -> None:
     """A CPU multiplies them one by one: their numbers of rows, others in every pass, would be constants of programs."""
     layers = [module for module in decoder.modules() if isinstance(module, Experts)]
-    for experts in layers:
-        # One function: with one for each layer, each would be compiled anew.
-        experts.answer = layers[0].answer if experts is not layers[0] else torch.compiler.disable(experts.answer)
+    if layers:
+        # One function for all: with one for each layer, each would be compiled anew.
+        answer = torch.compiler.disable(layers[0].answer)
+        for experts in layers:
+            experts.answer = answer
 
 
 class Spread:
